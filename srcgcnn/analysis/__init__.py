@@ -1,0 +1,1 @@
+"""Seeds to intervals, trade-offs and tables."""

@@ -1,0 +1,208 @@
+"""The console script `srcgcnn`: look at data, parameters and results. Sweeps start with `sweeps/depth_sweep.py`.
+
+Imports happen inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from srcgcnn import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from srcgcnn.data.manifest import Manifest
+    from srcgcnn.sweep.paths import RunPaths
+
+SOURCES_HELP = (
+    "demo | a CGCNN folder (id_prop.csv and CIF files) | a table .csv/.csv.gz/.parquet with a cif column | "
+    "a matbench .json.gz | .jsonl(.gz) with pymatgen structures | .extxyz and what ASE reads"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status; expected errors are one line on stderr and status 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"srcgcnn: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="srcgcnn", description="Depth sweeps of crystal graph networks.")
+    parser.add_argument("--version", action="version", version=f"srcgcnn {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_data_commands(commands.add_parser("data", help="build, describe and check graph stores"))
+
+    params = commands.add_parser("params", help="parameter counts of the variants")
+    params.add_argument("--depths", type=int, nargs="+", default=[1, 2, 3, 5, 8], metavar="T")
+    params.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    params.set_defaults(command=_params)
+
+    results = commands.add_parser("results", help="the trade-off table of a sweep")
+    results.add_argument("out", type=Path, metavar="OUT", help="folder of the sweep")
+    results.add_argument("--format", choices=["table", "markdown", "csv", "json"], default="table")
+    results.set_defaults(command=_results)
+
+    track = commands.add_parser("track", help="rebuild the MLflow store from the result files")
+    track.add_argument("out", type=Path, metavar="OUT", help="folder of the sweep")
+    track.add_argument("--tracking-uri", metavar="URI", help="default: the SQLite store in OUT")
+    track.set_defaults(command=_track)
+
+    ui = commands.add_parser("ui", help="open the MLflow UI on a sweep's own store")
+    ui.add_argument("out", type=Path, metavar="OUT", help="folder of the sweep")
+    ui.add_argument("--port", type=int, help="default: a free one")
+    ui.set_defaults(command=_ui)
+    return parser
+
+
+def _add_data_commands(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    build = commands.add_parser("build", help="build a graph store")
+    build.add_argument("source", metavar="SOURCE", help=SOURCES_HELP)
+    build.add_argument("--out", type=Path, required=True, metavar="STORE", help="folder of the store")
+    build.add_argument("--target", action="append", default=[], help="target column; may be given several times")
+    build.add_argument("--unit", help="unit of the target; default: guessed from its name")
+    build.add_argument("--strict", action="store_true", help="bad rows are an error")
+    build.add_argument("--processes", type=int, help="default: all cores")
+    build.set_defaults(command=_build)
+    info = commands.add_parser("info", help="describe a store")
+    info.add_argument("store", type=Path, metavar="STORE")
+    info.add_argument("--json", action="store_true", help="print the manifest")
+    info.set_defaults(command=_info)
+    verify = commands.add_parser("verify", help="check every byte of a store")
+    verify.add_argument("store", type=Path, metavar="STORE")
+    verify.set_defaults(command=_verify)
+
+
+def _build(options: argparse.Namespace) -> int:
+    from srcgcnn.data.progress import build_with_progress
+    from srcgcnn.data.sources import open_source
+
+    source = open_source(options.source, options.target, options.unit)
+    report = build_with_progress(source, options.out, processes=options.processes, strict=options.strict)
+    print(describe(report.store.manifest))
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    from srcgcnn.data.store import GraphStore
+    from srcgcnn.records import as_dict
+
+    manifest = GraphStore(options.store).manifest
+    print(json.dumps(as_dict(manifest), indent=1) if options.json else describe(manifest))
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from srcgcnn.data.store import GraphStore
+
+    store = GraphStore(options.store, check_hashes=True)
+    print(f"{options.store}: whole ({len(store):,} crystals, {len(store.manifest.shards)} shards, all hashes agree)")
+    return 0
+
+
+def describe(manifest: Manifest) -> str:
+    """Describe a store in a few lines."""
+    size = sum(shard.bytes for shard in manifest.shards) / 2**20
+    lines = [
+        f"data hash    {manifest.data_hash}",
+        f"source       {manifest.source} ({manifest.provenance})",
+        f"crystals     {manifest.crystals:,} with {manifest.atoms:,} atoms, {manifest.rejected:,} rows rejected",
+        f"graphs       {_graph_line(manifest)}",
+        f"size         {size:.1f} MiB in {len(manifest.shards)} shards",
+    ]
+    lines += [
+        f"target       {target.name} [{target.unit or 'no unit'}]: mean {target.mean:.4f}, "
+        f"deviation {target.std:.4f}, range {target.minimum:.4f} .. {target.maximum:.4f}"
+        for target in manifest.targets
+    ]
+    return "\n".join(lines)
+
+
+def _graph_line(manifest: Manifest) -> str:
+    graph = manifest.graph
+    reach = f"{graph.neighbours} nearest within {graph.cutoff_angstrom:g} angstrom"
+    return f"{reach}, {manifest.padded_atoms:,} atoms have fewer"
+
+
+def _params(options: argparse.Namespace) -> int:
+    from srcgcnn.models.config import ModelConfig
+    from srcgcnn.models.counts import count_parameters
+
+    variants = [ModelConfig("cgcnn", depth) for depth in options.depths]
+    for norm in ("step", "shared"):
+        for alpha in ("none", "learned"):
+            variants += [ModelConfig("srcgcnn", depth, norm, alpha) for depth in options.depths]  # type: ignore[arg-type]
+    rows = []
+    for config in variants:
+        counts = count_parameters(config)
+        rows.append({"model": config.label, "conv_params": counts.convolution, "total_params": counts.total})
+    if options.json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    print(f"{'model':<45}{'conv params':>12}{'total params':>14}")
+    for row in rows:
+        print(f"{row['model']:<45}{row['conv_params']:>12,}{row['total_params']:>14,}")
+    return 0
+
+
+def existing_run(out: Path) -> RunPaths:
+    """Return the paths of a sweep that exists.
+
+    Raises:
+        FileNotFoundError: the folder holds no sweep.
+    """
+    from srcgcnn.sweep.paths import RunPaths
+
+    paths = RunPaths(out)
+    if not paths.spec.exists() and not paths.results.is_dir():
+        known = sorted(str(path.parent) for path in out.parent.glob("*/sweep.json"))
+        raise FileNotFoundError(f"{out} holds no sweep; beside it: {', '.join(known) or 'none'}")
+    return paths
+
+
+def _results(options: argparse.Namespace) -> int:
+    from srcgcnn.analysis import tradeoff
+
+    rows = tradeoff.tradeoff_of(existing_run(options.out))
+    if options.format == "table":
+        from srcgcnn.terminal import make_console
+
+        if not rows:
+            print(f"{options.out}: no trial has finished yet")
+            return 0
+        tradeoff.print_tradeoff(rows, make_console())
+    elif options.format == "json":
+        print(json.dumps(tradeoff.as_records(rows), indent=1))
+    else:
+        print((tradeoff.as_markdown if options.format == "markdown" else tradeoff.as_csv)(rows), end="")
+    return 0
+
+
+def _track(options: argparse.Namespace) -> int:
+    from srcgcnn.analysis import tradeoff
+    from srcgcnn.sweep.record import read_record
+    from srcgcnn.tracking.writer import rebuild
+
+    paths = existing_run(options.out)
+    rows = tradeoff.tradeoff_of(paths)
+    name = read_record(paths).spec.name
+    count = rebuild(paths, name, options.tracking_uri, tradeoff.as_markdown(rows), tradeoff.as_csv(rows))
+    print(f"{count} trials of sweep {name!r} are in {options.tracking_uri or paths.default_tracking_uri}")
+    return 0
+
+
+def _ui(options: argparse.Namespace) -> int:
+    from srcgcnn.tracking.ui import open_ui
+
+    return open_ui(existing_run(options.out), port=options.port)

@@ -1,0 +1,264 @@
+"""Source to store: parse and build graphs in parallel processes, list bad rows, publish by one rename.
+
+A build works in a folder beside its destination and renames it at the end, under a lock: a killed build leaves nothing
+that a reader accepts, and two builders of one store do the work once.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import shutil
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import islice
+from multiprocessing import current_process, get_context
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from srcgcnn.data.graph import CrystalGraph, GraphSettings, build_graph
+from srcgcnn.data.manifest import MANIFEST_FILE, REJECTED_FILE, SCHEMA_VERSION, StoreError
+from srcgcnn.data.source import RowError, Source, SourceRow, parse_structure
+from srcgcnn.data.store import GraphStore
+from srcgcnn.data.store_writer import StoreWriter
+from srcgcnn.records import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+ROWS_PER_TASK = 64
+SERIAL_ROWS = 256  # below this, starting processes costs more than it saves
+
+
+class BuildError(ValueError):
+    """A store could not be built; the message says why."""
+
+
+@dataclass(frozen=True)
+class BuiltRow:
+    """A usable row: graph, reduced formula and target values."""
+
+    row_id: str
+    graph: CrystalGraph
+    formula: str
+    targets: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class RejectedRow:
+    """A row that cannot be used, with the reason."""
+
+    row_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build did.
+
+    Attributes:
+        store: the opened store.
+        found: it was there already.
+        rejected: bad rows (empty when found; see `rejected.csv`).
+    """
+
+    store: GraphStore
+    found: bool
+    rejected: tuple[RejectedRow, ...]
+
+
+def build_key(source: Source, settings: GraphSettings) -> str:
+    """Return the hash of everything that determines a store, known before it is built."""
+    return digest([SCHEMA_VERSION, source.content_hash, list(source.targets), list(source.units), asdict(settings)])
+
+
+def default_store(root: Path, source: Source, settings: GraphSettings | None = None) -> Path:
+    """Return where the store of a source lies when nobody says otherwise."""
+    name = "".join(char if char.isalnum() or char in "-_" else "-" for char in source.name)
+    return root / f"{name[:40]}-{build_key(source, settings or GraphSettings())}"
+
+
+def build_store(
+    source: Source,
+    out: Path,
+    *,
+    settings: GraphSettings | None = None,
+    processes: int | None = None,
+    strict: bool = False,
+    shard_bytes: int | None = None,
+    on_rows: Callable[[int], None] | None = None,
+) -> BuildReport:
+    """Build the store of a source at `out`, or find it there.
+
+    Args:
+        source: where the crystals come from.
+        out: folder of the store; it must not exist, or hold the same store.
+        settings: what a graph is.
+        processes: worker processes; default all cores of this process.
+        strict: bad rows are an error.
+        shard_bytes: start a new shard beyond this size.
+        on_rows: called with the number of rows that were just finished.
+
+    Call it under `if __name__ == "__main__":` in a script, since worker processes import the script again.
+
+    Raises:
+        BuildError: no usable row, or bad rows with `strict`.
+        StoreError: `out` holds something else, or a damaged store.
+    """
+    if getattr(current_process(), "_inheriting", False):  # a worker process is importing the caller's script
+        raise BuildError('build_store was called while a worker started: put it under `if __name__ == "__main__":`')
+    settings = settings or GraphSettings()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(out.with_name(f".{out.name}.lock")):
+        existing = _existing(out, build_key(source, settings))
+        if existing:
+            return BuildReport(existing, found=True, rejected=())
+        _remove_leftovers(out)
+        scratch = out.with_name(f".{out.name}.{os.getpid()}.building")
+        scratch.mkdir()
+        try:
+            rejected = _fill(scratch, source, settings, _processes(processes, source), shard_bytes, on_rows)
+            _refuse(rejected, strict=strict, out=out)
+            scratch.rename(out)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return BuildReport(GraphStore(out), found=False, rejected=tuple(rejected))
+
+
+def _existing(out: Path, key: str) -> GraphStore | None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    if not (out / MANIFEST_FILE).exists():
+        raise StoreError(f"{out} exists and is not a graph store; choose another --out")
+    store = GraphStore(out)
+    if store.manifest.build_key != key:
+        raise StoreError(
+            f"{out} holds another store (source {store.manifest.source!r}, build {store.manifest.build_key}, "
+            f"wanted {key}); choose another --out or delete it"
+        )
+    return store
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Delete what killed builds of this store left; the lock says that nobody builds now."""
+    for leftover in out.parent.glob(f".{out.name}.*.building"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    if out.is_dir():
+        out.rmdir()
+
+
+def _processes(wanted: int | None, source: Source) -> int:
+    if wanted is not None:
+        return max(1, wanted)
+    small = source.count is not None and source.count <= SERIAL_ROWS
+    return 1 if small else len(os.sched_getaffinity(0))
+
+
+def _fill(
+    scratch: Path,
+    source: Source,
+    settings: GraphSettings,
+    processes: int,
+    shard_bytes: int | None,
+    on_rows: Callable[[int], None] | None,
+) -> list[RejectedRow]:
+    """Write shards, manifest and `rejected.csv` into the scratch folder."""
+    writer = StoreWriter(scratch, source, settings, build_key(source, settings), shard_bytes)
+    rejected: list[RejectedRow] = []
+    seen: set[str] = set()
+    for finished in _build_rows(source, settings, processes):
+        for row in finished:
+            if row.row_id in seen:
+                rejected.append(RejectedRow(row.row_id, "duplicate id: the first row with this id was kept"))
+            elif isinstance(row, RejectedRow):
+                rejected.append(row)
+            else:
+                seen.add(row.row_id)
+                writer.add(row.row_id, row.formula, row.graph, row.targets)
+        if on_rows:
+            on_rows(len(finished))
+    write_rejected(scratch / REJECTED_FILE, rejected)
+    if writer.crystals == 0:
+        raise BuildError(f"{source.name}: no usable row. {_summary(rejected)}")
+    writer.finish(rejected=len(rejected))
+    return rejected
+
+
+def _build_rows(source: Source, settings: GraphSettings, processes: int) -> Iterator[list[BuiltRow | RejectedRow]]:
+    """Yield finished rows in source order, with a bounded number of tasks under way."""
+    tasks = _tasks(source.rows())
+    if processes == 1:
+        for task in tasks:
+            yield _build_task(task, source.targets, settings)
+        return
+    # spawn: the parent may hold threads (progress bar, Ray), which do not survive a fork
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        waiting: deque[Any] = deque()
+        for task in tasks:
+            waiting.append(pool.submit(_build_task, task, source.targets, settings))
+            if len(waiting) > 4 * processes:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _tasks(rows: Iterable[SourceRow]) -> Iterator[list[SourceRow]]:
+    iterator = iter(rows)
+    while task := list(islice(iterator, ROWS_PER_TASK)):
+        yield task
+
+
+def _build_task(
+    rows: list[SourceRow], targets: tuple[str, ...], settings: GraphSettings
+) -> list[BuiltRow | RejectedRow]:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pymatgen warns about rounding in nearly every CIF
+        return [_build_row(row, targets, settings) for row in rows]
+
+
+def _build_row(row: SourceRow, targets: tuple[str, ...], settings: GraphSettings) -> BuiltRow | RejectedRow:
+    try:
+        structure = parse_structure(row)  # first: a row that its source could not read has no targets either
+        values = tuple(_target_value(name, row.targets.get(name)) for name in targets)
+        graph = build_graph(structure, settings)
+    except RowError as error:
+        return RejectedRow(row.row_id, str(error))
+    return BuiltRow(row.row_id, graph, structure.composition.reduced_formula, values)
+
+
+def _target_value(name: str, raw: Any) -> float:
+    if raw is None or (isinstance(raw, str) and not raw.strip()):
+        raise RowError(f"missing target {name!r}")
+    try:
+        value = float(raw)
+    except (TypeError, ValueError):
+        raise RowError(f"target {name!r} is not a number: {raw!r}") from None
+    if not math.isfinite(value):
+        raise RowError(f"target {name!r} is {value}")
+    return value
+
+
+def write_rejected(path: Path, rejected: Iterable[RejectedRow]) -> None:
+    """Write the list of bad rows."""
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["id", "reason"])
+        writer.writerows((row.row_id, row.reason) for row in rejected)
+
+
+def _refuse(rejected: list[RejectedRow], *, strict: bool, out: Path) -> None:
+    if strict and rejected:
+        listing = out.with_name(f"{out.name}.rejected.csv")
+        write_rejected(listing, rejected)
+        raise BuildError(f"--strict: {_summary(rejected)} All are listed in {listing}")
+
+
+def _summary(rejected: list[RejectedRow]) -> str:
+    first = "; ".join(f"{row.row_id}: {row.reason}" for row in rejected[:3])
+    return f"{len(rejected)} bad rows ({first}{' ...' if len(rejected) > 3 else ''})."

@@ -1,0 +1,137 @@
+"""The manifest of a shard store: what is in it, where it came from, and how to tell that it is whole."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from srcgcnn.data.graph import GraphSettings
+from srcgcnn.records import as_dict, digest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMA_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+REJECTED_FILE = "rejected.csv"
+ELEMENTS_FILE = "elements.safetensors"
+
+
+class StoreError(ValueError):
+    """A store is missing, incomplete or damaged; the message names the file and says what to do."""
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """One file of the store."""
+
+    file: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard: crystals in source order."""
+
+    file: str
+    bytes: int
+    sha256: str
+    crystals: int
+    atoms: int
+
+
+@dataclass(frozen=True)
+class TargetColumn:
+    """One target with its unit and statistics over all rows of the store."""
+
+    name: str
+    unit: str
+    mean: float
+    std: float
+    minimum: float
+    maximum: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Contents of `manifest.json`.
+
+    Attributes:
+        build_key: hash of source and settings, known before building: two builds with one key are the same build.
+        data_hash: hash of the contents (shards, element table, graph settings, targets): part of every trial's key.
+        padded_atoms: atoms with fewer than K neighbours inside the cutoff.
+        rejected: rows of the source that `rejected.csv` lists.
+    """
+
+    schema_version: int
+    build_key: str
+    data_hash: str
+    graph: GraphSettings
+    source: str
+    source_hash: str
+    provenance: str
+    targets: tuple[TargetColumn, ...]
+    shards: tuple[Shard, ...]
+    elements: StoredFile
+    crystals: int
+    atoms: int
+    padded_atoms: int
+    rejected: int
+    built_at: str
+    versions: dict[str, str]
+
+    def target(self, name: str) -> TargetColumn:
+        """Return a target by name.
+
+        Raises:
+            StoreError: there is none of that name; the message lists the known ones.
+        """
+        for column in self.targets:
+            if column.name == name:
+                return column
+        known = ", ".join(column.name for column in self.targets)
+        raise StoreError(f"target {name!r} is not in this store; it has: {known}")
+
+    def write(self, folder: Path) -> None:
+        """Write the manifest into a folder that no reader knows yet."""
+        (folder / MANIFEST_FILE).write_text(json.dumps(as_dict(self), indent=1) + "\n", encoding="utf-8")
+
+
+def content_hash(
+    graph: GraphSettings, targets: tuple[str, ...], shards: tuple[Shard, ...], elements: StoredFile
+) -> str:
+    """Return the data hash of a store."""
+    contents = [shard.sha256 for shard in shards]
+    return digest([SCHEMA_VERSION, asdict(graph), list(targets), contents, elements.sha256])
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a manifest.
+
+    Raises:
+        StoreError: no manifest, or one of another schema version.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        hint = f"srcgcnn data build SOURCE --out {folder}"
+        raise StoreError(f"{folder} is not a graph store (no {MANIFEST_FILE}); make one with: {hint}") from None
+    except json.JSONDecodeError as error:
+        raise StoreError(f"{path} is damaged ({error}); delete {folder} and build it again") from None
+    if data.get("schema_version") != SCHEMA_VERSION:
+        found = data.get("schema_version")
+        raise StoreError(f"{path}: schema_version={found}, this version reads {SCHEMA_VERSION}; build it again")
+    return _from_dict(data)
+
+
+def _from_dict(data: dict[str, Any]) -> Manifest:
+    nested = {
+        "graph": GraphSettings(**data["graph"]),
+        "targets": tuple(TargetColumn(**column) for column in data["targets"]),
+        "shards": tuple(Shard(**shard) for shard in data["shards"]),
+        "elements": StoredFile(**data["elements"]),
+    }
+    return Manifest(**{**data, **nested})

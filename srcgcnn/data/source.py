@@ -1,0 +1,115 @@
+"""The common form of every source of crystals: rows of (id, structure, targets), parsed late.
+
+Structures stay unparsed in `SourceRow` so that the expensive part (CIF parsing) happens in the worker processes of the
+build, not in the one process that reads the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping  # noqa: TC003 - part of the dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+KNOWN_UNITS = {
+    "formation_energy": "eV/atom",
+    "energy_per_atom": "eV/atom",
+    "e_form": "eV/atom",
+    "e_hull": "eV/atom",
+    "energy_above_hull": "eV/atom",
+    "electrostatic_energy": "eV/atom",
+    "band_gap": "eV",
+    "gap pbe": "eV",
+    "bulk_modulus": "GPa",
+    "shear_modulus": "GPa",
+}
+
+
+class SourceError(ValueError):
+    """A source cannot be read at all; the message names it and says what to do."""
+
+
+class RowError(ValueError):
+    """One row cannot be used; the message is the reason that `rejected.csv` gives."""
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """One crystal as the source has it.
+
+    Attributes:
+        row_id: unique within the source.
+        form: how `content` is written: `cif` text, a pymatgen `dict` (Structure.as_dict), a `structure` itself, or
+            `error`: the source found no crystal here, and `content` says why.
+        targets: target name -> raw value as found (str, float or None); checked in the build.
+    """
+
+    row_id: str
+    form: Literal["cif", "dict", "structure", "error"]
+    content: Any
+    targets: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A set of crystals with targets.
+
+    Attributes:
+        name: short name for people and folder names.
+        content_hash: sha256 of what was read (file bytes, or the generator's version and settings).
+        targets: names of the targets that every row is expected to have.
+        units: unit of each target, "" where unknown.
+        provenance: one line on origin and licence, for the manifest.
+        count: number of rows where known without reading them, for the progress bar.
+        rows: starts reading from the first row.
+    """
+
+    name: str
+    content_hash: str
+    targets: tuple[str, ...]
+    units: tuple[str, ...]
+    provenance: str
+    count: int | None
+    rows: Callable[[], Iterator[SourceRow]]
+
+
+def parse_structure(row: SourceRow) -> Structure:
+    """Return the crystal of a row.
+
+    Raises:
+        RowError: the text or dict does not describe one ordered periodic structure.
+    """
+    from pymatgen.core import Structure
+
+    if row.form == "error":
+        raise RowError(row.content)
+    try:
+        if row.form == "cif":
+            structure = _from_cif(row.content)
+        elif row.form == "dict":
+            structure = Structure.from_dict(row.content)
+        else:
+            structure = row.content
+    except Exception as error:  # parsers raise anything; the row is reported, the build goes on
+        raise RowError(f"cannot parse the {row.form}: {type(error).__name__}: {str(error)[:200]}") from error
+    return structure
+
+
+def _from_cif(text: str) -> Structure:
+    """Read a CIF as CGCNN does: first block, no primitive reduction."""
+    from pymatgen.io.cif import CifParser
+
+    # check_occu=False keeps the message about partial occupancy for our own check of the row
+    structures = CifParser.from_str(text).parse_structures(primitive=False, check_occu=False, on_error="raise")
+    return structures[0]
+
+
+def unit_of(target: str) -> str:
+    """Guess a target's unit from its name ("" if unknown); `--unit` overrides."""
+    lowered = target.lower()
+    for stem, unit in KNOWN_UNITS.items():
+        if stem in lowered:
+            return unit
+    return ""

@@ -1,0 +1,139 @@
+"""Writing a shard store: graphs in, safetensors shards and a manifest out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from srcgcnn import __version__
+from srcgcnn.data.elements import element_table
+from srcgcnn.data.manifest import (
+    ELEMENTS_FILE,
+    SCHEMA_VERSION,
+    Manifest,
+    Shard,
+    StoredFile,
+    TargetColumn,
+    content_hash,
+)
+from srcgcnn.data.store import sha256_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from srcgcnn.data.graph import CrystalGraph, GraphSettings
+    from srcgcnn.data.source import Source
+
+# 74 bytes an atom at 12 neighbours: the whole Materials Project (about 4 M atoms) is one shard, read without joining
+DEFAULT_SHARD_BYTES = 512 * 2**20
+
+
+class StoreWriter:
+    """Collects graphs and writes them shard by shard.
+
+    Attributes:
+        crystals: how many were added.
+    """
+
+    def __init__(
+        self, folder: Path, source: Source, settings: GraphSettings, build_key: str, shard_bytes: int | None
+    ) -> None:
+        self._folder = folder
+        self._source = source
+        self._settings = settings
+        self._build_key = build_key
+        self._shard_bytes = shard_bytes or DEFAULT_SHARD_BYTES
+        self._graphs: list[CrystalGraph] = []
+        self._names: list[tuple[str, str]] = []
+        self._targets: list[tuple[float, ...]] = []
+        self._all_targets: list[tuple[float, ...]] = []
+        self._pending_bytes = 0
+        self._shards: list[Shard] = []
+        self._padded_atoms = 0
+        self.crystals = 0
+
+    def add(self, row_id: str, formula: str, graph: CrystalGraph, targets: tuple[float, ...]) -> None:
+        """Add one crystal."""
+        self._graphs.append(graph)
+        self._names.append((row_id.replace("\n", " "), formula))
+        self._targets.append(targets)
+        self._all_targets.append(targets)
+        self._padded_atoms += int(np.isinf(graph.distances).any(axis=1).sum())
+        self._pending_bytes += graph.atomic_numbers.nbytes + graph.neighbours.nbytes + graph.distances.nbytes
+        self.crystals += 1
+        if self._pending_bytes >= self._shard_bytes:
+            self._write_shard()
+
+    def finish(self, *, rejected: int) -> Manifest:
+        """Write the last shard, the element table and the manifest."""
+        if self._graphs:
+            self._write_shard()
+        shards, elements = tuple(self._shards), self._write_elements()
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            build_key=self._build_key,
+            data_hash=content_hash(self._settings, self._source.targets, shards, elements),
+            graph=self._settings,
+            source=self._source.name,
+            source_hash=self._source.content_hash,
+            provenance=self._source.provenance,
+            targets=self._target_columns(),
+            shards=shards,
+            elements=elements,
+            crystals=self.crystals,
+            atoms=sum(shard.atoms for shard in shards),
+            padded_atoms=self._padded_atoms,
+            rejected=rejected,
+            built_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            versions={"srcgcnn": __version__, "pymatgen": version("pymatgen"), "numpy": np.__version__},
+        )
+        manifest.write(self._folder)
+        return manifest
+
+    def _write_shard(self) -> None:
+        name = f"shard-{len(self._shards):05d}.safetensors"
+        lengths = [len(graph.atomic_numbers) for graph in self._graphs]
+        arrays = {
+            "atomic_numbers": np.concatenate([graph.atomic_numbers for graph in self._graphs]),
+            "neighbours": np.concatenate([graph.neighbours for graph in self._graphs]),
+            "distances": np.concatenate([graph.distances for graph in self._graphs]),
+            "offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            "targets": np.array(self._targets, dtype=np.float64),
+            "ids": _as_bytes(row_id for row_id, _ in self._names),
+            "formulas": _as_bytes(formula for _, formula in self._names),
+        }
+        save_file(arrays, self._folder / name)
+        stored = self._stored(name)
+        self._shards.append(Shard(name, stored.bytes, stored.sha256, len(lengths), sum(lengths)))
+        self._graphs, self._names, self._targets, self._pending_bytes = [], [], [], 0
+
+    def _write_elements(self) -> StoredFile:
+        save_file({"element_features": np.array(element_table())}, self._folder / ELEMENTS_FILE)
+        return self._stored(ELEMENTS_FILE)
+
+    def _stored(self, name: str) -> StoredFile:
+        path = self._folder / name
+        return StoredFile(name, path.stat().st_size, sha256_of(path))
+
+    def _target_columns(self) -> tuple[TargetColumn, ...]:
+        values = np.array(self._all_targets, dtype=np.float64)
+        spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
+        columns = zip(
+            self._source.targets,
+            self._source.units,
+            values.mean(axis=0).tolist(),
+            spread.tolist(),
+            values.min(axis=0).tolist(),
+            values.max(axis=0).tolist(),
+            strict=True,
+        )
+        return tuple(TargetColumn(*column) for column in columns)
+
+
+def _as_bytes(lines: Iterable[str]) -> np.ndarray:
+    return np.frombuffer("\n".join(lines).encode(), dtype=np.uint8)

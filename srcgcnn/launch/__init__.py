@@ -1,0 +1,1 @@
+"""Where a sweep runs: site files and launchers."""

@@ -1,0 +1,130 @@
+"""A sweep on this machine: a Ray of its own, closed to others, gone at the end."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from srcgcnn.analysis.tradeoff import as_csv, as_markdown, print_tradeoff, tradeoff_of
+from srcgcnn.sweep.display import SweepDisplay
+from srcgcnn.terminal import make_console
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from srcgcnn.launch.site import Site
+    from srcgcnn.sweep.paths import RunPaths
+    from srcgcnn.sweep.plan import Plan
+    from srcgcnn.sweep.tune import SweepEnd
+
+EXIT_FAILED_TRIALS = 1
+EXIT_INTERRUPTED = 130  # as a shell reports Ctrl-C
+
+
+class LaunchError(RuntimeError):
+    """A sweep cannot start; the message says why and what to do."""
+
+
+def launch_local(plan: Plan, store_folder: Path, paths: RunPaths, site: Site, tracking_uri: str | None) -> int:
+    """Run a plan to its end and return the exit status: 0, 1 (trials failed) or 130 (interrupted).
+
+    Raises:
+        LaunchError: another driver runs this sweep.
+    """
+    from srcgcnn.tracking.writer import MlflowWriter
+
+    console = make_console()
+    with _only_driver(paths):
+        writer = MlflowWriter(paths, plan.spec.name, tracking_uri)
+        end = _run(plan, store_folder, paths, site, writer, console) if plan.groups else None
+        interrupted = end is not None and end.interrupted
+        rows = tradeoff_of(paths)
+        writer.sweep_finished(as_markdown(rows), as_csv(rows), stopped=interrupted)
+    if rows:
+        print_tradeoff(rows, console)
+    return _report(end, paths, console)
+
+
+@contextmanager
+def _only_driver(paths: RunPaths) -> Iterator[None]:
+    paths.out.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(paths.driver_lock, timeout=0):
+            yield
+    except Timeout:
+        raise LaunchError(
+            f"another driver runs the sweep in {paths.out}; wait for it, or choose another --out"
+        ) from None
+
+
+def _run(plan: Plan, store_folder: Path, paths: RunPaths, site: Site, writer: object, console: Console) -> SweepEnd:
+    console.print("starting Ray on this machine ...")
+    with local_ray(paths, site, console) as gpus:
+        from srcgcnn.sweep.tune import GroupResources, run_on_tune
+
+        resources = GroupResources(
+            cpus=site.cpus_per_group,
+            gpus=min(gpus, 1.0) if site.gpus_per_group is None else site.gpus_per_group,
+            max_retries=site.max_retries,
+            checkpoint_interval_s=site.checkpoint_interval_s,
+        )
+        with SweepDisplay(plan, console) as display:
+            return run_on_tune(plan, store_folder, paths, resources, writer, display)  # type: ignore[arg-type]
+
+
+@contextmanager
+def local_ray(paths: RunPaths, site: Site, console: Console) -> Iterator[float]:
+    """Start a Ray of this sweep only; yields its number of GPUs. Never joins a cluster that somebody else runs."""
+    token = write_token(paths.ray_token)
+    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token), RAY_USAGE_STATS_ENABLED="0")
+    os.environ.pop("RAY_ADDRESS", None)
+    import ray
+
+    context = ray.init(
+        address="local",
+        num_cpus=site.usable_cpus,
+        include_dashboard=site.dashboard,
+        dashboard_host="127.0.0.1",
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    try:
+        if site.dashboard and context.dashboard_url:
+            console.print(f"Ray dashboard: http://{context.dashboard_url}  (asks for the token in {token})")
+        yield float(ray.cluster_resources().get("GPU", 0.0))
+    finally:
+        ray.shutdown()
+
+
+def write_token(path: Path) -> Path:
+    """Write a fresh random token that only this user can read; returns its absolute path."""
+    path = path.resolve()
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(secrets.token_hex(32))
+    return path
+
+
+def _report(end: SweepEnd | None, paths: RunPaths, console: Console) -> int:
+    """Say how it ended and what to do next."""
+    if end is not None and end.interrupted:
+        command = " ".join(sys.argv)
+        console.print(f"Stopped. Finished trials are kept; the same command goes on: {command}", soft_wrap=True)
+        return EXIT_INTERRUPTED
+    if end is not None and end.failed:
+        console.print(f"{len(end.failed)} trials failed:")
+        for label, reason in end.failed.items():
+            console.print(f"  {label}: {reason.splitlines()[-1]}")
+        console.print(f"reasons and logs: {paths.failures}")
+        return EXIT_FAILED_TRIALS
+    console.print(f"results: {paths.results}   again: srcgcnn results {paths.out}   MLflow: srcgcnn ui {paths.out}")
+    return 0

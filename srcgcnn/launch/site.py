@@ -1,0 +1,76 @@
+"""Site files (`cluster/NAME.toml`): what a place to run on offers."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from srcgcnn.records import RecordError, parse
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place to run a sweep.
+
+    Attributes:
+        kind: `local`: Ray on this machine.
+        cpus: cores that the sweep may use; None takes all that this process may use.
+        cpus_per_group: cores of one group.
+        gpus_per_group: devices of one group; None takes one where the machine has any, else none.
+        trials_per_group: most trials that train as one stacked model. On a CPU one is fastest.
+        max_retries: how often a group whose worker died starts again from its checkpoint.
+        checkpoint_interval_s: time between checkpoints of a group.
+        dashboard: start the Ray dashboard, on loopback, behind the sweep's token.
+    """
+
+    kind: Literal["local"] = "local"
+    cpus: int | None = None
+    cpus_per_group: int = 1
+    gpus_per_group: float | None = None
+    trials_per_group: int = 1
+    max_retries: int = 3
+    checkpoint_interval_s: float = 30.0
+    dashboard: bool = True
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no machine has."""
+        for name in ("cpus", "cpus_per_group", "trials_per_group", "checkpoint_interval_s"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name}={value} must be positive")
+        if self.max_retries < 0 or (self.gpus_per_group is not None and self.gpus_per_group < 0):
+            raise ValueError("max_retries and gpus_per_group must not be negative")
+
+    @property
+    def usable_cpus(self) -> int:
+        """Cores that the sweep uses."""
+        return self.cpus or len(os.sched_getaffinity(0))
+
+    @property
+    def workers(self) -> int:
+        """Groups that the cores carry at a time; GPUs may allow fewer."""
+        return max(1, self.usable_cpus // self.cpus_per_group)
+
+
+def read_site(folder: Path, name: str) -> Site:
+    """Read `folder/name.toml`.
+
+    Raises:
+        RecordError: there is no such file (the known ones are listed), or it is not valid.
+    """
+    path = folder / f"{name}.toml"
+    if not path.exists():
+        known = ", ".join(sorted(found.stem for found in folder.glob("*.toml"))) or "none"
+        raise RecordError(f"--cluster {name}: no file {path}; known: {known}")
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise RecordError(f"{path}: not valid TOML: {error}") from None
+    return parse(Site, data, str(path))

@@ -1,0 +1,1 @@
+"""The networks. `config` and `counts` need no torch; `cgcnn` does."""

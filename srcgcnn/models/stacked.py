@@ -1,0 +1,119 @@
+"""Layers that hold M models at once, `[M, rows, channels]`, and know nothing of crystals.
+
+Stock layers do not serve: under `torch.vmap` BatchNorm cannot update running statistics, and normalisation
+sharing is one of the axes of the sweep (docs/design.md, decision 3). Initial weights are PyTorch's defaults, drawn
+model by model from that model's own seed, so that a model starts from the same numbers alone and in a group.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+BATCH_NORM_MOMENTUM = 0.1  # PyTorch's defaults, which the released code uses
+EPSILON = 1e-5
+
+
+class StackedLinear(nn.Module):
+    """M Linear layers: weight [M, in, out], bias [M, out]."""
+
+    def __init__(self, models: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(models, inputs, outputs))
+        self.bias = nn.Parameter(torch.empty(models, outputs))
+
+    def reset_parameters(self, generators: list[torch.Generator]) -> None:
+        """Draw weights and biases from U(-1/sqrt(in), 1/sqrt(in)), one generator per model."""
+        bound = 1 / math.sqrt(self.weight.shape[1])
+        with torch.no_grad():
+            for model, generator in enumerate(generators):
+                for values in (self.weight[model], self.bias[model]):
+                    values.copy_(torch.empty(values.shape).uniform_(-bound, bound, generator=generator))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Map [M, R, in] to [M, R, out]."""
+        return torch.baddbmm(self.bias[:, None], rows, self.weight)
+
+
+class StackedBatchNorm(nn.Module):
+    """M BatchNorms: statistics over the R real rows of each model, running averages for evaluation."""
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, models: int, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(models, channels))
+        self.bias = nn.Parameter(torch.zeros(models, channels))
+        self.register_buffer("running_mean", torch.zeros(models, channels))
+        self.register_buffer("running_var", torch.ones(models, channels))
+
+    def forward(self, rows: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Normalise [M, R, C]; rows with mask [M, R] False do not enter the statistics."""
+        if mask is None and rows.shape[0] == 1:
+            return self._native(rows)
+        if self.training:
+            mean, variance = self._statistics(rows, mask)
+        else:
+            mean, variance = self.running_mean, self.running_var
+        scale = self.weight * torch.rsqrt(variance + EPSILON)
+        return torch.addcmul((self.bias - mean * scale)[:, None], rows, scale[:, None])
+
+    def _native(self, rows: Tensor) -> Tensor:
+        """One model, no mask: PyTorch's own fused kernel."""
+        return F.batch_norm(
+            rows[0],
+            self.running_mean[0],
+            self.running_var[0],
+            self.weight[0],
+            self.bias[0],
+            self.training,
+            BATCH_NORM_MOMENTUM,
+            EPSILON,
+        )[None]
+
+    def _statistics(self, rows: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean and biased variance [M, C] of the real rows; updates the running averages."""
+        if mask is None:
+            count = torch.full((rows.shape[0], 1), float(rows.shape[1]), dtype=rows.dtype, device=rows.device)
+            mean = rows.mean(dim=1)
+            variance = (rows - mean[:, None]).square().mean(dim=1)
+        else:
+            real = mask[..., None].to(rows.dtype)
+            count = real.sum(dim=1)
+            mean = (rows * real).sum(dim=1) / count
+            variance = ((rows - mean[:, None]).square() * real).sum(dim=1) / count
+        with torch.no_grad():
+            unbiased = variance * count / (count - 1).clamp(min=1)
+            self.running_mean.lerp_(mean, BATCH_NORM_MOMENTUM)
+            self.running_var.lerp_(unbiased, BATCH_NORM_MOMENTUM)
+        return mean, variance
+
+
+class StackedLayerNorm(nn.Module):
+    """M LayerNorms over the last axis."""
+
+    def __init__(self, models: int, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(models, channels))
+        self.bias = nn.Parameter(torch.zeros(models, channels))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Normalise [M, R, C] over C."""
+        normalised = F.layer_norm(rows, rows.shape[-1:], eps=EPSILON)
+        return torch.addcmul(self.bias[:, None], normalised, self.weight[:, None])
+
+
+def take_rows(rows: Tensor, index: Tensor) -> Tensor:
+    """Gather rows model by model: [M, R, C] at [M, ...] gives [M, ..., C].
+
+    `index_select` on the flat array: its gradient is one `index_add`, much cheaper than that of advanced indexing.
+    """
+    models, count, channels = rows.shape
+    if models > 1:
+        first = torch.arange(models, device=index.device) * count
+        index = index + first.view(-1, *[1] * (index.dim() - 1))
+    return rows.reshape(-1, channels).index_select(0, index.reshape(-1)).view(*index.shape, channels)

@@ -1,0 +1,87 @@
+"""Every file name of a sweep's folder, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path  # noqa: TC003 - part of the dataclass
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The folder of one sweep (OUT)."""
+
+    out: Path
+
+    @property
+    def spec(self) -> Path:
+        """The sweep as it was last asked for, with every flag applied."""
+        return self.out / "sweep.json"
+
+    @property
+    def results(self) -> Path:
+        """Folder of finished trials, one JSON file each: the truth."""
+        return self.out / "results"
+
+    def result(self, key: str) -> Path:
+        """Result of one trial."""
+        return self.results / f"{key}.json"
+
+    def predictions(self, key: str) -> Path:
+        """Test predictions of one trial, one row per crystal: id, formula, target, prediction."""
+        return self.out / "predictions" / f"{key}.parquet"
+
+    def model(self, key: str) -> Path:
+        """Best weights of one trial with all that is needed to predict."""
+        return self.out / "models" / f"{key}.safetensors"
+
+    def failure(self, key: str) -> Path:
+        """Reason why a trial failed; removed when it later succeeds."""
+        return self.out / "failures" / f"{key}.json"
+
+    @property
+    def failures(self) -> Path:
+        """Folder of failed trials."""
+        return self.out / "failures"
+
+    def checkpoint(self, group_key: str) -> Path:
+        """State of one running group; removed when all its results are written."""
+        return self.out / "checkpoints" / f"{group_key}.pt"
+
+    def group(self, group_key: str) -> Path:
+        """Members of a group that has a checkpoint, so that a later plan keeps the group together."""
+        return self.out / "checkpoints" / f"{group_key}.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of running groups."""
+        return self.out / "checkpoints"
+
+    @property
+    def tune(self) -> Path:
+        """Ray Tune's own bookkeeping: never read back by this project."""
+        return self.out / "ray"
+
+    @property
+    def ray_token(self) -> Path:
+        """Token that the Ray dashboard and every Ray process ask for (mode 0600)."""
+        return self.out / ".ray_token"
+
+    @property
+    def mlflow_db(self) -> Path:
+        """Default MLflow store."""
+        return self.out / "mlflow.db"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        """Artifacts of the default MLflow store."""
+        return self.out / "mlflow-artifacts"
+
+    @property
+    def default_tracking_uri(self) -> str:
+        """URI of the default MLflow store."""
+        return f"sqlite:///{self.mlflow_db.resolve()}"
+
+    @property
+    def driver_lock(self) -> Path:
+        """Held by the one driver that runs this sweep."""
+        return self.out / ".driver.lock"

@@ -1,0 +1,76 @@
+"""A plan for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from srcgcnn.models.counts import count_parameters
+from srcgcnn.sweep.display import duration
+from srcgcnn.terminal import make_console
+
+if TYPE_CHECKING:
+    from srcgcnn.sweep.paths import RunPaths
+    from srcgcnn.sweep.plan import Plan
+    from srcgcnn.sweep.prepare import FoundData
+    from srcgcnn.training.trial import TrialConfig
+
+
+def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int) -> None:
+    """Print what a sweep will do."""
+    console = make_console()
+    spec, recipe = plan.spec, plan.spec.training
+    console.print(f"sweep {spec.name!r} in {paths.out}", soft_wrap=True)
+    if spec.question:
+        console.print(f"  {spec.question}", soft_wrap=True)
+    console.print(f"  data: {_data_line(found)}", soft_wrap=True)
+    console.print(
+        f"  training: {recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.optimizer} {recipe.learning_rate:g}, "
+        f"{recipe.schedule}, {recipe.loss}, split {recipe.split.kind}",
+        soft_wrap=True,
+    )
+    console.print(_variants(plan))
+    repeated = plan.combinations - len(plan.trials)
+    console.print(
+        f"{len(plan.trials)} trials ({repeated} of {plan.combinations} combinations repeat another one), "
+        f"{len(plan.finished)} finished before, {plan.left} to train in {len(plan.groups)} groups"
+        + (f", {len(plan.failed)} of them failed before" if plan.failed else ""),
+        soft_wrap=True,
+    )
+    console.print(f"expected: {_estimate(plan, workers)}", soft_wrap=True)
+
+
+def _data_line(found: FoundData) -> str:
+    reference, manifest = found.reference, found.manifest
+    target = f"{reference.target} [{reference.unit or 'no unit'}]"
+    if manifest is None:
+        return f"{reference.name}, {target}; graphs are not built yet (finished trials are known after the build)"
+    return f"{reference.name}, {manifest.crystals:,} crystals, {target}, store {found.folder} ({reference.data_hash})"
+
+
+def _variants(plan: Plan) -> Table:
+    """One line per variant: counts, seeds and how many are done."""
+    table = Table(box=None, pad_edge=True, header_style="dim")
+    for heading in ("variant", "also asked for as", "conv params", "total params", "trials", "finished"):
+        table.add_column(heading, justify="left" if heading in ("variant", "also asked for as") else "right")
+    variants: dict[object, list[TrialConfig]] = {}
+    for trial in plan.trials:
+        variants.setdefault(trial.model, []).append(trial)
+    for trials in variants.values():
+        model = trials[0].model
+        counts = count_parameters(model)
+        asked = {label.rsplit(" seed ", 1)[0] for label in plan.aliases[trials[0].key]} - {model.label}
+        done = sum(trial.key in plan.finished for trial in trials)
+        also = ", ".join(sorted(asked))
+        table.add_row(model.label, also, f"{counts.convolution:,}", f"{counts.total:,}", str(len(trials)), str(done))
+    return table
+
+
+def _estimate(plan: Plan, workers: int) -> str:
+    if not plan.groups:
+        return "nothing is left to train"
+    seconds = plan.estimate_seconds()
+    if seconds is None:
+        return "unknown before the first result of this data"
+    return f"{duration(seconds)} of training in all, {duration(seconds / workers)} on {workers} workers"

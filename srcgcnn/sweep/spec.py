@@ -1,0 +1,161 @@
+"""What a sweep asks for: a TOML file with flags on top, validated once."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from srcgcnn.models.config import Alpha, Family, ModelConfig, Norm, Task
+from srcgcnn.records import RecordError, parse
+from srcgcnn.training.trial import DataRef, Seeds, TrainingConfig, TrialConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Where the crystals come from: a source (see `srcgcnn data build --help`) or the folder of a store."""
+
+    source: str = "demo"
+    target: str | None = None
+    unit: str | None = None
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What is varied. `depths` are T for srcgcnn and L for cgcnn; norms, alphas and layer_norms apply to srcgcnn.
+
+    A seed sets initial weights and batch order of a trial; split seeds choose the rows, the same for all variants.
+    """
+
+    models: tuple[Family, ...] = ("srcgcnn", "cgcnn")
+    depths: tuple[int, ...] = (1, 2, 3, 5, 8)
+    norms: tuple[Norm, ...] = ("step",)
+    alphas: tuple[Alpha, ...] = ("none",)
+    layer_norms: tuple[bool, ...] = (False,)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    split_seeds: tuple[int, ...] = (0,)
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        """Refuse empty axes, repeated values and negative seeds."""
+        for name in self.__dataclass_fields__:
+            values = getattr(self, name)
+            if not values:
+                raise ValueError(f"axis {name!r} is empty: give at least one value")
+            if len(set(values)) < len(values):
+                raise ValueError(f"axis {name!r} names a value twice: {list(values)}")
+        for name in ("seeds", "split_seeds"):
+            if min(getattr(self, name)) < 0:
+                raise ValueError(f"axis {name!r} has a negative seed: {list(getattr(self, name))}")
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Widths and task, the same for all trials of a sweep."""
+
+    hidden_channels: int = 64
+    head_channels: int = 128
+    head_layers: int = 1
+    task: Task = "regression"
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class SweepSpec:
+    """One sweep."""
+
+    name: str
+    question: str = ""
+    data: DataSpec = field(default_factory=DataSpec)
+    axes: Axes = field(default_factory=Axes)
+    network: NetworkSpec = field(default_factory=NetworkSpec)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        """Refuse names that cannot be a folder."""
+        if not self.name or any(char not in NAME_CHARACTERS for char in self.name):
+            raise ValueError(f"name={self.name!r} must consist of letters, digits, '-', '_' and '.'")
+
+
+NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+
+
+def read_spec(path: Path, overrides: dict[str, Any]) -> SweepSpec:
+    """Read a sweep definition and put the flags on top.
+
+    Args:
+        path: TOML file; `name` defaults to its stem.
+        overrides: nested like the file, with only what was given.
+
+    Raises:
+        RecordError: the file is missing or not TOML, or a key or value is wrong; the message lists what is known.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(sorted(str(found) for found in path.parent.glob("*.toml"))) or "none"
+        raise RecordError(f"no sweep definition {path}; there: {known}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise RecordError(f"{path}: not valid TOML: {error}") from None
+    merged = _merge({"name": path.stem, **data}, overrides)
+    return parse(SweepSpec, _with_seed_lists(merged), f"{path} with flags" if overrides else str(path))
+
+
+def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for name, value in top.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(name), dict)
+        merged[name] = _merge(merged[name], value) if nested else value
+    return merged
+
+
+def _with_seed_lists(data: dict[str, Any]) -> dict[str, Any]:
+    """Read `seeds = 5` as seeds 0..4."""
+    axes = data.get("axes")
+    if not isinstance(axes, dict):
+        return data
+    lists = {
+        name: list(range(value)) if isinstance(value := axes[name], int) else value
+        for name in ("seeds", "split_seeds")
+        if name in axes
+    }
+    return {**data, "axes": {**axes, **lists}}
+
+
+def trials_of(spec: SweepSpec, data: DataRef) -> Iterator[tuple[TrialConfig, str]]:
+    """Yield every combination of the axes as a canonical trial, with the label that the combination was asked by."""
+    for model in _models_of(spec):
+        for split_seed in spec.axes.split_seeds:
+            for seed in spec.axes.seeds:
+                seeds = Seeds(init=seed, order=seed, split=split_seed)
+                yield TrialConfig(model.canonical(), spec.training, seeds, data), f"{model.label} seed {seed}"
+
+
+def _models_of(spec: SweepSpec) -> Iterator[ModelConfig]:
+    axes, network = spec.axes, spec.network
+    widths = {
+        "hidden_channels": network.hidden_channels,
+        "head_channels": network.head_channels,
+        "head_layers": network.head_layers,
+    }
+    for family in axes.models:
+        for depth in axes.depths:
+            if family == "cgcnn":
+                yield ModelConfig(family, depth, task=network.task, **widths)
+                continue
+            for norm in axes.norms:
+                for alpha in axes.alphas:
+                    for layer_norm in axes.layer_norms:
+                        yield ModelConfig(
+                            family, depth, norm, alpha, layer_norm=layer_norm, task=network.task, **widths
+                        )

@@ -1,0 +1,231 @@
+"""A plan on Ray Tune: one Tune trial is one group. Tune schedules and retries; it remembers nothing (docs/design.md).
+
+Results, checkpoints and failures are files that the workers write. The driver listens, shows progress and is the only
+writer to MLflow.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
+
+from srcgcnn.sweep.failures import write_failure
+from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.sweep.plan import Plan, TrialGroup
+from srcgcnn.sweep.results import read_result
+from srcgcnn.training.epoch import EpochReport
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from srcgcnn.sweep.display import SweepDisplay
+    from srcgcnn.tracking.writer import MlflowWriter
+
+REPORT_INTERVAL_S = 2.0  # Tune's documented limit is 50 to 100 reports a second in all; epochs are sent in batches
+
+
+@dataclass(frozen=True)
+class GroupResources:
+    """What one group gets, and how its worker behaves.
+
+    Attributes:
+        cpus: cores, and threads of torch.
+        gpus: devices, or a share of one.
+        max_retries: how often a group whose worker died starts again from its checkpoint.
+        checkpoint_interval_s: time between checkpoints.
+    """
+
+    cpus: int = 1
+    gpus: float = 0.0
+    max_retries: int = 3
+    checkpoint_interval_s: float = 30.0
+
+
+@dataclass(frozen=True)
+class SweepEnd:
+    """How a run of the driver ended.
+
+    Attributes:
+        finished: trials that have a result now and had none before.
+        failed: trial label -> reason.
+        interrupted: Ctrl-C, or a request to stop, before all was done.
+    """
+
+    finished: int
+    failed: dict[str, str]
+    interrupted: bool
+
+
+def run_on_tune(
+    plan: Plan,
+    store_folder: Path,
+    paths: RunPaths,
+    resources: GroupResources,
+    writer: MlflowWriter,
+    display: SweepDisplay,
+) -> SweepEnd:
+    """Run all groups of a plan on the connected Ray cluster."""
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's own banner; the display is ours
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # results are our files, not Tune's CSV and TensorBoard
+    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+    groups = {group.key: group for group in plan.groups}
+    listener = DriverCallback(groups, paths, writer, display)
+    constants = {
+        "store": str(store_folder.resolve()),
+        "out": str(paths.out.resolve()),
+        "cpus": resources.cpus,
+        "checkpoint_interval_s": resources.checkpoint_interval_s,
+    }
+    tuner = Tuner(
+        tune.with_resources(train_in_worker, {"cpu": resources.cpus, "gpu": resources.gpus}),
+        param_space={"group": tune.grid_search([group.to_dict() for group in plan.groups]), **constants},
+        tune_config=TuneConfig(
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+            reuse_actors=True,  # the next group skips the import of torch
+        ),
+        run_config=RunConfig(
+            name="tune",
+            storage_path=str(paths.tune.resolve()),
+            callbacks=[listener],
+            failure_config=FailureConfig(max_failures=resources.max_retries),
+            verbose=0,
+        ),
+    )
+    tuner.fit()
+    return listener.end()
+
+
+def _trial_name(trial: Any) -> str:
+    """Name Tune's trial by the group's key, so that its folder and its logs are found by it."""
+    return str(trial.config["group"]["key"])
+
+
+def train_in_worker(config: dict[str, Any]) -> None:
+    """Tune's trainable: one group, from its checkpoint if there is one, to its result files."""
+    import torch
+
+    from srcgcnn.sweep.worker import run_group
+
+    torch.set_num_threads(config["cpus"])
+    reporter = _Reporter()
+    run_group(
+        TrialGroup.from_dict(config["group"], "the group sent by the driver"),
+        Path(config["store"]),
+        RunPaths(Path(config["out"])),
+        checkpoint_interval_s=config["checkpoint_interval_s"],
+        on_epoch=reporter.add,
+    )
+    reporter.flush()
+
+
+class _Reporter:
+    """Sends epochs to the driver in batches."""
+
+    def __init__(self) -> None:
+        self._waiting: list[dict[str, Any]] = []
+        self._sent = 0.0
+
+    def add(self, reports: list[Any]) -> None:
+        """Queue one epoch of all members; send when enough time has passed."""
+        self._waiting += [asdict(report) for report in reports]
+        if time.monotonic() - self._sent >= REPORT_INTERVAL_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what waits."""
+        tune.report({"epochs": self._waiting})
+        self._waiting, self._sent = [], time.monotonic()
+
+
+class DriverCallback(Callback):
+    """Hears of every group; tells the display and MLflow."""
+
+    def __init__(
+        self, groups: Mapping[str, TrialGroup], paths: RunPaths, writer: MlflowWriter, display: SweepDisplay
+    ) -> None:
+        self._groups, self._paths, self._writer, self._display = dict(groups), paths, writer, display
+        self._running: set[str] = set()
+        self._finished: set[str] = set()
+        self._failed: dict[str, str] = {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Open the MLflow runs of a group."""
+        group = self._group(trial)
+        if group.key not in self._running:
+            self._running.add(group.key)
+            self._display.group_started(group)
+        for config in group.trials:
+            self._writer.trial_started(config)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Pass epochs on."""
+        reports = [EpochReport(**row) for row in result.get("epochs", [])]
+        self._display.epochs(reports)
+        for key in dict.fromkeys(report.key for report in reports):
+            self._writer.trial_progress(key, [report for report in reports if report.key == key])
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Read what the worker wrote."""
+        self._conclude(trial, "the worker ended without a result")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A group failed for good; the others go on."""
+        self._conclude(trial, _last_line(trial.error_file), str(trial.error_file or ""))
+
+    def _conclude(self, trial: Any, reason: str, log: str = "") -> None:
+        group = self._group(trial)
+        self._stopped(group)
+        for config in group.trials:
+            path = self._paths.result(config.key)
+            if path.exists():
+                result = read_result(path)
+                self._finished.add(config.key)
+                self._display.trial_finished(result)
+                self._writer.trial_finished(result)
+            else:
+                self._record_failure(config, reason, log)
+
+    def _record_failure(self, config: Any, reason: str, log: str) -> None:
+        path = self._paths.failure(config.key)
+        if log or not path.exists():
+            write_failure(self._paths, config, reason, log)
+        else:
+            reason = json.loads(path.read_text(encoding="utf-8"))["reason"]
+        self._failed[config.label] = reason
+        self._display.trial_failed(config.label, reason, log)
+        self._writer.trial_failed(config.key, reason)
+
+    def _stopped(self, group: TrialGroup) -> None:
+        if group.key in self._running:
+            self._running.remove(group.key)
+            self._display.group_stopped(group)
+
+    def _group(self, trial: Any) -> TrialGroup:
+        return self._groups[trial.config["group"]["key"]]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave nothing in the copy that Tune saves for its own restore, which this project does not use."""
+        return {}
+
+    def end(self) -> SweepEnd:
+        """Sum up. Trials with neither result nor failure mean that somebody stopped the sweep."""
+        total = sum(len(group.trials) for group in self._groups.values())
+        missing = total - len(self._finished) - len(self._failed)
+        return SweepEnd(len(self._finished), dict(self._failed), interrupted=missing > 0)
+
+
+def _last_line(error_file: str | None) -> str:
+    if not error_file or not Path(error_file).exists():
+        return "the worker process ended; see the Ray logs"
+    lines = [line for line in Path(error_file).read_text(encoding="utf-8").splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "the worker process ended; see the Ray logs"

@@ -1,0 +1,113 @@
+"""A trained network as an MLflow model: CIF texts in, predictions out.
+
+MLflow copies this file into every logged model ("models from code", so nothing is pickled) and runs the copy when the
+model is loaded. The weights file carries everything else: configuration, target scale, element table, graph settings.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from mlflow.models import ModelSignature, set_model
+from mlflow.pyfunc import PythonModel, PythonModelContext, save_model
+from mlflow.types import ColSpec, DataType, Schema
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlflow.models.model import Model
+
+WEIGHTS = "weights"
+SIGNATURE = ModelSignature(
+    inputs=Schema([ColSpec(DataType.string, "cif")]),
+    outputs=Schema([ColSpec(DataType.double, "prediction")]),
+)
+NACL_CIF = """data_NaCl
+_symmetry_space_group_name_H-M 'P 1'
+_cell_length_a 3.9893
+_cell_length_b 3.9893
+_cell_length_c 3.9893
+_cell_angle_alpha 60
+_cell_angle_beta 60
+_cell_angle_gamma 60
+loop_
+_symmetry_equiv_pos_as_xyz
+'x, y, z'
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+Na1 Na 0.0 0.0 0.0
+Cl1 Cl 0.5 0.5 0.5
+"""
+
+
+class CrystalModel(PythonModel):
+    """Predict the target of crystals given as CIF text in the column `cif`."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Read the weights once, when MLflow loads the model."""
+        from srcgcnn.training.predictor import Predictor
+
+        self.predictor = Predictor.load(context.artifacts[WEIGHTS])
+
+    def predict(
+        self,
+        context: PythonModelContext,  # noqa: ARG002 - MLflow's signature
+        model_input: pd.DataFrame,
+        params: dict[str, Any] | None = None,  # noqa: ARG002 - MLflow's signature
+    ) -> pd.DataFrame:
+        """Return one row per crystal, with the index of the input and the column `prediction`."""
+        structures = [read_cif(text, row) for row, text in model_input["cif"].items()]
+        return pd.DataFrame(
+            {"prediction": self.predictor.predict_structures(structures)}, index=model_input.index, dtype=float
+        )
+
+
+def read_cif(text: str, row: Any) -> Any:
+    """Return the structure of one CIF text.
+
+    Raises:
+        ValueError: the text is no CIF; the message names the row of the input.
+    """
+    from pymatgen.core import Structure
+
+    try:
+        return Structure.from_str(text, fmt="cif")
+    except (ValueError, KeyError, IndexError, AssertionError) as error:  # what pymatgen raises on broken CIFs
+        raise ValueError(f"row {row}: {str(text)[:40]!r}... is not a readable CIF ({error})") from error
+
+
+def save_crystal_model(weights: Path, folder: Path, mlflow_model: Model) -> None:
+    """Write the MLflow form of one weights file into `folder`, which must not exist.
+
+    The requirements are listed by hand, because MLflow would otherwise find them by running the model in a new process,
+    once per trial. `srcgcnn` is not on PyPI: install it from its repository before the others.
+    """
+    save_model(
+        path=str(folder),
+        python_model=__file__,
+        artifacts={WEIGHTS: str(weights)},
+        signature=SIGNATURE,
+        input_example=pd.DataFrame({"cif": [NACL_CIF]}),
+        pip_requirements=requirements(),
+        mlflow_model=mlflow_model,
+    )
+
+
+def requirements() -> list[str]:
+    """Return the pinned packages that a loaded model needs, as far as they are installed here."""
+    pinned = []
+    for name in ("srcgcnn", "mlflow", "numpy", "pymatgen", "torch", "torch-geometric", "safetensors"):
+        try:
+            pinned.append(f"{name}=={version(name).split('+')[0]}")  # torch 2.6.0+cu124 is 2.6.0 on PyPI
+        except PackageNotFoundError:
+            pinned.append(name)
+    return pinned
+
+
+set_model(CrystalModel())

@@ -1,0 +1,285 @@
+"""The one writer of a sweep's MLflow pages: the driver, live; or a rebuild from the result files.
+
+SQLite on a cluster file system loses with several writers, so workers never write here. Whatever is written live can be
+written again from the result files, which is why a lost update is a warning and not an error.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import time
+import warnings
+from typing import TYPE_CHECKING, Concatenate, ParamSpec
+
+from mlflow.entities import Metric, RunTag
+
+from srcgcnn.records import RecordError, digest, parse
+from srcgcnn.sweep.results import read_results
+from srcgcnn.tracking import fields
+from srcgcnn.tracking.store import DIGEST_TAG, FAILURE_TAG, Child, SweepStore
+from srcgcnn.training.trial import TrialConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from srcgcnn.sweep.paths import RunPaths
+    from srcgcnn.training.trial import TrialResult
+
+NOTE_TAG = "mlflow.note.content"
+REASON_CHARACTERS = 5000  # a tag holds 8000
+BATCH_EPOCHS = 300  # log_batch takes 1000 metrics; an epoch has three and must not be torn apart
+SLOW_SECONDS = 5.0
+PAUSE_SECONDS = 60.0
+
+P = ParamSpec("P")
+
+
+class StoreAwayError(RuntimeError):
+    """The store failed slowly a moment ago and is left alone for a while."""
+
+
+def _survivable(
+    method: Callable[Concatenate[MlflowWriter, P], None],
+) -> Callable[Concatenate[MlflowWriter, P], None]:
+    """Turn a failure of the store into a warning: the one place where tracking errors end."""
+
+    @functools.wraps(method)
+    def call(self: MlflowWriter, *args: P.args, **kwargs: P.kwargs) -> None:
+        start = time.monotonic()
+        try:
+            method(self, *args, **kwargs)
+        except StoreAwayError:
+            pass
+        except Exception as error:  # hours of training must not end because a page cannot be updated
+            if not self.live:
+                raise
+            self.report_lost(method.__name__, error, time.monotonic() - start)
+
+    return call
+
+
+class MlflowWriter:
+    """Writes one sweep to MLflow: its own SQLite store, or any tracking URI.
+
+    Attributes:
+        live: the sweep is running: failures of the store are warnings, the parent run is RUNNING until
+            `sweep_finished`, and runs that an earlier driver left RUNNING are ended. A rebuild is not live.
+    """
+
+    def __init__(
+        self,
+        paths: RunPaths,
+        sweep_name: str,
+        tracking_uri: str | None,
+        *,
+        live: bool = True,
+        started_ms: int | None = None,
+    ) -> None:
+        self.live = live
+        self._paths = paths
+        self._sweep_name = sweep_name
+        self._uri = tracking_uri
+        self._started_ms = started_ms
+        self._opened: SweepStore | None = None
+        self._configs: dict[str, TrialConfig] = {}
+        self._warned: set[tuple[str, str]] = set()
+        self._silent_until = 0.0
+
+    @_survivable
+    def trial_started(self, config: TrialConfig) -> None:
+        """Create the run of a trial, or set the run of an earlier attempt to RUNNING again."""
+        self._configs[config.key] = config  # even when the store is away: the trial reports by key later
+        store = self._store()
+        child = store.child(config)
+        self._clear_failure(child)
+        if child.status != "RUNNING":
+            store.set_status(child, "RUNNING")
+
+    @_survivable
+    def trial_progress(self, key: str, epochs: Sequence[fields.EpochRow]) -> None:
+        """Log epochs; those logged before (a resumed trial repeats some) are skipped."""
+        self._log_epochs(self._started_child(key), epochs, fields.now_ms())
+
+    @_survivable
+    def trial_finished(self, result: TrialResult) -> None:
+        """Log the result with its files and its model, and end the run."""
+        self._log_result(result)
+
+    @_survivable
+    def trial_failed(self, key: str, reason: str) -> None:
+        """Mark the run of a trial as failed, with the reason as a tag."""
+        self._fail(self._started_child(key), reason)
+
+    @_survivable
+    def sweep_finished(self, table_markdown: str, table_csv: str, *, stopped: bool = False) -> None:
+        """Log results that are still missing, the tables and the summary, and end the parent run."""
+        self._silent_until = 0.0  # the last chance: worth one more timeout
+        for result in read_results(self._paths):
+            self._log_result(result)
+        self._end_stale_children()
+        self._log_tables(table_markdown, table_csv)
+        self._log_summary()
+        self._end_parent("KILLED" if stopped else "FINISHED")
+
+    @_survivable
+    def failures_found(self) -> None:
+        """Mark the trials of which a failure file tells; those without a readable configuration are left out."""
+        for path in sorted(self._paths.failures.glob("*.json")):
+            data = json.loads(path.read_text(encoding="utf-8"))
+            if path.stem not in self._store().children and "config" not in data:
+                continue
+            if "config" in data:
+                self._configs[path.stem] = parse(TrialConfig, data["config"], str(path))
+            self._fail(self._started_child(path.stem), str(data.get("reason", "unknown")))
+
+    def report_lost(self, name: str, error: Exception, seconds: float) -> None:
+        """Warn, once per kind, of an update that MLflow did not get."""
+        if seconds > SLOW_SECONDS:  # an unreachable server costs its timeout at every call
+            self._silent_until = time.monotonic() + PAUSE_SECONDS
+        kind = (name, type(error).__name__)
+        if kind in self._warned:
+            return
+        self._warned.add(kind)
+        option = f" --tracking-uri {self._uri}" if self._uri else ""
+        warnings.warn(
+            f"MLflow missed {name} of sweep {self._sweep_name!r} ({type(error).__name__}: {str(error)[:300]}). "
+            f"The sweep goes on; complete MLflow later with `srcgcnn track {self._paths.out}{option}`",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+    def _store(self) -> SweepStore:
+        """Return the store, opened at the first call."""
+        if time.monotonic() < self._silent_until:
+            raise StoreAwayError
+        if self._opened is None:
+            if self.live:  # MLflow's own defaults let a driver wait for minutes
+                os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+                os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+            self._opened = SweepStore(self._paths, self._sweep_name, self._uri, self._started_ms)
+            if self.live:
+                self._opened.client.update_run(self._opened.parent_id, status="RUNNING")
+                self._end_stale_children()
+        return self._opened
+
+    def _started_child(self, key: str) -> Child:
+        store = self._store()
+        if key in store.children:
+            return store.children[key]
+        if key not in self._configs:
+            raise KeyError(f"trial {key!r} is unknown to MLflow: call trial_started with its configuration first")
+        return store.child(self._configs[key])
+
+    def _log_epochs(self, child: Child, epochs: Sequence[fields.EpochRow], at_ms: int) -> None:
+        client = self._store().client
+        if child.next_epoch is None:
+            history = client.get_metric_history(child.run_id, fields.error_curve(child.task))
+            child.next_epoch = 1 + max((point.step for point in history), default=-1)
+        fresh = [row for row in epochs if row.epoch >= child.next_epoch]
+        for first in range(0, len(fresh), BATCH_EPOCHS):
+            rows = fresh[first : first + BATCH_EPOCHS]
+            client.log_batch(child.run_id, fields.epoch_metrics(rows, child.task, at_ms))
+            child.next_epoch = rows[-1].epoch + 1
+
+    def _log_result(self, result: TrialResult) -> None:
+        store = self._store()
+        stamp = digest(result.to_dict())
+        known = store.children.get(result.key)
+        if known and known.status == "FINISHED" and known.result_digest == stamp:
+            return
+        if known and known.result_digest not in (None, stamp):
+            store.forget(result.key)  # the trial was trained anew: its old run must not mix with the new numbers
+        child = store.child(result.config, fields.started_ms(result))
+        self._log_epochs(child, fields.curve_epochs(result), fields.finished_ms(result))
+        self._log_files(child, result)
+        self._clear_failure(child)
+        metrics = fields.result_metrics(result, store.log_model(result.key))
+        tags = {**fields.provenance_tags(result), DIGEST_TAG: stamp}
+        store.client.log_batch(child.run_id, metrics, tags=[RunTag(*tag) for tag in tags.items()])
+        store.set_status(child, "FINISHED", fields.finished_ms(result))
+        child.result_digest = stamp
+
+    def _log_files(self, child: Child, result: TrialResult) -> None:
+        client = self._store().client
+        client.log_inputs(child.run_id, [fields.dataset_input(result)])
+        client.log_text(child.run_id, json.dumps(result.to_dict(), indent=1) + "\n", "result.json")
+        predictions = self._paths.predictions(result.key)
+        if predictions.exists():
+            client.log_artifact(child.run_id, str(predictions), "predictions")
+
+    def _fail(self, child: Child, reason: str) -> None:
+        store = self._store()
+        if child.status == "FAILED" and child.failed:
+            return
+        store.client.set_tag(child.run_id, FAILURE_TAG, reason[:REASON_CHARACTERS])
+        store.set_status(child, "FAILED")
+        child.failed = True
+
+    def _clear_failure(self, child: Child) -> None:
+        if child.failed:
+            self._store().client.delete_tag(child.run_id, FAILURE_TAG)
+            child.failed = False
+
+    def _end_stale_children(self) -> None:
+        """End runs that nobody works on: those of a driver that died, or of a sweep that was stopped."""
+        store = self._store()
+        for child in store.children.values():
+            if child.status == "RUNNING":
+                store.set_status(child, "KILLED")
+
+    def _log_tables(self, table_markdown: str, table_csv: str) -> None:
+        store = self._store()
+        for name, text in (("tradeoff.md", table_markdown), ("tradeoff.csv", table_csv)):
+            if text:
+                store.client.log_text(store.parent_id, text, name)
+        if table_markdown:
+            store.client.set_tag(store.parent_id, NOTE_TAG, fields.note(table_markdown))
+        if self._paths.spec.exists():
+            store.client.log_artifact(store.parent_id, str(self._paths.spec))
+
+    def _log_summary(self) -> None:
+        """Log the parent's numbers, those that changed: a metric logged again would grow a history."""
+        store = self._store()
+        runs = list(store.child_runs())
+        finished = [run.data.metrics for run in runs if run.info.status == "FINISHED"]
+        summary = {
+            "trials_finished": float(len(finished)),
+            "trials_failed": float(sum(run.info.status == "FAILED" for run in runs)),
+        }
+        for name in ("val_mae", "val_error_rate"):
+            if scores := [metrics[name] for metrics in finished if name in metrics]:
+                summary[f"best_{name}"] = min(scores)
+        before = store.client.get_run(store.parent_id).data.metrics
+        changed = {name: value for name, value in summary.items() if before.get(name) != value}
+        store.client.log_batch(
+            store.parent_id, [Metric(name, value, fields.now_ms(), 0) for name, value in changed.items()]
+        )
+
+    def _end_parent(self, status: str) -> None:
+        store = self._store()
+        now = store.client.get_run(store.parent_id).info.status
+        if self.live or now == "RUNNING":  # a rebuild does not change how a sweep ended
+            store.client.set_terminated(store.parent_id, status)
+
+
+def rebuild(
+    paths: RunPaths,
+    sweep_name: str,
+    tracking_uri: str | None,
+    table_markdown: str = "",
+    table_csv: str = "",
+) -> int:
+    """Write everything that the result files of a sweep tell, and return their number; a second time changes nothing.
+
+    Raises:
+        RecordError: the sweep has no results.
+    """
+    starts = [fields.started_ms(result) for result in read_results(paths)]
+    if not starts:
+        raise RecordError(f"{paths.results}: no results yet; run the sweep first, or check the folder's name")
+    writer = MlflowWriter(paths, sweep_name, tracking_uri, live=False, started_ms=min(starts))
+    writer.failures_found()
+    writer.sweep_finished(table_markdown, table_csv)
+    return len(starts)

@@ -1,0 +1,270 @@
+"""Train one group of trials: M networks of one shape, stacked, each with its own seeds.
+
+A trial trains alone as a group of one through the same code. Killed at any point and started again, a group continues
+from its checkpoint and ends with the same numbers (bit for bit on one kind of CPU and thread count): the order of
+batches is a function of seed and epoch, and a checkpoint holds everything else.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from srcgcnn.files import replacing
+from srcgcnn.models.cgcnn import CrystalGraphNetwork, dropout_masks
+from srcgcnn.training.allocator import keep_freed_memory
+from srcgcnn.training.epoch import EpochReport
+from srcgcnn.training.graphset import GraphSet
+from srcgcnn.training.objective import Normaliser, errors_per_model, fit_normaliser, loss_per_model
+from srcgcnn.training.optimiser import Schedule, clip_per_model, make_optimizer
+from srcgcnn.training.predictor import predict_rows
+from srcgcnn.training.progress import GroupProgress
+from srcgcnn.training.split import split_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from srcgcnn.data.store import GraphStore
+    from srcgcnn.training.trial import TrialConfig
+
+CHECKPOINT_INTERVAL_S = 30.0
+
+
+class InterruptedGroupError(RuntimeError):
+    """Training stopped on request, after writing a checkpoint."""
+
+
+class GroupTrainer:
+    """The state of a group and its loop.
+
+    Attributes:
+        configs: the trials, all of one shape.
+        progress: what was reached.
+        network: the M networks.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[TrialConfig],
+        store: GraphStore,
+        *,
+        device: torch.device | None = None,
+        checkpoint: Path | None = None,
+        checkpoint_interval_s: float = CHECKPOINT_INTERVAL_S,
+    ) -> None:
+        """Prepare a group, from its checkpoint where there is one.
+
+        Raises:
+            ValueError: the trials do not share a shape, or the data is not what they were planned for.
+        """
+        check_group(configs, store)
+        self.configs = list(configs)
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._training, self._model = configs[0].training, configs[0].model.canonical()
+        self._checkpoint, self._interval_s = checkpoint, checkpoint_interval_s
+        if self.device.type == "cpu":
+            keep_freed_memory()
+            torch.use_deterministic_algorithms(mode=True)
+        self._load_data(store)
+        alphas = [config.model.canonical().alpha for config in configs]
+        self.network = CrystalGraphNetwork(self._model, self.crystals.element_features.cpu(), alphas)
+        self.network.reset_parameters([config.seeds.init for config in configs])
+        self.network.to(self.device)
+        self._optimizer = make_optimizer(self._training, self.network.parameters())
+        self._schedule = Schedule(self._training, self._optimizer, len(self._batch_sizes()))
+        self.best_weights = {name: value.clone() for name, value in self.network.state_dict().items()}
+        self.progress = GroupProgress.start(len(configs))
+        self._started = self._saved = time.monotonic()
+        if checkpoint is not None and checkpoint.exists():
+            self._resume(checkpoint)
+
+    def _load_data(self, store: GraphStore) -> None:
+        config = self.configs[0]
+        self.crystals = GraphSet.of_store(store, self.device, exact_padding=self._training.exact_padding)
+        self.splits = [
+            split_rows(self._training.split, trial.seeds.split, store.ids, store.formulas) for trial in self.configs
+        ]
+        targets = store.target(config.data.target)
+        self._check_classes(targets)
+        self.normalisers = [
+            fit_normaliser(self._training, self._model.task, targets, split.train, trial.seeds.split)
+            for split, trial in zip(self.splits, self.configs, strict=True)
+        ]
+        self._targets = torch.from_numpy(targets).to(self.device)
+        self._standardised = torch.stack([self._standardise(normaliser) for normaliser in self.normalisers])
+        self._train_rows, self._val_rows = self.rows_of("train"), self.rows_of("val")
+
+    def _check_classes(self, targets: np.ndarray) -> None:
+        if self._model.task == "classification" and not set(np.unique(targets)) <= {0.0, 1.0}:
+            raise ValueError(f"classification needs targets 0 and 1, found {np.unique(targets)[:5].tolist()}")
+
+    def _standardise(self, normaliser: Normaliser) -> Tensor:
+        return ((self._targets - normaliser.mean) / normaliser.std).float()
+
+    def rows_of(self, part: str) -> Tensor:
+        """Return the rows of one set for every member: int64 [M, R] on the device."""
+        return torch.from_numpy(np.stack([getattr(split, part) for split in self.splits])).to(self.device)
+
+    def targets_of(self, rows: Tensor) -> Tensor:
+        """Return targets in their unit, float64, for rows [M, R]."""
+        return self._targets[rows]
+
+    def predict(self, rows: Tensor) -> Tensor:
+        """Predict with the current weights: float64 [M, R] in the target's unit."""
+        scales = [(normaliser.mean, normaliser.std) for normaliser in self.normalisers]
+        return predict_rows(self.network, self.crystals, rows, scales, self._training.batch_size)
+
+    @property
+    def seconds(self) -> float:
+        """Time spent so far, all attempts counted."""
+        return self.progress.seconds + time.monotonic() - self._started
+
+    def train(
+        self,
+        on_epoch: Callable[[list[EpochReport]], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
+        """Train to the end of the recipe.
+
+        Args:
+            on_epoch: called after every epoch with the reports of all members that still train.
+            should_stop: asked after every batch; True writes a checkpoint and raises InterruptedGroupError.
+        """
+        while self.progress.epoch < self._training.epochs and not self.progress.all_stopped:
+            self._train_epoch(should_stop)
+            reports = self._finish_epoch()
+            self._save_if_due()
+            if on_epoch and reports:
+                on_epoch(reports)
+
+    def _batch_sizes(self) -> list[int]:
+        """Sizes of an epoch's batches. A last batch of one crystal joins its neighbour: BatchNorm needs two rows."""
+        rows, size = self._train_rows.shape[1], self._training.batch_size
+        sizes = [size] * (rows // size) + ([rows % size] if rows % size else [])
+        if len(sizes) > 1 and sizes[-1] == 1:
+            sizes[-2:] = [size + 1]
+        return sizes
+
+    def _epoch_order(self) -> Tensor:
+        """Training rows of this epoch in each member's own order: a function of order seed and epoch."""
+        orders = []
+        for member, config in enumerate(self.configs):
+            generator = _generator(config.seeds.order, self.progress.epoch)
+            shuffled = torch.randperm(self._train_rows.shape[1], generator=generator).to(self.device)
+            orders.append(self._train_rows[member, shuffled])
+        return torch.stack(orders)
+
+    def _train_epoch(self, should_stop: Callable[[], bool] | None) -> None:
+        self.network.train()
+        batches = self._epoch_order().split(self._batch_sizes(), dim=1)
+        loss_sums = torch.tensor(self.progress.loss_sums, dtype=torch.float64, device=self.device)
+        for number in range(self.progress.batches_done, len(batches)):
+            loss_sums += self._train_batch(batches[number], number) * batches[number].shape[1]
+            self.progress.batches_done = number + 1
+            stopping = should_stop is not None and should_stop()
+            if stopping or self._due():
+                self.progress.loss_sums = loss_sums.tolist()
+                self._save()
+            if stopping:
+                raise InterruptedGroupError(f"stopped in epoch {self.progress.epoch}, batch {number}, as asked")
+        self.progress.loss_sums = loss_sums.tolist()
+
+    def _train_batch(self, rows: Tensor, number: int) -> Tensor:
+        """Take one step; returns the loss of each member [M]."""
+        generators = [_generator(config.seeds.order, self.progress.epoch, number + 1) for config in self.configs]
+        dropout = dropout_masks(generators, rows.shape[1], self._model)
+        outputs = self.network(self.crystals.batch(rows), None if dropout is None else dropout.to(self.device))
+        wanted = self._standardised.gather(1, rows)
+        losses = loss_per_model(self._training, self._model.task, outputs, wanted)
+        self._optimizer.zero_grad(set_to_none=True)
+        losses.sum().backward()  # the members share no parameter: each gets the gradient of its own loss
+        if self._training.clip_norm is not None:
+            clip_per_model(self.network.parameters(), self._training.clip_norm)
+        self._optimizer.step()
+        self._schedule.after_batch()
+        return losses.detach().double()
+
+    def _finish_epoch(self) -> list[EpochReport]:
+        """Validate, keep the best weights, step the schedule, move to the next epoch."""
+        predictions = self.predict(self._val_rows)
+        errors = errors_per_model(self._model.task, predictions, self.targets_of(self._val_rows)).tolist()
+        rate, crystals = self._optimizer.param_groups[0]["lr"], self._train_rows.shape[1]
+        reports = []
+        for member, config in enumerate(self.configs):
+            state = self.progress.members[member]
+            if state.stopped:
+                continue
+            loss = self.progress.loss_sums[member] / crystals
+            if state.record(self.progress.epoch, loss, errors[member], rate, self._training.patience_epochs):
+                self._keep_weights(member)
+            if not state.fault:
+                reports.append(EpochReport(config.key, self.progress.epoch, loss, errors[member], rate))
+        self._schedule.after_epoch(errors[0])
+        self.progress.epoch += 1
+        self.progress.batches_done = 0
+        self.progress.loss_sums = [0.0] * len(self.configs)
+        return reports
+
+    def _keep_weights(self, member: int) -> None:
+        for name, value in self.network.state_dict().items():
+            self.best_weights[name][member] = value[member]
+
+    def load_best_weights(self) -> None:
+        """Put every member's best weights back into the network."""
+        self.network.load_state_dict(self.best_weights)
+
+    def _due(self) -> bool:
+        return self._checkpoint is not None and time.monotonic() - self._saved >= self._interval_s
+
+    def _save_if_due(self) -> None:
+        if self._due():
+            self._save()
+
+    def _save(self) -> None:
+        if self._checkpoint is None:
+            return
+        progress = {**self.progress.to_dict(), "seconds": self.seconds}
+        state = {
+            "keys": [config.key for config in self.configs],
+            "progress": progress,
+            "network": self.network.state_dict(),
+            "best_weights": self.best_weights,
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+        }
+        with replacing(self._checkpoint) as temporary:
+            torch.save(state, temporary)
+        self._saved = time.monotonic()
+
+    def _resume(self, checkpoint: Path) -> None:
+        state: dict[str, Any] = torch.load(checkpoint, map_location=self.device, weights_only=True)
+        if state["keys"] != [config.key for config in self.configs]:
+            raise ValueError(f"{checkpoint} belongs to other trials ({state['keys']}); delete it to start anew")
+        self.network.load_state_dict(state["network"])
+        self.best_weights = state["best_weights"]
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        self.progress = GroupProgress.from_dict(state["progress"])
+        self.progress.resumes += 1
+
+
+def _generator(*numbers: int) -> torch.Generator:
+    """Return a generator for (seed, epoch, ...): independent streams from one seed sequence."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1))
+
+
+def check_group(configs: Sequence[TrialConfig], store: GraphStore) -> None:
+    """Refuse trials that cannot be stacked, or that were planned for other data."""
+    if len({config.shape for config in configs}) != 1:
+        raise ValueError(f"these trials differ in more than seeds and fixed alphas: {[c.label for c in configs]}")
+    if len(configs) > 1 and configs[0].training.schedule == "plateau":
+        raise ValueError("schedule 'plateau' follows one trial's error: such trials train one by one")
+    planned, found = configs[0].data.data_hash, store.manifest.data_hash
+    if planned != found:
+        raise ValueError(f"planned for data {planned}, but {store.folder} holds {found}; plan the sweep again")

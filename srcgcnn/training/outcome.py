@@ -1,0 +1,126 @@
+"""A trained group to results: the best weights of every member, tested once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from srcgcnn.models.counts import count_parameters
+from srcgcnn.training.model_file import ModelCard, save_model
+from srcgcnn.training.objective import root_mean_square
+from srcgcnn.training.provenance import collect_provenance, peak_memory_mb
+from srcgcnn.training.trial import Cost, Curves, Metrics, TrialResult
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from srcgcnn.data.store import GraphStore
+    from srcgcnn.training.group import GroupTrainer
+    from srcgcnn.training.progress import MemberProgress
+    from srcgcnn.training.trial import TrialConfig
+
+
+@dataclass(frozen=True)
+class TestPredictions:
+    """Test set of one trial: store rows [R], targets and predictions in the target's unit."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    rows: np.ndarray
+    targets: np.ndarray
+    predictions: np.ndarray
+
+
+@dataclass(frozen=True)
+class TrialOutcome:
+    """One member of a trained group: a result with predictions, or the reason why there is none."""
+
+    config: TrialConfig
+    result: TrialResult | None
+    predictions: TestPredictions | None
+    fault: str
+
+
+def conclude(trainer: GroupTrainer) -> list[TrialOutcome]:
+    """Evaluate the best weights of every member on validation and, once, on test rows."""
+    trainer.load_best_weights()
+    val_rows, test_rows = trainer.rows_of("val"), trainer.rows_of("test")
+    sets = {
+        name: (trainer.targets_of(rows).cpu().numpy(), trainer.predict(rows).cpu().numpy())
+        for name, rows in (("val", val_rows), ("test", test_rows))
+    }
+    outcomes = []
+    for member, config in enumerate(trainer.configs):
+        fault = trainer.progress.members[member].fault
+        if fault:
+            outcomes.append(TrialOutcome(config, None, None, fault))
+            continue
+        pairs = {name: (wanted[member], predicted[member]) for name, (wanted, predicted) in sets.items()}
+        predictions = TestPredictions(test_rows[member].cpu().numpy(), *pairs["test"])
+        outcomes.append(TrialOutcome(config, _result(trainer, member, pairs), predictions, ""))
+    return outcomes
+
+
+def _result(trainer: GroupTrainer, member: int, pairs: dict[str, tuple[np.ndarray, np.ndarray]]) -> TrialResult:
+    config, progress = trainer.configs[member], trainer.progress.members[member]
+    counts, normaliser = count_parameters(config.model.canonical()), trainer.normalisers[member]
+    split = trainer.splits[member]
+    damped = config.model.canonical().alpha != "none"
+    return TrialResult(
+        key=config.key,
+        config=config,
+        metrics=_metrics(config, progress, pairs),
+        curves=Curves(tuple(progress.train_loss), tuple(progress.val_error), tuple(progress.learning_rate)),
+        conv_parameters=counts.convolution,
+        total_parameters=counts.total,
+        target_mean=normaliser.mean,
+        target_std=normaliser.std,
+        rows=(len(split.train), len(split.val), len(split.test)),
+        alphas=tuple(trainer.network.alphas()[member].tolist()) if damped else (),
+        cost=_cost(trainer, member),
+        provenance=collect_provenance(trainer.device),
+    )
+
+
+def _metrics(config: TrialConfig, progress: MemberProgress, pairs: dict[str, tuple[np.ndarray, np.ndarray]]) -> Metrics:
+    best, loss = progress.best_epoch, progress.train_loss[progress.best_epoch]
+    if config.model.task == "classification":
+        accuracy = {name: float(np.mean((predicted > 0.5) == wanted)) for name, (wanted, predicted) in pairs.items()}
+        return Metrics(best, loss, val_accuracy=accuracy["val"], test_accuracy=accuracy["test"])
+    mae = {name: float(np.mean(np.abs(predicted - wanted))) for name, (wanted, predicted) in pairs.items()}
+    rmse = {name: root_mean_square(predicted, wanted) for name, (wanted, predicted) in pairs.items()}
+    return Metrics(best, loss, val_mae=mae["val"], val_rmse=rmse["val"], test_mae=mae["test"], test_rmse=rmse["test"])
+
+
+def _cost(trainer: GroupTrainer, member: int) -> Cost:
+    size = len(trainer.configs)
+    epochs = len(trainer.progress.members[member].train_loss)
+    seconds = trainer.seconds
+    trained = epochs * len(trainer.splits[member].train)
+    return Cost(
+        seconds=round(seconds / size, 3),
+        peak_memory_mb=round(peak_memory_mb(trainer.device), 1),
+        structures_per_second=round(trained * size / seconds, 2),
+        group_size=size,
+        resumes=trainer.progress.resumes,
+    )
+
+
+def save_member(trainer: GroupTrainer, member: int, store: GraphStore, path: Path) -> None:
+    """Write one member's best weights as a model file."""
+    config, normaliser = trainer.configs[member], trainer.normalisers[member]
+    card = ModelCard(
+        key=config.key,
+        model=config.model.canonical(),
+        target=config.data.target,
+        unit=config.data.unit,
+        mean=normaliser.mean,
+        std=normaliser.std,
+        data_hash=config.data.data_hash,
+        graph=store.manifest.graph,
+        exact_padding=config.training.exact_padding,
+    )
+    weights = {name: value[member : member + 1] for name, value in trainer.best_weights.items()}
+    save_model(path, card, weights, trainer.crystals.element_features)

@@ -1,0 +1,94 @@
+"""A trained model that answers for crystals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from srcgcnn.data.graph import build_graph
+from srcgcnn.training.graphset import GraphSet
+from srcgcnn.training.model_file import ModelCard, load_model
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pymatgen.core import Structure
+
+    from srcgcnn.data.graph import CrystalGraph
+    from srcgcnn.models.cgcnn import CrystalGraphNetwork
+
+CRYSTALS_PER_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """One network with its card."""
+
+    card: ModelCard
+    network: CrystalGraphNetwork
+
+    @classmethod
+    def load(cls, path: Path) -> Predictor:
+        """Read `OUT/models/<key>.safetensors`."""
+        return cls(*load_model(path))
+
+    def predict_structures(self, structures: Sequence[Structure]) -> np.ndarray:
+        """Predict for pymatgen structures: float64 [crystals], in `card.unit`, or the probability of class 1.
+
+        Raises:
+            RowError: a structure that has no CGCNN graph (see `build_graph`).
+        """
+        return self.predict_graphs([build_graph(structure, self.card.graph) for structure in structures])
+
+    def predict_graphs(self, graphs: Sequence[CrystalGraph]) -> np.ndarray:
+        """Predict for graphs."""
+        padding = self.card.graph.cutoff_angstrom + 1.0 if self.card.exact_padding else None
+        crystals = GraphSet(
+            [_as_shard(graphs)],
+            self.network.element_features.numpy(),
+            torch.device("cpu"),
+            padding_distance=padding,
+        )
+        rows = torch.arange(len(graphs))[None]
+        return predict_rows(self.network, crystals, rows, [(self.card.mean, self.card.std)])[0].numpy()
+
+
+def _as_shard(graphs: Sequence[CrystalGraph]) -> dict[str, np.ndarray]:
+    lengths = [len(graph.atomic_numbers) for graph in graphs]
+    return {
+        "atomic_numbers": np.concatenate([graph.atomic_numbers for graph in graphs]),
+        "neighbours": np.concatenate([graph.neighbours for graph in graphs]),
+        "distances": np.concatenate([graph.distances for graph in graphs]),
+        "offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+    }
+
+
+def predict_rows(
+    network: CrystalGraphNetwork,
+    crystals: GraphSet,
+    rows: torch.Tensor,
+    scales: Sequence[tuple[float, float]],
+    batch_size: int = CRYSTALS_PER_BATCH,
+) -> torch.Tensor:
+    """Predict in evaluation mode: rows [M, R] give float64 [M, R] in the target's unit, or probabilities of class 1.
+
+    Args:
+        network: M models.
+        crystals: where the rows lie.
+        rows: row numbers, one list per model.
+        scales: (mean, deviation) of the target of each model.
+        batch_size: crystals at a time.
+    """
+    was_training = network.training
+    network.eval()
+    with torch.no_grad():
+        outputs = torch.cat([network(crystals.batch(part)) for part in rows.split(batch_size, dim=1)], dim=1).double()
+    network.train(was_training)
+    if network.head.classify:
+        return outputs[..., 1].exp()
+    mean, std = torch.tensor(scales, dtype=torch.float64, device=outputs.device).T
+    return outputs * std[:, None] + mean[:, None]

@@ -1,0 +1,237 @@
+"""What a trial is and what it leaves behind. No torch here, so that a plan needs none.
+
+The result of one trial is the unit of truth of a sweep (docs/design.md): one small file, named by the key of its
+configuration. Everything else (MLflow, tables, figures) can be rebuilt from these files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ClassVar, Literal
+
+from srcgcnn.models.config import ModelConfig  # noqa: TC001 - pydantic reads these annotations
+from srcgcnn.records import as_dict, digest
+
+RESULT_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """How rows become training, validation and test sets.
+
+    Attributes:
+        kind: `random` rows; `formula` keeps all crystals of one reduced formula on one side; `lists` reads the ids of
+            each set from `lists`; `kfold` cuts k folds, tests on `fold` and validates on the next one.
+        fractions: shares of train, validation and test (random and formula).
+        folds: k (kfold).
+        fold: which fold is the test set, 0-based (kfold).
+        lists: ids of the three sets (lists), in the order train, validation, test.
+    """
+
+    kind: Literal["random", "formula", "lists", "kfold"] = "random"
+    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
+    folds: int = 5
+    fold: int = 0
+    lists: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]] | None = None
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        """Refuse shares that leave a set without rows, and folds that do not exist."""
+        if any(share <= 0 for share in self.fractions) or sum(self.fractions) > 1 + 1e-9:
+            raise ValueError(f"fractions={self.fractions} must be positive and add up to at most 1")
+        if self.kind == "kfold" and not (self.folds >= 3 and 0 <= self.fold < self.folds):
+            raise ValueError(f"folds={self.folds} must be at least 3 and fold={self.fold} in 0..{self.folds - 1}")
+        if self.kind == "lists" and self.lists is None:
+            raise ValueError("split kind 'lists' needs lists = [train ids, validation ids, test ids]")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a network is trained. The defaults are the paper's recipe (arXiv:2605.01304, section on training).
+
+    Attributes:
+        optimizer: `adam`, `adamw` or `sgd` (momentum as below).
+        loss: `mse`, `l1` or `huber`, on the standardised target (classification always uses the log-likelihood).
+        schedule: `multistep` (milestones, gamma), `cosine`, `onecycle`, `plateau` (on validation error) or `none`.
+        patience_epochs: stop after this many epochs without a better validation error; None trains to the end.
+        clip_norm: largest gradient norm; None does not clip.
+        normaliser: rows that set mean and deviation of the target. `train` is honest; `paper` draws 500 of all rows,
+            test rows included, as the released code does.
+        exact_padding: missing neighbours become unmasked edges to atom 0 at cutoff + 1 angstrom, as in the original.
+    """
+
+    epochs: int = 300
+    batch_size: int = 256
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    loss: Literal["mse", "l1", "huber"] = "mse"
+    schedule: Literal["multistep", "cosine", "onecycle", "plateau", "none"] = "multistep"
+    milestones: tuple[int, ...] = (100,)
+    gamma: float = 0.1
+    plateau_patience_epochs: int = 10
+    patience_epochs: int | None = None
+    clip_norm: float | None = None
+    normaliser: Literal["train", "paper"] = "train"
+    exact_padding: bool = False
+    split: SplitConfig = field(default_factory=SplitConfig)
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot train."""
+        for name in ("epochs", "batch_size", "learning_rate", "gamma"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be positive")
+        for name in ("patience_epochs", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name}={value} must be positive, or left out")
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The three random sources of a trial: initial weights, order of batches, split of rows."""
+
+    init: int
+    order: int
+    split: int
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class DataRef:
+    """Which numbers a trial saw: the content hash of its store, and the target column in it."""
+
+    data_hash: str
+    name: str
+    target: str
+    unit: str
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """Everything that determines the numbers of one trial."""
+
+    model: ModelConfig
+    training: TrainingConfig
+    seeds: Seeds
+    data: DataRef
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    @property
+    def key(self) -> str:
+        """Hash of (model, training, seeds, data hash, target, result format): the name of the result file."""
+        identity = {
+            "format": RESULT_FORMAT,
+            "model": asdict(self.model.canonical()),
+            "training": asdict(self.training),
+            "seeds": asdict(self.seeds),
+            "data": [self.data.data_hash, self.data.target],
+        }
+        return digest(identity)
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """What the trials of a group share: everything but seeds and the value of a fixed alpha."""
+        model = self.model.canonical()
+        if isinstance(model.alpha, float):
+            model = replace(model, alpha=0.5)
+        return model, self.training, self.data
+
+    @property
+    def label(self) -> str:
+        """Name for people, such as `SR-CGCNN T=3 step-norm seed 1`."""
+        return f"{self.model.label} seed {self.seeds.init}"
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Errors at the best validation epoch, in the target's unit. Classification fills accuracy and leaves the rest.
+
+    `test_*` is read once, with the weights of `best_epoch`.
+    """
+
+    best_epoch: int
+    train_loss: float
+    val_mae: float | None = None
+    val_rmse: float | None = None
+    test_mae: float | None = None
+    test_rmse: float | None = None
+    val_accuracy: float | None = None
+    test_accuracy: float | None = None
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One number per epoch, epoch 0 first. `val_error` is MAE in the target's unit, or 1 - accuracy."""
+
+    train_loss: tuple[float, ...]
+    val_error: tuple[float, ...]
+    learning_rate: tuple[float, ...]
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the trial used. A trial of a group of M carries 1/M of the group's seconds.
+
+    `seconds` counts training and evaluation over all attempts; `peak_memory_mb` is device memory on a GPU, else the
+    process's largest resident size; `structures_per_second` counts training structures, evaluation time included.
+    """
+
+    seconds: float
+    peak_memory_mb: float
+    structures_per_second: float
+    group_size: int
+    resumes: int
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the numbers came from."""
+
+    finished_at: str
+    git_commit: str
+    versions: dict[str, str]
+    hardware: str
+    hostname: str
+    threads: int
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """The outcome of one finished trial; `OUT/results/<key>.json` holds exactly this."""
+
+    key: str
+    config: TrialConfig
+    metrics: Metrics
+    curves: Curves
+    conv_parameters: int
+    total_parameters: int
+    target_mean: float
+    target_std: float
+    rows: tuple[int, int, int]
+    alphas: tuple[float, ...]
+    cost: Cost
+    provenance: Provenance
+    format_version: int = RESULT_FORMAT
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return as_dict(self)

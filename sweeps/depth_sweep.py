@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""Sweep crystal graph networks over depth, normalisation sharing, damping and seeds.
+
+    python sweeps/depth_sweep.py                                   the built-in demonstration dataset, on this machine
+    python sweeps/depth_sweep.py --data my_table.csv.gz --target formation_energy_per_atom --seeds 5
+    python sweeps/depth_sweep.py --sweep sweeps/paper.toml --data my_cgcnn_folder --dry-run
+
+Trials that have a result are not trained again: run the same command after an interruption, or with more seeds or
+depths, and only the missing trials run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line; everything that is not given comes from the sweep definition."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sweep", type=Path, default=HERE / "depth.toml", help="sweep definition (depth.toml)")
+    parser.add_argument("--cluster", default="local", help="site file cluster/NAME.toml (default: local)")
+    parser.add_argument("--out", type=Path, help="folder of the sweep (default: runs/<sweep name>)")
+    parser.add_argument("--name", help="name of the sweep")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    parser.add_argument("--tracking-uri", metavar="URI", help="MLflow store (default: SQLite in OUT)")
+
+    data = parser.add_argument_group("data")
+    data.add_argument("--data", metavar="SOURCE", help="demo, a file or folder of crystals, or a graph store")
+    data.add_argument("--target", help="target column")
+    data.add_argument("--unit", help="unit of the target")
+    data.add_argument("--strict", action="store_true", help="bad rows of the source are an error")
+    data.add_argument("--stores", type=Path, default=Path("stores"), help="where graph stores are kept")
+
+    axes = parser.add_argument_group("what is varied")
+    axes.add_argument("--models", nargs="+", metavar="MODEL", help="srcgcnn cgcnn")
+    axes.add_argument("--depths", nargs="+", type=int, metavar="T", help="T for srcgcnn, L for cgcnn")
+    axes.add_argument("--norms", nargs="+", metavar="NORM", help="step shared")
+    axes.add_argument(
+        "--alphas", nargs="+", type=_alpha, metavar="ALPHA", help="none | NUMBER | learned | learned-scalar"
+    )
+    axes.add_argument("--seeds", type=int, metavar="N", help="seeds 0 .. N-1")
+    axes.add_argument("--split-seeds", type=int, metavar="N", help="split seeds 0 .. N-1")
+
+    training = parser.add_argument_group("training")
+    training.add_argument("--epochs", type=int)
+    training.add_argument("--batch-size", type=int)
+    training.add_argument("--learning-rate", type=float)
+    return parser.parse_args(arguments)
+
+
+def _alpha(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def overrides_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the given flags in the layout of a sweep definition."""
+
+    def given(**values: Any) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if value is not None}
+
+    sections = {
+        "data": given(source=options.data, target=options.target, unit=options.unit),
+        "axes": given(
+            models=options.models,
+            depths=options.depths,
+            norms=options.norms,
+            alphas=options.alphas,
+            seeds=options.seeds,
+            split_seeds=options.split_seeds,
+        ),
+        "training": given(epochs=options.epochs, batch_size=options.batch_size, learning_rate=options.learning_rate),
+    }
+    return {**given(name=options.name), **{name: values for name, values in sections.items() if values}}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Plan, then show or launch; returns the exit status."""
+    options = parse_arguments(arguments)
+    from srcgcnn.launch.site import read_site
+    from srcgcnn.sweep.paths import RunPaths
+    from srcgcnn.sweep.plan import plan_sweep
+    from srcgcnn.sweep.prepare import find_data
+    from srcgcnn.sweep.show import show_plan
+    from srcgcnn.sweep.spec import read_spec
+
+    try:
+        spec = read_spec(options.sweep, overrides_of(options))
+        site = read_site(HERE.parent / "cluster", options.cluster)
+        paths = RunPaths(options.out or Path("runs") / spec.name)
+        found = find_data(spec.data, options.stores, build=not options.dry_run, strict=options.strict)
+        plan = plan_sweep(spec, found.reference, paths, site.trials_per_group)
+        show_plan(plan, paths, found, site.workers)
+        if options.dry_run:
+            return 0
+        from srcgcnn.launch.local import launch_local
+        from srcgcnn.sweep.record import SweepRecord, write_record
+
+        record = SweepRecord(spec, found.reference, str(found.folder.resolve()), " ".join(sys.argv))
+        write_record(paths, record)
+        return launch_local(plan, found.folder, paths, site, options.tracking_uri)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"depth_sweep: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,438 @@
+"""MLflow: live and rebuilt, SQLite and HTTP. Everything runs against the real MLflow."""
+
+import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import save_file
+
+from srcgcnn.models.config import ModelConfig
+from srcgcnn.records import RecordError
+from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.sweep.results import write_result
+from srcgcnn.tracking import fields, ui
+from srcgcnn.training.trial import (
+    Cost,
+    Curves,
+    DataRef,
+    Metrics,
+    Provenance,
+    Seeds,
+    SplitConfig,
+    TrainingConfig,
+    TrialConfig,
+    TrialResult,
+)
+
+EPOCHS = 5
+SWEEP = "depth"
+
+
+def a_config(seed=1, depth=3, task="regression", **training):
+    return TrialConfig(
+        model=ModelConfig("srcgcnn", depth, alpha=0.5, task=task),
+        training=TrainingConfig(epochs=EPOCHS, **training),
+        seeds=Seeds(seed, seed, 7),
+        data=DataRef("d" * 64, "toy", "e_form", "eV/atom"),
+    )
+
+
+def a_result(config, finished_at="2026-05-01T12:00:00+00:00", val_mae=0.25):
+    errors = tuple(val_mae + 0.1 * abs(epoch - 3) for epoch in range(EPOCHS))
+    return TrialResult(
+        key=config.key,
+        config=config,
+        metrics=Metrics(best_epoch=3, train_loss=0.1, val_mae=val_mae, val_rmse=0.4, test_mae=0.27, test_rmse=0.5),
+        curves=Curves((1.0, 0.8, 0.6, 0.4, 0.2), errors, (1e-3,) * EPOCHS),
+        conv_parameters=22912,
+        total_parameters=37000,
+        target_mean=0.0,
+        target_std=1.0,
+        rows=(60, 20, 20),
+        alphas=(0.5,) * config.model.depth,
+        cost=Cost(seconds=30.0, peak_memory_mb=100.0, structures_per_second=10.0, group_size=1, resumes=0),
+        provenance=Provenance(finished_at, "abc123", {"torch": "2.6"}, "cpu", "node1", 1),
+    )
+
+
+def finish(paths, config, **changes):
+    """Leave what a worker leaves: predictions, weights, and at last the result."""
+    paths.predictions(config.key).parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame({"id": ["a"], "prediction": [1.0]}).to_parquet(paths.predictions(config.key))
+    paths.model(config.key).parent.mkdir(parents=True, exist_ok=True)
+    save_file({"weights": np.zeros(10, dtype=np.float32)}, paths.model(config.key))
+    result = a_result(config, **changes)
+    write_result(paths, result)
+    return result
+
+
+def rows(*epochs):
+    return [SimpleNamespace(epoch=e, train_loss=1.0 - 0.2 * e, val_error=0.3, learning_rate=1e-3) for e in epochs]
+
+
+def writer(paths, uri=None, **kwargs):
+    from srcgcnn.tracking.writer import MlflowWriter
+
+    return MlflowWriter(paths, SWEEP, uri, **kwargs)
+
+
+def client_of(paths, uri=None):
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(uri or paths.default_tracking_uri)
+
+
+def all_runs(client):
+    experiment = client.get_experiment_by_name(f"srcgcnn/{SWEEP}")
+    return client.search_runs([experiment.experiment_id])
+
+
+def family(client):
+    """Return the one parent and its children by trial key."""
+    runs = all_runs(client)
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert len(parents) == 1
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
+    assert len(children) == len(runs) - 1
+    by_key = {run.data.tags["srcgcnn.trial_key"]: run for run in children}
+    assert len(by_key) == len(children)
+    return parents[0], by_key
+
+
+def steps(client, run, name="epoch/val_mae"):
+    return sorted(point.step for point in client.get_metric_history(run.info.run_id, name))
+
+
+def everything(client):
+    """Return all that a store tells about its runs, artifacts and whole metric histories included."""
+    seen = {}
+    for run in all_runs(client):
+        run_id = run.info.run_id
+        histories = {
+            name: [(p.step, p.value, p.timestamp) for p in client.get_metric_history(run_id, name)]
+            for name in run.data.metrics
+        }
+        info = (run.info.status, run.info.start_time, run.info.end_time, run.info.run_name)
+        models = [output.model_id for output in run.outputs.model_outputs] if run.outputs else []
+        inputs = [(i.dataset.name, i.dataset.digest) for i in run.inputs.dataset_inputs]
+        seen[run_id] = (info, run.data.params, run.data.tags, histories, models, inputs, files(client, run_id))
+    return seen
+
+
+def files(client, run_id, folder=None):
+    found = []
+    for item in client.list_artifacts(run_id, folder):
+        found += files(client, run_id, item.path) if item.is_dir else [(item.path, item.file_size)]
+    return sorted(found)
+
+
+def live_sweep(paths, uri=None):
+    """Run the sequence of one trial as the driver does."""
+    config = a_config()
+    sweep = writer(paths, uri)
+    sweep.trial_started(config)
+    sweep.trial_progress(config.key, rows(0, 1))
+    sweep.trial_progress(config.key, rows(1, 2))
+    running = family(client_of(paths, uri))[1][config.key]
+    assert running.info.status == "RUNNING"
+    assert running.data.metrics["conv_params"] > 0
+    sweep.trial_finished(finish(paths, config))
+    sweep.sweep_finished("| model | MAE |\n|---|---|\n", "model,MAE\n")
+    return config
+
+
+def check_live_sweep(paths, uri=None):
+    client = client_of(paths, uri)
+    config = live_sweep(paths, uri)
+    parent, children = family(client)
+    child = children[config.key]
+    assert (parent.info.status, child.info.status) == ("FINISHED", "FINISHED")
+    assert steps(client, child) == list(range(EPOCHS))
+    assert child.data.metrics["val_mae"] == 0.25
+    assert child.data.metrics["depth"] == 3
+    assert child.data.params["depth"] == "3"
+    assert child.data.params["alpha"] == "0.5"
+    assert child.data.params["seed_init"] == "1"
+    assert child.data.tags["srcgcnn.git_commit"] == "abc123"
+    assert child.inputs.dataset_inputs[0].dataset.digest == "d" * 36
+    names = [name for name, _ in files(client, child.info.run_id)]
+    assert names == [f"predictions/{config.key}.parquet", "result.json"]
+    assert parent.data.metrics == {"trials_finished": 1, "trials_failed": 0, "best_val_mae": 0.25}
+    assert "| model | MAE |" in parent.data.tags["mlflow.note.content"]
+    assert {"tradeoff.md", "tradeoff.csv"} == {name for name, _ in files(client, parent.info.run_id)}
+
+
+@pytest.fixture
+def paths(tmp_path, fresh_store):
+    run_paths = RunPaths(tmp_path / "out")
+    run_paths.out.mkdir()
+    shutil.copy(fresh_store, run_paths.mlflow_db)  # creating the tables takes seconds; once is enough
+    return run_paths
+
+
+@pytest.fixture(scope="module")
+def fresh_store(tmp_path_factory):
+    store = tmp_path_factory.mktemp("store") / "mlflow.db"
+    from mlflow.tracking import MlflowClient
+
+    MlflowClient(f"sqlite:///{store}").search_experiments()
+    return store
+
+
+def test_live_sweep_gives_one_parent_and_one_child_with_curves(paths):
+    check_live_sweep(paths)
+
+
+def test_store_is_created_where_there_is_none(tmp_path):
+    paths = RunPaths(tmp_path / "new" / "out")
+    writer(paths).trial_started(a_config())
+    assert paths.mlflow_db.exists()
+    assert len(family(client_of(paths))[1]) == 1
+
+
+def test_rebuild_twice_changes_nothing(paths):
+    from srcgcnn.tracking.writer import rebuild
+
+    for seed in (1, 2):
+        finish(paths, a_config(seed))
+    assert rebuild(paths, SWEEP, None, "| t |", "t") == 2
+    before = everything(client_of(paths))
+    rebuild(paths, SWEEP, None, "| t |", "t")
+    assert everything(client_of(paths)) == before
+    child = family(client_of(paths))[1][a_config(1).key]
+    assert child.info.end_time - child.info.start_time == 30_000
+    assert steps(client_of(paths), child) == list(range(EPOCHS))
+
+
+def test_rebuild_adds_nothing_to_a_finished_live_sweep(paths):
+    from srcgcnn.tracking.writer import rebuild
+
+    live_sweep(paths)
+    before = everything(client_of(paths))
+    rebuild(paths, SWEEP, None)
+    assert everything(client_of(paths)) == before
+
+
+def test_second_driver_continues_the_runs_of_the_first(paths):
+    config, other = a_config(1), a_config(2)
+    first = writer(paths)
+    first.trial_started(config)
+    first.trial_started(other)
+    first.trial_progress(config.key, rows(0, 1, 2))
+
+    second = writer(paths)  # the first was killed
+    second.trial_started(config)
+    parent, children = family(client_of(paths))
+    assert parent.info.status == "RUNNING"
+    assert children[config.key].info.status == "RUNNING"
+    assert children[other.key].info.status == "KILLED"
+
+    second.trial_progress(config.key, rows(1, 2, 3))
+    second.trial_finished(finish(paths, config))
+    second.sweep_finished("", "", stopped=True)
+    parent, children = family(client_of(paths))
+    assert steps(client_of(paths), children[config.key]) == list(range(EPOCHS))
+    assert parent.info.status == "KILLED"
+    assert not [run for run in all_runs(client_of(paths)) if run.info.status == "RUNNING"]
+
+
+def test_results_that_no_driver_saw_are_logged_at_the_end(paths):
+    finish(paths, a_config(1))
+    sweep = writer(paths)
+    sweep.sweep_finished("", "")
+    assert family(client_of(paths))[1][a_config(1).key].info.status == "FINISHED"
+
+
+def test_a_trial_that_was_trained_anew_gets_a_new_run(paths):
+    live_sweep(paths)
+    old = family(client_of(paths))[1][a_config().key]
+    writer(paths).trial_finished(finish(paths, a_config(), val_mae=0.125))
+    new = family(client_of(paths))[1][a_config().key]
+    assert new.info.run_id != old.info.run_id
+    assert new.data.metrics["val_mae"] == 0.125
+
+
+def test_failed_trial_says_why_and_may_succeed_later(paths):
+    config = a_config()
+    sweep = writer(paths)
+    sweep.trial_started(config)
+    sweep.trial_failed(config.key, "out of memory")
+    child = family(client_of(paths))[1][config.key]
+    assert (child.info.status, child.data.tags["srcgcnn.failure"]) == ("FAILED", "out of memory")
+    sweep.trial_started(config)
+    sweep.trial_finished(finish(paths, config))
+    child = family(client_of(paths))[1][config.key]
+    assert child.info.status == "FINISHED"
+    assert "srcgcnn.failure" not in child.data.tags
+
+
+def test_failure_files_are_rebuilt(paths):
+    import json
+
+    from srcgcnn.tracking.writer import rebuild
+
+    finish(paths, a_config(1))
+    failed = a_config(2)
+    paths.failures.mkdir()
+    text = json.dumps({"config": dataclasses.asdict(failed), "reason": "NaN loss"})
+    paths.failure(failed.key).write_text(text)
+    rebuild(paths, SWEEP, None)
+    parent, children = family(client_of(paths))
+    assert children[failed.key].data.tags["srcgcnn.failure"] == "NaN loss"
+    assert parent.data.metrics["trials_failed"] == 1
+
+
+def test_unreachable_server_warns_once_and_raises_only_in_a_rebuild(paths, monkeypatch):
+    from srcgcnn.tracking.writer import rebuild
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    uri = f"http://127.0.0.1:{ui.free_port('127.0.0.1')}"
+    sweep = writer(paths, uri)
+    with pytest.warns(RuntimeWarning, match=f"srcgcnn track .* --tracking-uri {uri}"):
+        sweep.trial_started(a_config(1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        sweep.trial_started(a_config(2))
+    with pytest.warns(RuntimeWarning, match="missed trial_finished"):
+        sweep.trial_finished(finish(paths, a_config(1)))
+    with pytest.raises(Exception, match="Max retries"):
+        rebuild(paths, SWEEP, uri)
+
+
+def test_rebuild_without_results_says_so(paths):
+    from srcgcnn.tracking.writer import rebuild
+
+    with pytest.raises(RecordError, match="no results yet"):
+        rebuild(paths, SWEEP, None)
+
+
+def test_moved_folder_keeps_its_artifacts(paths, tmp_path):
+    live_sweep(paths)
+    moved = RunPaths(tmp_path / "elsewhere" / "out 2")
+    moved.out.parent.mkdir()
+    paths.out.rename(moved.out)
+    writer(moved).trial_started(a_config(2))
+    client = client_of(moved)
+    child = family(client)[1][a_config().key]
+    assert child.info.artifact_uri.startswith(moved.mlflow_artifacts.as_uri())
+    assert "result.json" in [name for name, _ in files(client, child.info.run_id)]
+
+
+def test_model_loads_and_predicts(paths, monkeypatch):
+    import mlflow
+
+    loaded = []
+
+    class Predictor:
+        @classmethod
+        def load(cls, path):
+            loaded.append(str(path))
+            return cls()
+
+        def predict_structures(self, structures):
+            return np.array([len(structure) for structure in structures], dtype=float)
+
+    monkeypatch.setitem(sys.modules, "srcgcnn.training.predictor", SimpleNamespace(Predictor=Predictor))
+    live_sweep(paths)
+    child = family(client_of(paths))[1][a_config().key]
+    monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", paths.default_tracking_uri)
+    model = mlflow.pyfunc.load_model(f"runs:/{child.info.run_id}/model")
+    predicted = model.predict(model.input_example)
+    assert predicted["prediction"].tolist() == [2.0]
+    assert loaded
+    with pytest.raises(Exception, match=r"row 0.*not a readable CIF"):
+        model.predict(pd.DataFrame({"cif": ["nonsense"]}))
+
+
+def test_long_values_are_shortened():
+    ids = tuple(f"mp-{number}" for number in range(3000))
+    config = a_config(split=SplitConfig("lists", lists=(ids, ("a",), ("b",))))
+    values = {param.key: param.value for param in fields.params(config)}
+    assert all(len(value) <= fields.PARAM_CHARACTERS for value in values.values())
+    assert len(values["split.lists"]) == 16
+    assert len(fields.shorten("x" * 1000)) == fields.PARAM_CHARACTERS
+    table = "\n".join(["| row |"] * 3000)
+    assert len(fields.note(table)) < 8000
+    assert "tradeoff.md" in fields.note(table)
+
+
+def test_classification_curves_have_their_own_name():
+    names = {metric.key for metric in fields.epoch_metrics(rows(0), "classification", 0)}
+    assert names == {"epoch/train_loss", "epoch/val_error_rate", "epoch/learning_rate"}
+
+
+def test_tunnel_line_names_the_port_the_user_connected_to(monkeypatch):
+    monkeypatch.setattr(ui.getpass, "getuser", lambda: "ada")
+    environment = {"SSH_CONNECTION": "10.0.0.1 51000 10.0.0.2 22"}
+    assert ui.tunnel_command(environment, "127.0.0.1", 5001) == "ssh -N -L 5001:127.0.0.1:5001 ada@10.0.0.2"
+    environment = {"SSH_CONNECTION": "10.0.0.1 51000 10.0.0.2 2222"}
+    assert ui.tunnel_command(environment, "127.0.0.1", 5001).endswith("-p 2222 ada@10.0.0.2")
+    assert ui.tunnel_command({}, "127.0.0.1", 5001) is None
+
+
+def test_ui_without_a_store_says_what_to_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match="srcgcnn track"):
+        ui.open_ui(RunPaths(tmp_path))
+
+
+OPEN_UI = """
+import pathlib, sys
+from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.tracking.ui import open_ui
+sys.exit(open_ui(RunPaths(pathlib.Path(sys.argv[1])), port=int(sys.argv[2])))
+"""
+
+
+@pytest.fixture
+def server(tmp_path, paths):
+    """Open the page of an empty sweep as a user does, in a process group of its own; end it with Ctrl-C."""
+    served = RunPaths(tmp_path / "server")
+    served.out.mkdir()
+    shutil.copy(paths.mlflow_db, served.mlflow_db)
+    port = ui.free_port("127.0.0.1")
+    command = [sys.executable, "-c", OPEN_UI, str(served.out), str(port)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(ui.__file__).parents[2])}
+    with (tmp_path / "server.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=environment)
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(f"{uri}/health", process)
+        yield uri
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        status = process.wait(30)
+    assert status == 0
+    assert uri in (tmp_path / "server.log").read_text()
+
+
+def wait_for(url, process, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert process.poll() is None, "the server ended"
+        try:
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                assert answer.status == 200
+                return
+        except OSError:
+            time.sleep(0.3)
+    raise AssertionError(f"{url} did not answer in {seconds} s")
+
+
+def test_live_sweep_and_rebuild_over_http(paths, server):
+    from srcgcnn.tracking.writer import rebuild
+
+    check_live_sweep(paths, server)
+    before = everything(client_of(paths, server))
+    rebuild(paths, SWEEP, server)
+    assert everything(client_of(paths, server)) == before
