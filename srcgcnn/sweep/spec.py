@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from srcgcnn.models.config import Alpha, Family, ModelConfig, Norm, Task
@@ -28,7 +29,9 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class Axes:
-    """What is varied. `depths` are T for srcgcnn and L for cgcnn; norms, alphas and layer_norms apply to srcgcnn.
+    """What is varied: all combinations. A sweep may have several such blocks and runs their union.
+
+    `depths` are T for srcgcnn and L for cgcnn; norms, alphas and layer_norms apply to srcgcnn.
 
     A seed sets initial weights and batch order of a trial; split seeds choose the rows, the same for all variants.
     """
@@ -75,7 +78,7 @@ class SweepSpec:
     name: str
     question: str = ""
     data: DataSpec = field(default_factory=DataSpec)
-    axes: Axes = field(default_factory=Axes)
+    axes: tuple[Axes, ...] = (Axes(),)
     network: NetworkSpec = field(default_factory=NetworkSpec)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
@@ -107,8 +110,13 @@ def read_spec(path: Path, overrides: dict[str, Any]) -> SweepSpec:
         raise RecordError(f"no sweep definition {path}; there: {known}") from None
     except tomllib.TOMLDecodeError as error:
         raise RecordError(f"{path}: not valid TOML: {error}") from None
-    merged = _merge({"name": path.stem, **data}, overrides)
-    return parse(SweepSpec, _with_seed_lists(merged), f"{path} with flags" if overrides else str(path))
+    axes_flags = overrides.get("axes", {})
+    others = {name: value for name, value in overrides.items() if name != "axes"}
+    merged = _merge({"name": path.stem, **data}, others)
+    blocks = merged.get("axes", {})
+    blocks = [blocks] if isinstance(blocks, dict) else blocks
+    merged["axes"] = [_with_seed_lists(_merge(block, axes_flags)) for block in blocks]
+    return parse(SweepSpec, merged, f"{path} with flags" if overrides else str(path))
 
 
 def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
@@ -119,43 +127,27 @@ def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _with_seed_lists(data: dict[str, Any]) -> dict[str, Any]:
+def _with_seed_lists(block: dict[str, Any]) -> dict[str, Any]:
     """Read `seeds = 5` as seeds 0..4."""
-    axes = data.get("axes")
-    if not isinstance(axes, dict):
-        return data
-    lists = {
-        name: list(range(value)) if isinstance(value := axes[name], int) else value
-        for name in ("seeds", "split_seeds")
-        if name in axes
-    }
-    return {**data, "axes": {**axes, **lists}}
+    lists = {name: list(range(block[name])) for name in ("seeds", "split_seeds") if isinstance(block.get(name), int)}
+    return {**block, **lists}
 
 
 def trials_of(spec: SweepSpec, data: DataRef) -> Iterator[tuple[TrialConfig, str]]:
     """Yield every combination of the axes as a canonical trial, with the label that the combination was asked by."""
-    for model in _models_of(spec):
-        for split_seed in spec.axes.split_seeds:
-            for seed in spec.axes.seeds:
-                seeds = Seeds(init=seed, order=seed, split=split_seed)
-                yield TrialConfig(model.canonical(), spec.training, seeds, data), f"{model.label} seed {seed}"
+    for axes in spec.axes:
+        for model in _models_of(axes, spec.network):
+            for split_seed in axes.split_seeds:
+                for seed in axes.seeds:
+                    seeds = Seeds(init=seed, order=seed, split=split_seed)
+                    yield TrialConfig(model.canonical(), spec.training, seeds, data), f"{model.label} seed {seed}"
 
 
-def _models_of(spec: SweepSpec) -> Iterator[ModelConfig]:
-    axes, network = spec.axes, spec.network
-    widths = {
-        "hidden_channels": network.hidden_channels,
-        "head_channels": network.head_channels,
-        "head_layers": network.head_layers,
-    }
-    for family in axes.models:
-        for depth in axes.depths:
-            if family == "cgcnn":
-                yield ModelConfig(family, depth, task=network.task, **widths)
-                continue
-            for norm in axes.norms:
-                for alpha in axes.alphas:
-                    for layer_norm in axes.layer_norms:
-                        yield ModelConfig(
-                            family, depth, norm, alpha, layer_norm=layer_norm, task=network.task, **widths
-                        )
+def _models_of(axes: Axes, network: NetworkSpec) -> Iterator[ModelConfig]:
+    for family, depth in product(axes.models, axes.depths):
+        plain = ModelConfig(family, depth, **asdict(network))
+        if family == "cgcnn":
+            yield plain
+            continue
+        for norm, alpha, layer_norm in product(axes.norms, axes.alphas, axes.layer_norms):
+            yield replace(plain, norm=norm, alpha=alpha, layer_norm=layer_norm)
