@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 Record = TypeVar("Record")
 
@@ -64,10 +64,7 @@ def describe(error: Any, kind: type, where: str) -> str:
 
 
 def _known_keys(kind: Any, path: tuple[Any, ...]) -> list[str]:
-    import typing
-
+    """Return the field names of the dataclass that a pydantic location leads to."""
     for part in path:
-        hints = typing.get_type_hints(kind)
-        kind = hints.get(part, kind)
-    fields = getattr(kind, "__dataclass_fields__", None) or getattr(kind, "model_fields", {})
-    return sorted(fields)
+        kind = get_args(kind)[0] if isinstance(part, int) else get_type_hints(kind).get(part, kind)
+    return sorted(getattr(kind, "__dataclass_fields__", {}))

@@ -23,7 +23,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; everything that is not given comes from the sweep definition."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sweep", type=Path, default=HERE / "depth.toml", help="sweep definition (depth.toml)")
-    parser.add_argument("--cluster", default="local", help="site file cluster/NAME.toml (default: local)")
+    parser.add_argument("--cluster", default="local", help="site: NAME of cluster/NAME.toml, or a .toml file (local)")
     parser.add_argument("--out", type=Path, help="folder of the sweep (default: runs/<sweep name>)")
     parser.add_argument("--name", help="name of the sweep")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
 import shutil
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
@@ -145,8 +146,10 @@ def _existing(out: Path, key: str) -> GraphStore | None:
 
 def _remove_leftovers(out: Path) -> None:
     """Delete what killed builds of this store left; the lock says that nobody builds now."""
-    for leftover in out.parent.glob(f".{out.name}.*.building"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    ours = re.compile(rf"\.{re.escape(out.name)}\.\d+\.building")  # not those of `<name>.v2`, under its own lock
+    for leftover in out.parent.iterdir():
+        if ours.fullmatch(leftover.name):
+            shutil.rmtree(leftover, ignore_errors=True)
     if out.is_dir():
         out.rmdir()
 

@@ -81,7 +81,9 @@ def _atomic_numbers(structure: Structure) -> np.ndarray:
 
 
 def _atomic_number(species: Composition) -> int:
-    if len(species) != 1 or abs(species.num_atoms - 1) > OCCUPANCY_TOLERANCE:
+    if species.num_atoms > 1 + OCCUPANCY_TOLERANCE:  # a CIF reader merges such sites
+        raise RowError(f"two atoms on one place ({species}): occupancies add up to more than 1")
+    if len(species) != 1 or species.num_atoms < 1 - OCCUPANCY_TOLERANCE:
         raise RowError(f"partial occupancy ({species}): CGCNN graphs need one element on every site")
     (specie,) = species
     atomic_number = getattr(specie, "Z", 0)

@@ -119,12 +119,19 @@ def read_manifest(folder: Path) -> Manifest:
     except FileNotFoundError:
         hint = f"srcgcnn data build SOURCE --out {folder}"
         raise StoreError(f"{folder} is not a graph store (no {MANIFEST_FILE}); make one with: {hint}") from None
-    except json.JSONDecodeError as error:
-        raise StoreError(f"{path} is damaged ({error}); delete {folder} and build it again") from None
-    if data.get("schema_version") != SCHEMA_VERSION:
-        found = data.get("schema_version")
+    except ValueError as error:  # not JSON, or not UTF-8
+        raise _damaged(path, error) from None
+    found = data.get("schema_version") if isinstance(data, dict) else None
+    if found != SCHEMA_VERSION:
         raise StoreError(f"{path}: schema_version={found}, this version reads {SCHEMA_VERSION}; build it again")
-    return _from_dict(data)
+    try:
+        return _from_dict(data)
+    except (KeyError, TypeError) as error:  # a field is missing, or unknown
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> StoreError:
+    return StoreError(f"{path} is damaged ({error}); delete {path.parent} and build it again")
 
 
 def _from_dict(data: dict[str, Any]) -> Manifest:

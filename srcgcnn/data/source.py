@@ -93,7 +93,8 @@ def parse_structure(row: SourceRow) -> Structure:
         else:
             structure = row.content
     except Exception as error:  # parsers raise anything; the row is reported, the build goes on
-        raise RowError(f"cannot parse the {row.form}: {type(error).__name__}: {str(error)[:200]}") from error
+        reason = " ".join(str(error).split())[:200]  # some parsers' messages have several lines
+        raise RowError(f"cannot parse the {row.form}: {type(error).__name__}: {reason}") from error
     return structure
 
 

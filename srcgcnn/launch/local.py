@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from srcgcnn.analysis.tradeoff import as_csv, as_markdown, print_tradeoff, tradeoff_of
+from srcgcnn.launch.reaper import reaping
 from srcgcnn.sweep.display import SweepDisplay
 from srcgcnn.terminal import make_console
 
@@ -67,7 +68,7 @@ def _only_driver(paths: RunPaths) -> Iterator[None]:
 
 def _run(plan: Plan, store_folder: Path, paths: RunPaths, site: Site, writer: object, console: Console) -> SweepEnd:
     console.print("starting Ray on this machine ...")
-    with local_ray(paths, site, console) as gpus:
+    with reaping(), local_ray(paths, site, console) as gpus:
         from srcgcnn.sweep.tune import GroupResources, run_on_tune
 
         resources = GroupResources(

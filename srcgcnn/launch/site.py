@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import tomllib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
 from srcgcnn.records import RecordError, parse
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -60,12 +58,12 @@ class Site:
 
 
 def read_site(folder: Path, name: str) -> Site:
-    """Read `folder/name.toml`.
+    """Read `folder/name.toml`, or the file itself where `name` is the path of a .toml file.
 
     Raises:
         RecordError: there is no such file (the known ones are listed), or it is not valid.
     """
-    path = folder / f"{name}.toml"
+    path = Path(name) if name.endswith(".toml") else folder / f"{name}.toml"
     if not path.exists():
         known = ", ".join(sorted(found.stem for found in folder.glob("*.toml"))) or "none"
         raise RecordError(f"--cluster {name}: no file {path}; known: {known}")

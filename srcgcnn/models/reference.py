@@ -65,9 +65,7 @@ def _convolution(
     edges = _batch_norm(edges, weights, f"norms.{pair}.edges", training=training)
     half = edges.shape[1] // 2
     messages = torch.sigmoid(edges[:, :half]) * torch.nn.functional.softplus(edges[:, half:])
-    summed = torch.zeros_like(states)
-    for edge, atom in enumerate(centre.tolist()):
-        summed[atom] = summed[atom] + messages[edge]
+    summed = torch.stack([messages[centre == atom].sum(dim=0) for atom in range(len(states))])
     return torch.nn.functional.softplus(states + _batch_norm(summed, weights, f"norms.{pair}.atoms", training=training))
 
 

@@ -5,6 +5,7 @@ Adam, AdamW and SGD act on every number by itself, so a stack of M models moves 
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,7 +45,9 @@ class Schedule:
         if self._kind == "plateau":
             self._scheduler.step(val_error)
         elif self._kind in ("multistep", "cosine"):
-            self._scheduler.step()
+            with warnings.catch_warnings():  # right after a resume PyTorch misses the optimiser's first step
+                warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step", category=UserWarning)
+                self._scheduler.step()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the schedule's state without functions, so that it loads with `weights_only=True`."""

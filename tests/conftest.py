@@ -1,0 +1,30 @@
+"""Parts that many tests share: a small store of the demonstration dataset and trial configurations on it."""
+
+from dataclasses import replace
+
+import pytest
+
+from srcgcnn.data.build import build_store
+from srcgcnn.data.demo import demo_source
+from srcgcnn.data.store import GraphStore
+from srcgcnn.models.config import ModelConfig
+from srcgcnn.training.trial import DataRef, Seeds, TrainingConfig, TrialConfig
+
+
+@pytest.fixture(scope="session")
+def demo_store(tmp_path_factory) -> GraphStore:
+    """80 crystals of the demonstration dataset."""
+    return build_store(demo_source(80), tmp_path_factory.mktemp("stores") / "demo", processes=1).store
+
+
+@pytest.fixture(scope="session")
+def trial_of(demo_store):
+    """Make trial configurations on the small store: `trial_of(model, seed, **training)`."""
+    target = demo_store.manifest.targets[0]
+    data = DataRef(demo_store.manifest.data_hash, "demo", target.name, target.unit)
+    recipe = TrainingConfig(epochs=3, batch_size=16, milestones=(2,))
+
+    def make(model: ModelConfig, seed: int = 0, **training) -> TrialConfig:
+        return TrialConfig(model, replace(recipe, **training), Seeds(seed, seed, 0), data)
+
+    return make

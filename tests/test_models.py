@@ -1,0 +1,203 @@
+"""The networks against the plain equations, the published counts, and each other."""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from srcgcnn.data.graph import build_graph
+from srcgcnn.models.cgcnn import CrystalGraphNetwork
+from srcgcnn.models.config import ModelConfig
+from srcgcnn.models.counts import count_parameters
+from srcgcnn.models.reference import reference_forward
+from srcgcnn.training.graphset import GraphSet
+from srcgcnn.training.predictor import _as_shard
+
+VARIANTS = [
+    ModelConfig("cgcnn", 1),
+    ModelConfig("cgcnn", 3),
+    *[
+        ModelConfig("srcgcnn", 3, norm, alpha, layer_norm=layer_norm)
+        for norm, alpha, layer_norm in product(
+            ("step", "shared"), ("none", 0.5, "learned", "learned-scalar"), (False, True)
+        )
+    ],
+    ModelConfig("srcgcnn", 2, head_layers=3),
+    ModelConfig("srcgcnn", 2, task="classification"),
+]
+
+
+def label(config):
+    return f"{config.label} {config.task} head {config.head_layers}".replace(" ", "_")
+
+
+@pytest.fixture(scope="module")
+def crystals(demo_store):
+    return GraphSet.of_store(demo_store, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def dilute(demo_store):
+    """Crystals of which one is so dilute that atoms have fewer than 12 neighbours, and one has none at all."""
+    from pymatgen.core import Lattice, Structure
+
+    molecule = Structure(Lattice.cubic(20.0), ["C", "O"], [[0, 0, 0], [0.0565, 0, 0]])
+    lonely = Structure(Lattice.cubic(30.0), ["Ar"], [[0, 0, 0]])
+    graphs = [demo_store.graph(0), build_graph(molecule), demo_store.graph(1), build_graph(lonely)]
+    return GraphSet([_as_shard(graphs)], demo_store.element_features, torch.device("cpu"))
+
+
+def network_of(config, crystals, seeds=(0,), alphas=None):
+    network = CrystalGraphNetwork(config, crystals.element_features, alphas)
+    network.reset_parameters(list(seeds))
+    return network
+
+
+@pytest.mark.parametrize("config", VARIANTS, ids=label)
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("source", ["crystals", "dilute"])
+def test_forward_equals_the_plain_equations(config, training, source, request):
+    graphs = request.getfixturevalue(source)
+    network = network_of(config, graphs)
+    batch = graphs.batch(torch.arange(4)[None])
+    network.train()
+    network(batch)  # running averages that differ from their initial values
+    network.train(training)
+    with torch.no_grad():
+        expected = reference_forward(network, batch)
+        found = network(batch)[0]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("config", VARIANTS, ids=label)
+def test_gradients_equal_those_of_the_plain_equations_in_double_precision(config, crystals):
+    network = network_of(config, crystals).double()
+    batch = crystals.batch(torch.arange(3)[None])
+    batch = replace(batch, distances=batch.distances.double(), atom_counts=batch.atom_counts.double())
+    weights = torch.linspace(0.5, 2.0, 3 * (2 if config.task == "classification" else 1)).double()
+    (network(batch).flatten() * weights).sum().backward()
+    found = {name: value.grad.clone() for name, value in network.named_parameters()}
+    network.zero_grad()
+    inputs = dict(network.named_parameters())
+    with torch.enable_grad():
+        plain = _reference_with_parameters(network, inputs, batch)
+        expected = torch.autograd.grad((plain.flatten() * weights).sum(), list(inputs.values()))
+    for (name, gradient), wanted in zip(found.items(), expected, strict=True):
+        torch.testing.assert_close(gradient, wanted, atol=1e-9, rtol=1e-7, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def _reference_with_parameters(network, parameters, batch):
+    """The oracle reads `state_dict`, which detaches: hand it the parameters themselves."""
+
+    class Attached:
+        config, training, alphas = network.config, network.training, network.alphas
+        element_features = network.element_features
+
+        def state_dict(self):
+            return {**dict(network.named_buffers()), **parameters}
+
+    return reference_forward(Attached(), batch)
+
+
+PAPER_COUNTS = {
+    ("cgcnn", 1): (22_144, 36_545),
+    ("cgcnn", 3): (66_432, 80_833),
+    ("srcgcnn", 2): (22_528, 36_929),
+    ("srcgcnn", 3): (22_912, 37_313),
+    ("srcgcnn", 5): (23_680, 38_081),
+    ("srcgcnn", 8): (24_832, 39_233),
+    ("srcgcnn", 16): (27_904, 42_305),
+}
+
+
+@pytest.mark.parametrize(("variant", "counts"), PAPER_COUNTS.items())
+def test_counts_are_the_published_ones(variant, counts):
+    found = count_parameters(ModelConfig(*variant))
+    assert (found.convolution, found.total) == counts
+
+
+def test_shared_norm_costs_what_one_layer_costs():
+    assert all(count_parameters(ModelConfig("srcgcnn", depth, "shared")).total == 36_545 for depth in (1, 4, 30))
+
+
+def test_three_steps_keep_34_5_percent_of_the_convolution_parameters():
+    ratio = (
+        count_parameters(ModelConfig("srcgcnn", 3)).convolution / count_parameters(ModelConfig("cgcnn", 3)).convolution
+    )
+    assert round(100 * ratio, 2) == 34.49
+
+
+@pytest.mark.parametrize("config", VARIANTS, ids=label)
+def test_closed_form_counts_equal_the_built_network(config, crystals):
+    network = CrystalGraphNetwork(config, crystals.element_features)
+    counts = count_parameters(config)
+    assert counts.total == sum(value.numel() for value in network.parameters())
+    convolutions = [*network.linears.parameters(), *network.norms.parameters()]
+    assert counts.convolution == sum(value.numel() for value in convolutions)
+
+
+@pytest.mark.parametrize("config", VARIANTS, ids=label)
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_a_group_computes_what_its_members_compute_alone(config, training, crystals):
+    fixed = isinstance(config.alpha, float)
+    alphas = [0.3, 0.5, 1.0] if fixed else [config.alpha] * 3
+    group = network_of(config, crystals, (5, 6, 7), alphas).train(training)
+    rows = torch.tensor([[0, 1, 2, 3], [7, 6, 5, 4], [11, 30, 2, 60]])  # three different batches of different size
+    together = group(crystals.batch(rows))
+    for member in range(3):
+        alone = network_of(config, crystals, (5 + member,), [alphas[member]]).train(training)
+        torch.testing.assert_close(
+            together[member], alone(crystals.batch(rows[member : member + 1]))[0], atol=2e-5, rtol=1e-4
+        )
+        for name, value in alone.state_dict().items():
+            torch.testing.assert_close(group.state_dict()[name][member], value[0], atol=1e-5, rtol=1e-4)
+
+
+@given(st.permutations(range(6)))
+@settings(max_examples=10, deadline=None)
+def test_the_order_of_crystals_in_a_batch_does_not_matter(crystals, order):
+    network = network_of(ModelConfig("srcgcnn", 2), crystals)
+    with torch.no_grad():
+        straight = network(crystals.batch(torch.arange(6)[None]))[0]
+        shuffled = network(crystals.batch(torch.tensor([order])))[0]
+    torch.testing.assert_close(shuffled, straight[list(order)], atol=1e-5, rtol=1e-5)
+
+
+def test_one_recurrent_step_is_one_layer(crystals):
+    single = network_of(ModelConfig("cgcnn", 1), crystals, (3,))
+    step = network_of(ModelConfig("srcgcnn", 1), crystals, (3,))
+    batch = crystals.batch(torch.arange(5)[None])
+    assert torch.equal(single(batch), step(batch))
+
+
+@pytest.mark.parametrize(
+    ("asked", "canonical"),
+    [
+        (ModelConfig("srcgcnn", 1), ModelConfig("cgcnn", 1)),
+        (ModelConfig("srcgcnn", 1, "shared"), ModelConfig("cgcnn", 1)),
+        (ModelConfig("srcgcnn", 1, "shared", 1.0), ModelConfig("cgcnn", 1)),
+        (ModelConfig("srcgcnn", 3, "step", 1.0), ModelConfig("srcgcnn", 3)),
+        (ModelConfig("srcgcnn", 1, "shared", "learned-scalar"), ModelConfig("srcgcnn", 1, "step", "learned")),
+        (ModelConfig("cgcnn", 3, "shared", 0.5, layer_norm=True), ModelConfig("cgcnn", 3)),
+        (ModelConfig("srcgcnn", 3, "shared"), ModelConfig("srcgcnn", 3, "shared")),
+    ],
+)
+def test_equal_networks_have_one_representative(asked, canonical):
+    assert asked.canonical() == canonical
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"depth": 0}, {"alpha": 0.0}, {"alpha": 1.5}, {"hidden_channels": 0}, {"head_layers": 0}]
+)
+def test_impossible_networks_are_refused_by_name(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        ModelConfig(**{"family": "srcgcnn", "depth": 3, **wrong})
+
+
+def test_learned_alpha_starts_where_the_released_code_starts(crystals):
+    network = network_of(ModelConfig("srcgcnn", 4, alpha="learned"), crystals)
+    np.testing.assert_allclose(network.alphas().detach(), 0.7310586, atol=1e-6)

@@ -1,0 +1,223 @@
+"""Specs and plans: what is asked for becomes the right trials, once each."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from srcgcnn.records import RecordError, as_dict, digest, parse
+from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.sweep.plan import TrialGroup, plan_sweep
+from srcgcnn.sweep.results import read_result, write_result
+from srcgcnn.sweep.spec import read_spec
+from srcgcnn.training.trial import (
+    Cost,
+    Curves,
+    DataRef,
+    Metrics,
+    Provenance,
+    TrialConfig,
+    TrialResult,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = DataRef("a" * 16, "demo", "electrostatic_energy", "eV/atom")
+
+
+def spec_of(tmp_path, text, **overrides):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    return read_spec(path, overrides)
+
+
+def result_of(config: TrialConfig, seconds: float = 10.0, val_mae: float = 0.1) -> TrialResult:
+    return TrialResult(
+        key=config.key,
+        config=config,
+        metrics=Metrics(1, 0.1, val_mae=val_mae, val_rmse=0.2, test_mae=0.1, test_rmse=0.2),
+        curves=Curves(
+            (0.2,) * config.training.epochs, (0.2,) * config.training.epochs, (1e-3,) * config.training.epochs
+        ),
+        conv_parameters=1,
+        total_parameters=2,
+        target_mean=0.0,
+        target_std=1.0,
+        rows=(6, 2, 2),
+        alphas=(),
+        cost=Cost(seconds, 1.0, 1.0, 1, 0),
+        provenance=Provenance("2026-01-01T00:00:00+00:00", "", {}, "cpu", "host", 1),
+    )
+
+
+def test_flags_override_the_file_and_seeds_may_be_a_count(tmp_path):
+    spec = spec_of(tmp_path, "[axes]\ndepths=[1]\nseeds=2\n", axes={"depths": [2, 3]}, training={"epochs": 7})
+    assert (spec.name, spec.axes[0].depths, spec.axes[0].seeds, spec.training.epochs) == ("mine", (2, 3), (0, 1), 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[axes]\ndepth=[1]\n", ["unknown key", "depth", "depths", "seeds"]),
+        ("[training]\nlr=1\n", ["unknown key", "lr", "learning_rate"]),
+        ("[training.split]\nkinds='random'\n", ["unknown key", "kinds", "fractions"]),
+        ("[axes]\nmodels=['gat']\n", ["gat", "cgcnn", "srcgcnn"]),
+        ("[axes]\nalphas=[1.5]\n", ["1.5", "(0, 1]"]),
+        ("[axes]\nseeds=[]\n", ["seeds", "empty"]),
+        ("[axes]\ndepths=[1,1]\n", ["depths", "twice"]),
+        ("[training]\nepochs=0\n", ["epochs=0", "positive"]),
+        ("[training.split]\nfractions=[0.8,0.3,0.2]\n", ["fractions", "add up"]),
+        ("name='a/b'\n", ["a/b", "letters"]),
+        ("axes = 3 3\n", ["not valid TOML"]),
+    ],
+)
+def test_a_wrong_definition_is_refused_with_the_value_and_what_is_known(tmp_path, text, words):
+    with pytest.raises((RecordError, ValueError)) as caught:
+        plan_sweep(spec_of(tmp_path, text), DATA, RunPaths(tmp_path / "out"))
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_missing_definition_lists_those_there(tmp_path):
+    (tmp_path / "other.toml").write_text("")
+    with pytest.raises(RecordError, match=r"other\.toml"):
+        read_spec(tmp_path / "missing.toml", {})
+
+
+def test_combinations_that_are_one_network_are_one_trial(tmp_path):
+    text = """
+    [axes]
+    models = ["srcgcnn", "cgcnn"]
+    depths = [1, 3]
+    norms = ["step", "shared"]
+    alphas = ["none", 1.0, 0.5]
+    seeds = 1
+    """
+    plan = plan_sweep(spec_of(tmp_path, text), DATA, RunPaths(tmp_path / "out"))
+    labels = {trial.model.label for trial in plan.trials}
+    assert labels == {
+        "CGCNN-1",
+        "CGCNN-3",
+        "SR-CGCNN T=1 step-norm alpha=0.5",
+        "SR-CGCNN T=3 step-norm",
+        "SR-CGCNN T=3 shared-norm",
+        "SR-CGCNN T=3 step-norm alpha=0.5",
+        "SR-CGCNN T=3 shared-norm alpha=0.5",
+    }
+    assert plan.combinations == 2 * 2 * 3 + 2
+    single = next(trial for trial in plan.trials if trial.model.label == "CGCNN-1")
+    assert len(plan.aliases[single.key]) == 5
+
+
+def test_finished_trials_are_not_planned_and_an_extension_adds_only_what_is_new(tmp_path):
+    paths = RunPaths(tmp_path / "out")
+    first = plan_sweep(spec_of(tmp_path, "[axes]\ndepths=[1,2]\nseeds=2\n"), DATA, paths)
+    for trial in first.trials:
+        write_result(paths, result_of(trial))
+    assert plan_sweep(first.spec, DATA, paths).groups == ()
+    more = plan_sweep(spec_of(tmp_path, "[axes]\ndepths=[1,2,4]\nseeds=3\n"), DATA, paths)
+    new = {(trial.model.label, trial.seeds.init) for group in more.groups for trial in group.trials}
+    assert new == {
+        (label, seed)
+        for label, seeds in {
+            "CGCNN-1": [2],
+            "SR-CGCNN T=2 step-norm": [2],
+            "CGCNN-2": [2],
+            "SR-CGCNN T=4 step-norm": [0, 1, 2],
+            "CGCNN-4": [0, 1, 2],
+        }.items()
+        for seed in seeds
+    }
+
+
+def test_other_data_or_training_is_another_trial(tmp_path):
+    spec = spec_of(tmp_path, "[axes]\ndepths=[2]\nseeds=1\n")
+    trial = plan_sweep(spec, DATA, RunPaths(tmp_path)).trials[0]
+    keys = {
+        trial.key,
+        replace(trial, data=replace(DATA, data_hash="b" * 16)).key,
+        replace(trial, data=replace(DATA, target="band_gap")).key,
+        replace(trial, training=replace(trial.training, epochs=301)).key,
+        replace(trial, seeds=replace(trial.seeds, order=9)).key,
+    }
+    assert len(keys) == 5
+    renamed = replace(trial, data=replace(DATA, name="copy", unit="meV/atom"))
+    assert renamed.key == trial.key  # names do not change numbers
+
+
+def test_keys_are_pinned():
+    """A change of this key orphans every result that users have: raise RESULT_FORMAT on purpose, or not at all."""
+    text = {"model": {"family": "srcgcnn", "depth": 3}, "training": {}, "seeds": {"init": 0, "order": 0, "split": 0}}
+    config = parse(TrialConfig, {**text, "data": as_dict(DATA)}, "test")
+    assert config.key == "acb7dcc37c264424"
+
+
+def test_groups_hold_trials_of_one_shape_and_start_with_the_longest(tmp_path):
+    text = "[axes]\nmodels=['srcgcnn']\ndepths=[1,2,8]\nalphas=[0.3,0.5,'learned']\nseeds=3\n"
+    plan = plan_sweep(spec_of(tmp_path, text), DATA, RunPaths(tmp_path / "out"), group_size=4)
+    assert sum(len(group.trials) for group in plan.groups) == len(plan.trials) == 27
+    for group in plan.groups:
+        assert len(group.trials) <= 4
+        assert len({trial.shape for trial in group.trials}) == 1
+    work = [sum(1 + trial.model.depth for trial in group.trials) for group in plan.groups]
+    assert work == sorted(work, reverse=True)
+
+
+def test_a_running_group_stays_together_while_its_checkpoint_exists(tmp_path):
+    paths = RunPaths(tmp_path / "out")
+    text = "[axes]\nmodels=['srcgcnn']\ndepths=[3]\nseeds=4\n"
+    first = plan_sweep(spec_of(tmp_path, text), DATA, paths, group_size=3)
+    group = first.groups[0]
+    paths.checkpoints.mkdir(parents=True)
+    paths.group(group.key).write_text(json.dumps(group.to_dict()))
+    alone = plan_sweep(first.spec, DATA, paths, group_size=1)
+    assert max(len(found.trials) for found in alone.groups) == 1  # a group without a checkpoint has lost nothing
+    paths.checkpoint(group.key).write_bytes(b"state")
+    again = plan_sweep(first.spec, DATA, paths, group_size=1)
+    assert group.key in {found.key for found in again.groups}
+    assert sum(len(found.trials) for found in again.groups) == 4
+    assert TrialGroup.from_dict(group.to_dict(), "test") == group
+
+
+def test_the_estimate_is_a_line_in_depth(tmp_path):
+    paths = RunPaths(tmp_path / "out")
+    done = plan_sweep(spec_of(tmp_path, "[axes]\nmodels=['srcgcnn']\ndepths=[2,4]\nseeds=1\n"), DATA, paths)
+    assert done.estimate_seconds() is None
+    for trial in done.trials:
+        write_result(paths, result_of(trial, seconds=300 * (0.5 + 0.25 * trial.model.depth)))
+    plan = plan_sweep(spec_of(tmp_path, "[axes]\nmodels=['srcgcnn']\ndepths=[8]\nseeds=2\n"), DATA, paths)
+    assert plan.estimate_seconds() == pytest.approx(2 * 300 * 2.5)
+
+
+def test_a_result_reads_back_equal_and_a_damaged_one_is_named(tmp_path):
+    paths = RunPaths(tmp_path)
+    trial = plan_sweep(spec_of(tmp_path, "[axes]\ndepths=[2]\n"), DATA, paths).trials[0]
+    result = result_of(trial)
+    write_result(paths, result)
+    assert read_result(paths.result(trial.key)) == result
+    assert digest(as_dict(read_result(paths.result(trial.key)))) == digest(as_dict(result))
+    paths.result(trial.key).write_text("{")
+    with pytest.raises(RecordError, match=trial.key):
+        read_result(paths.result(trial.key))
+
+
+def test_planning_imports_neither_torch_nor_ray_nor_mlflow():
+    code = (
+        "import sys, runpy; sys.argv=['depth_sweep.py','--dry-run'];\n"
+        f"runpy.run_path({str(ROOT / 'sweeps/depth_sweep.py')!r}, run_name='not_main')['main'](['--dry-run']);\n"
+        "heavy = {'torch','ray','mlflow','pymatgen'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "sweeps").glob("*.toml")), ids=lambda path: path.stem)
+def test_the_definitions_that_ship_are_valid(path):
+    assert read_spec(path, {}).axes
+
+
+def test_the_paper_sweep_is_the_four_models_of_the_paper():
+    plan = plan_sweep(read_spec(ROOT / "sweeps/paper.toml", {}), DATA, RunPaths(Path("nowhere")))
+    labels = sorted({trial.model.label for trial in plan.trials})
+    assert labels == ["CGCNN-1", "CGCNN-3", "SR-CGCNN T=3 step-norm", "SR-CGCNN T=5 step-norm"]
+    assert plan.spec.training.epochs == 300

@@ -1,0 +1,179 @@
+"""The whole command, as a user starts it, on real Ray and real MLflow: run, run again, extend, kill, resume."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+
+from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.sweep.results import read_results
+
+ROOT = Path(__file__).resolve().parent.parent
+SITE = "dashboard = false\ncheckpoint_interval_s = 0.2\n"
+
+
+class Sweep:
+    """One working folder with a store of its own, and the command line in it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.paths = RunPaths(folder / "runs" / "depth")
+        (folder / "site.toml").write_text(SITE)
+
+    def command(self, *flags):
+        script = str(ROOT / "sweeps" / "depth_sweep.py")
+        base = ["--cluster", "site.toml", "--models", "srcgcnn", "--batch-size", "64"]
+        return [sys.executable, script, *base, *map(str, flags)]
+
+    def run(self, *flags, expect=0):
+        done = subprocess.run(
+            self.command(*flags), cwd=self.folder, capture_output=True, text=True, timeout=240, check=False
+        )
+        assert done.returncode == expect, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout
+
+    def start(self, *flags):
+        log = (self.folder / "killed.log").open("w")
+        return subprocess.Popen(self.command(*flags), cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
+
+    def numbers(self):
+        """What must be equal between two runs of one sweep."""
+        return {result.key: (result.metrics, result.curves, result.alphas) for result in read_results(self.paths)}
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    return Sweep(tmp_path)
+
+
+def runs_of(sweep):
+    import mlflow
+
+    client = mlflow.MlflowClient(sweep.paths.default_tracking_uri)
+    (experiment,) = [found for found in client.search_experiments() if found.name.startswith("srcgcnn/")]
+    return client.search_runs([experiment.experiment_id])
+
+
+def test_a_sweep_ends_with_results_predictions_models_and_mlflow_runs_and_is_not_repeated(sweep):
+    flags = ("--depths", 1, 2, "--seeds", 1, "--epochs", 2)
+    output = sweep.run(*flags)
+    results = list(read_results(sweep.paths))
+    assert {result.config.model.label for result in results} == {"CGCNN-1", "SR-CGCNN T=2 step-norm"}
+    for result in results:
+        predictions = pd.read_parquet(sweep.paths.predictions(result.key))
+        assert list(predictions.columns) == ["id", "formula", "target", "prediction"]
+        assert len(predictions) == result.rows[2] == 96
+        error = (predictions["target"] - predictions["prediction"]).abs().mean()
+        assert error == pytest.approx(result.metrics.test_mae)
+        assert sweep.paths.model(result.key).exists()
+        assert result.provenance.versions["torch"]
+        assert result.config.label in output
+    assert oct(sweep.paths.ray_token.stat().st_mode & 0o777) == "0o600"
+    assert list(sweep.paths.checkpoints.glob("*.pt")) == []
+    children = [run for run in runs_of(sweep) if "mlflow.parentRunId" in run.data.tags]
+    assert {run.info.status for run in children} == {"FINISHED"}
+    assert {run.data.tags["srcgcnn.trial_key"] for run in children} == {result.key for result in results}
+    before = {path: path.stat().st_mtime_ns for path in sweep.paths.results.iterdir()}
+
+    again = sweep.run(*flags)
+    assert "2 finished before, 0 to train" in again
+    assert {path: path.stat().st_mtime_ns for path in sweep.paths.results.iterdir()} == before
+    assert len(runs_of(sweep)) == 3
+
+    extended = sweep.run("--depths", 1, 2, "--seeds", 2, "--epochs", 2)
+    assert "2 finished before, 2 to train" in extended
+    assert len(list(read_results(sweep.paths))) == 4
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def wait_for(condition, seconds=120.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"nothing after {seconds} s")
+
+
+def descendants(process):
+    try:
+        return psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def test_kill_9_of_a_worker_and_of_the_driver_changes_no_number(tmp_path):
+    """Kill a worker process, then the driver, in the middle of training; the same command ends as if undisturbed."""
+    flags = ("--depths", 2, 3, "--seeds", 1, "--epochs", 25)
+    (tmp_path / "calm").mkdir()
+    (tmp_path / "rough").mkdir()
+    calm, rough = Sweep(tmp_path / "calm"), Sweep(tmp_path / "rough")
+    calm.run(*flags)
+
+    driver = rough.start(*flags)
+    wait_for(lambda: list(rough.paths.checkpoints.glob("*.pt")))
+    workers = [child for child in descendants(driver) if "ray::" in " ".join(child.cmdline() or [child.name()])]
+    trainers = [child for child in workers if "ImplicitFunc" in " ".join(child.cmdline() or [child.name()])]
+    assert trainers, [child.name() for child in workers]
+    trainers[0].kill()
+    time.sleep(1.0)
+    wait_for(lambda: list(rough.paths.checkpoints.glob("*.pt")) or list(rough.paths.results.glob("*.json")))
+    family = descendants(driver)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert alive == []  # Ray ends with its driver
+
+    rough.run(*flags)
+    assert rough.numbers() == calm.numbers()
+    assert len(rough.numbers()) == 2
+    children = [run for run in runs_of(rough) if "mlflow.parentRunId" in run.data.tags]
+    assert sorted(run.info.status for run in children) == ["FINISHED", "FINISHED"]
+
+
+def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(sweep):
+    flags = ("--depths", 2, "--seeds", 2, "--epochs", 40)
+    driver = sweep.start(*flags)
+    wait_for(lambda: list(sweep.paths.checkpoints.glob("*.pt")))
+    os.kill(driver.pid, signal.SIGINT)
+    assert driver.wait(timeout=90) == 130
+    assert "same command goes on" in (sweep.folder / "killed.log").read_text()
+    sweep.run(*flags)
+    assert len(sweep.numbers()) == 2
+    assert any(result.cost.resumes > 0 for result in read_results(sweep.paths))
+
+
+def test_a_trial_that_diverges_is_named_and_the_others_finish(sweep):
+    definition = sweep.folder / "wild.toml"
+    definition.write_text(
+        "name='depth'\n[training]\noptimizer='sgd'\nschedule='none'\nepochs=2\nbatch_size=64\nlearning_rate=1e30\n"
+    )
+    output = sweep.run("--sweep", definition, "--depths", 2, "--seeds", 1, "--batch-size", 64, expect=1)
+    assert "diverged" in output
+    (failure,) = sweep.paths.failures.glob("*.json")
+    assert "learning rate" in json.loads(failure.read_text())["reason"]
+    mended = sweep.run("--sweep", definition, "--depths", 2, "--seeds", 1, "--learning-rate", 0.001)
+    assert "1 trials" in mended
+    assert len(sweep.numbers()) == 1
+
+
+def test_a_second_driver_of_one_sweep_is_refused(sweep):
+    flags = ("--depths", 2, "--seeds", 1, "--epochs", 200)
+    driver = sweep.start(*flags)
+    try:
+        wait_for(lambda: list(sweep.paths.checkpoints.glob("*.pt")))
+        done = subprocess.run(
+            sweep.command(*flags), cwd=sweep.folder, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 2
+        assert "another driver" in done.stderr
+    finally:
+        os.kill(driver.pid, signal.SIGINT)
+        driver.wait(timeout=90)

@@ -1,0 +1,275 @@
+"""Training: seeds, resume, groups, faults. Real data of the demonstration set, real training."""
+
+import random
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from srcgcnn.data.store import GraphStore
+from srcgcnn.models.config import ModelConfig
+from srcgcnn.training.group import GroupTrainer, InterruptedGroupError
+from srcgcnn.training.outcome import conclude, save_member
+from srcgcnn.training.predictor import Predictor
+from srcgcnn.training.split import SplitError, split_rows
+from srcgcnn.training.trial import SplitConfig, TrainingConfig
+
+SR2 = ModelConfig("srcgcnn", 2)
+
+
+def run(configs, store, **options):
+    trainer = GroupTrainer(configs, store, **options)
+    trainer.train()
+    return trainer, conclude(trainer)
+
+
+def numbers(outcome):
+    """Everything that must be equal between two runs of one trial: metrics, curves, weights' predictions."""
+    return outcome.result.metrics, outcome.result.curves, outcome.predictions.predictions.tolist()
+
+
+def test_training_learns_the_demonstration_target(demo_store, trial_of):
+    config = trial_of(SR2, epochs=60, batch_size=8, schedule="onecycle", learning_rate=5e-3)
+    trainer, (outcome,) = run([config], demo_store)
+    spread = trainer.normalisers[0].std
+    assert outcome.result.metrics.val_mae < 0.5 * spread
+    assert outcome.result.curves.train_loss[-1] < 0.1
+
+
+def test_the_same_trial_twice_is_bit_identical(demo_store, trial_of):
+    first, second = (numbers(run([trial_of(SR2, 4)], demo_store)[1][0]) for _ in range(2))
+    assert first == second
+
+
+def test_seeds_change_weights_and_order(demo_store, trial_of):
+    zero, one = (run([trial_of(SR2, seed)], demo_store)[1][0] for seed in (0, 1))
+    assert zero.result.metrics.val_mae != one.result.metrics.val_mae
+    config = trial_of(SR2, 0)
+    reordered = replace(config, seeds=replace(config.seeds, order=1))
+    assert run([reordered], demo_store)[1][0].result.metrics.val_mae != zero.result.metrics.val_mae
+
+
+RESUMED = [
+    {"schedule": "multistep"},
+    {"schedule": "onecycle"},
+    {"schedule": "cosine", "optimizer": "adamw", "weight_decay": 0.01, "loss": "huber"},
+    {"schedule": "plateau", "plateau_patience_epochs": 1, "loss": "l1"},
+    {"schedule": "none", "optimizer": "sgd", "clip_norm": 1.0, "learning_rate": 0.01},
+]
+
+
+@pytest.mark.parametrize("training", RESUMED, ids=lambda training: training["schedule"])
+def test_interrupted_at_every_batch_it_ends_with_the_same_numbers(training, demo_store, trial_of, tmp_path):
+    config = trial_of(ModelConfig("srcgcnn", 2, alpha="learned"), 1, **training)
+    undisturbed = numbers(run([config], demo_store)[1][0])
+    checkpoint, attempts = tmp_path / "group.pt", 0
+    while True:
+        trainer = GroupTrainer([config], demo_store, checkpoint=checkpoint)
+        try:
+            trainer.train(should_stop=lambda: True)  # one batch per attempt
+            break
+        except InterruptedGroupError:
+            attempts += 1
+    assert attempts == 3 * 3  # 48 training rows, batches of 16, 3 epochs
+    (outcome,) = conclude(trainer)
+    assert numbers(outcome) == undisturbed
+    assert outcome.result.cost.resumes == attempts
+
+
+def test_an_old_checkpoint_repeats_the_epochs_after_it(demo_store, trial_of, tmp_path):
+    """A kill loses what came after the last checkpoint; the repeated epochs give the same numbers."""
+    config, checkpoint = trial_of(SR2, 2, epochs=4), tmp_path / "group.pt"
+    undisturbed = numbers(run([config], demo_store)[1][0])
+    stops = iter([False] * 4 + [True])
+    with pytest.raises(InterruptedGroupError):
+        GroupTrainer([config], demo_store, checkpoint=checkpoint).train(should_stop=lambda: next(stops))
+    saved = checkpoint.read_bytes()
+    GroupTrainer([config], demo_store, checkpoint=checkpoint).train()  # goes on, then is lost
+    checkpoint.write_bytes(saved)
+    assert numbers(run([config], demo_store, checkpoint=checkpoint)[1][0]) == undisturbed
+
+
+GROUPED = [
+    ModelConfig("cgcnn", 2),
+    ModelConfig("srcgcnn", 2, "step"),
+    ModelConfig("srcgcnn", 2, "shared"),
+    ModelConfig("srcgcnn", 2, alpha=0.5),
+    ModelConfig("srcgcnn", 2, alpha="learned"),
+    ModelConfig("srcgcnn", 2, "shared", "learned-scalar", layer_norm=True),
+]
+
+
+@pytest.mark.parametrize("model", GROUPED, ids=lambda model: model.label.replace(" ", "_"))
+def test_a_grouped_trial_gives_the_numbers_of_the_trial_alone(model, demo_store, trial_of):
+    """Tolerance: 1 % of the deviation of the target after 3 epochs; sums of float32 in another order drift apart."""
+    alphas = [0.3, 0.5, 0.8] if isinstance(model.alpha, float) else [model.alpha] * 3
+    configs = [trial_of(replace(model, alpha=alpha), seed) for seed, alpha in enumerate(alphas)]
+    trainer, together = run(configs, demo_store)
+    for config, grouped in zip(configs, together, strict=True):
+        (alone,) = run([config], demo_store)[1]
+        np.testing.assert_allclose(grouped.result.curves.train_loss, alone.result.curves.train_loss, rtol=5e-3)
+        difference = abs(grouped.result.metrics.test_mae - alone.result.metrics.test_mae)
+        assert difference < 0.01 * trainer.normalisers[0].std
+        assert grouped.result.cost.group_size == 3
+
+
+def test_early_stopping_of_one_member_leaves_the_others_alone(demo_store, trial_of):
+    configs = [trial_of(SR2, seed, epochs=12, patience_epochs=1, learning_rate=0.02) for seed in range(4)]
+    _, outcomes = run(configs, demo_store)
+    lengths = {len(outcome.result.curves.val_error) for outcome in outcomes}
+    assert len(lengths) > 1 or lengths == {12}
+    for outcome in outcomes:
+        metrics, curve = outcome.result.metrics, outcome.result.curves.val_error
+        assert metrics.best_epoch == int(np.argmin(curve))
+        assert metrics.val_mae == pytest.approx(min(curve), rel=1e-6)
+
+
+def test_divergence_ends_the_trial_with_a_reason_and_not_the_group(demo_store, trial_of):
+    config = trial_of(SR2, optimizer="sgd", learning_rate=1e30, schedule="none", epochs=4)
+    (outcome,) = run([config], demo_store)[1]
+    assert outcome.result is None
+    assert "diverged" in outcome.fault
+    assert "1e+30" in outcome.fault
+
+
+def test_classification_with_dropout_trains_resumes_and_predicts_probabilities(tmp_path, demo_source_classes, trial_of):
+    store = demo_source_classes
+    config = trial_of(replace(SR2, task="classification"), 3)
+    config = replace(config, data=replace(config.data, data_hash=store.manifest.data_hash, target="is_deep"))
+    undisturbed = numbers(run([config], store)[1][0])
+    checkpoint = tmp_path / "group.pt"
+    stops = iter([False, False, True])
+    with pytest.raises(InterruptedGroupError):
+        GroupTrainer([config], store, checkpoint=checkpoint).train(should_stop=lambda: next(stops))
+    _, (outcome,) = run([config], store, checkpoint=checkpoint)
+    assert numbers(outcome) == undisturbed
+    assert 0 <= outcome.predictions.predictions.min() <= outcome.predictions.predictions.max() <= 1
+    assert outcome.result.metrics.test_accuracy is not None
+
+
+@pytest.fixture(scope="module")
+def demo_source_classes(tmp_path_factory):
+    """The demonstration set with a yes/no target: is the energy below its median?"""
+    from srcgcnn.data.build import build_store
+    from srcgcnn.data.demo import demo_source
+
+    source = demo_source(60)
+    energies = [row.targets["electrostatic_energy"] for row in source.rows()]
+    median = float(np.median(energies))
+
+    def rows():
+        for row in source.rows():
+            yield replace(row, targets={"is_deep": float(row.targets["electrostatic_energy"] < median)})
+
+    classes = replace(source, targets=("is_deep",), units=("",), content_hash="classes", rows=rows)
+    return build_store(classes, tmp_path_factory.mktemp("classes") / "store", processes=1).store
+
+
+def test_other_data_than_planned_is_refused(demo_store, trial_of):
+    config = trial_of(SR2)
+    wrong = replace(config, data=replace(config.data, data_hash="0" * 16))
+    with pytest.raises(ValueError, match="planned for data 0000"):
+        GroupTrainer([wrong], demo_store)
+
+
+def test_trials_of_different_shape_are_not_stacked(demo_store, trial_of):
+    with pytest.raises(ValueError, match="differ in more than seeds"):
+        GroupTrainer([trial_of(SR2), trial_of(ModelConfig("srcgcnn", 3))], demo_store)
+
+
+def test_a_saved_model_predicts_what_the_trial_reported(demo_store, trial_of, tmp_path):
+    trainer, (outcome,) = run([trial_of(ModelConfig("srcgcnn", 2, alpha=0.5))], demo_store)
+    save_member(trainer, 0, demo_store, tmp_path / "model.safetensors")
+    predictor = Predictor.load(tmp_path / "model.safetensors")
+    graphs = [demo_store.graph(row) for row in outcome.predictions.rows]
+    np.testing.assert_allclose(predictor.predict_graphs(graphs), outcome.predictions.predictions, rtol=1e-5, atol=1e-5)
+    assert predictor.card.unit == "eV/atom"
+
+
+def test_the_normaliser_sees_training_rows_only(demo_store, trial_of):
+    trainer = GroupTrainer([trial_of(SR2)], demo_store)
+    train = demo_store.target("electrostatic_energy")[trainer.splits[0].train]
+    assert trainer.normalisers[0].mean == pytest.approx(train.mean())
+    assert trainer.normalisers[0].std == pytest.approx(train.std(ddof=1))
+    paper = GroupTrainer([trial_of(SR2, normaliser="paper")], demo_store)
+    assert paper.normalisers[0].mean == pytest.approx(demo_store.target("electrostatic_energy").mean())
+
+
+def test_a_last_batch_of_one_crystal_joins_the_one_before(demo_store, trial_of):
+    trainer = GroupTrainer([trial_of(SR2, batch_size=47)], demo_store)  # 48 training rows
+    assert trainer._batch_sizes() == [48]
+
+
+# --- splits ---
+
+
+@given(st.integers(10, 400), st.integers(0, 2**31))
+@settings(max_examples=50, deadline=None)
+def test_a_random_split_uses_every_row_once_in_the_asked_shares(count, seed):
+    split = split_rows(SplitConfig(), seed, [str(row) for row in range(count)], ["X"] * count)
+    rows = np.concatenate([split.train, split.val, split.test])
+    assert sorted(rows) == list(range(count))
+    assert (len(split.train), len(split.val)) == (int(0.6 * count + 1e-9), int(0.2 * count + 1e-9))
+
+
+@given(st.lists(st.sampled_from("ABCDEFGHIJKLMNOP"), min_size=40, max_size=200), st.integers(0, 1000))
+@settings(max_examples=50, deadline=None)
+def test_a_formula_split_keeps_formulas_together(formulas, seed):
+    ids = [str(row) for row in range(len(formulas))]
+    try:
+        split = split_rows(SplitConfig(kind="formula"), seed, ids, formulas)
+    except SplitError:
+        return  # a formula so common that a set stays empty: said, not hidden
+    sets = [{formulas[row] for row in rows} for rows in (split.train, split.val, split.test)]
+    assert all(not first & second for first, second in combinations(sets, 2))
+    assert sum(map(len, (split.train, split.val, split.test))) == len(formulas)
+
+
+def test_the_folds_test_every_row_exactly_once():
+    ids = [str(row) for row in range(53)]
+    tests = [split_rows(SplitConfig(kind="kfold", folds=5, fold=fold), 7, ids, ids).test for fold in range(5)]
+    assert sorted(np.concatenate(tests)) == list(range(53))
+
+
+def test_listed_splits_are_taken_as_given_and_checked():
+    ids = ["a", "b", "c", "d"]
+    split = split_rows(SplitConfig(kind="lists", lists=(("d", "a"), ("b",), ("c",))), 0, ids, ids)
+    assert (split.train.tolist(), split.val.tolist(), split.test.tolist()) == ([3, 0], [1], [2])
+    with pytest.raises(SplitError, match="'x'"):
+        split_rows(SplitConfig(kind="lists", lists=(("a",), ("x",), ("c",))), 0, ids, ids)
+    with pytest.raises(SplitError, match="two of the listed sets"):
+        split_rows(SplitConfig(kind="lists", lists=(("a",), ("b",), ("a",))), 0, ids, ids)
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"learning_rate": -1.0}, {"batch_size": 0}, {"patience_epochs": 0}])
+def test_impossible_recipes_are_refused_by_name(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        TrainingConfig(**wrong)
+
+
+def test_several_shards_train_like_one(demo_store, trial_of, tmp_path):
+    from srcgcnn.data.build import build_store
+    from srcgcnn.data.demo import demo_source
+
+    sharded = build_store(demo_source(80), tmp_path / "sharded", processes=1, shard_bytes=10_000).store
+    assert len(sharded.manifest.shards) > 2
+    one = run([trial_of(SR2)], GraphStore(demo_store.folder))[1][0]
+    config = trial_of(SR2)
+    config = replace(config, data=replace(config.data, data_hash=sharded.manifest.data_hash))
+    many = run([config], sharded)[1][0]
+    assert numbers(one) == numbers(many)
+
+
+def test_random_choice_of_python_is_left_alone(demo_store, trial_of):
+    """Training must not draw from, or reset, the global generators of the process that calls it."""
+    random.seed(1)
+    torch.manual_seed(1)
+    expected = random.random(), torch.rand(1).item()
+    random.seed(1)
+    torch.manual_seed(1)
+    run([trial_of(SR2, epochs=1)], demo_store)
+    assert (random.random(), torch.rand(1).item()) == expected
