@@ -142,7 +142,7 @@ def _params(options: argparse.Namespace) -> int:
     variants = [ModelConfig("cgcnn", depth) for depth in options.depths]
     for norm in ("step", "shared"):
         for alpha in ("none", "learned"):
-            variants += [ModelConfig("srcgcnn", depth, norm, alpha) for depth in options.depths]  # type: ignore[arg-type]
+            variants += [ModelConfig("srcgcnn", depth, norm, alpha) for depth in options.depths]
     rows = []
     for config in variants:
         counts = count_parameters(config)

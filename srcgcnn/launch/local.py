@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import sys
@@ -95,7 +96,7 @@ def local_ray(paths: RunPaths, site: Site, console: Console) -> Iterator[float]:
         include_dashboard=site.dashboard,
         dashboard_host="127.0.0.1",
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
     )
     try:
         if site.dashboard and context.dashboard_url:
