@@ -1,4 +1,4 @@
-"""Site files (`cluster/NAME.toml`): what a place to run on offers."""
+"""Site files (`cluster/NAME.toml`): what a place to run on offers. `kind` says which of the two forms it has."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+from srcgcnn.launch.slurm_site import SlurmSite
 from srcgcnn.records import RecordError, parse
 
 
 @dataclass(frozen=True)
-class Site:
-    """One place to run a sweep.
+class LocalSite:
+    """This machine, without a scheduler.
 
     Attributes:
         kind: `local`: Ray on this machine.
@@ -21,7 +22,7 @@ class Site:
         cpus_per_group: cores of one group.
         gpus_per_group: devices of one group; None takes one where the machine has any, else none.
         trials_per_group: most trials that train as one stacked model. On a CPU one is fastest.
-        max_retries: how often a group whose worker died starts again from its checkpoint.
+        max_retries: how often a group that failed starts again from its checkpoint.
         checkpoint_interval_s: time between checkpoints of a group.
         dashboard: start the Ray dashboard, on loopback, behind the sweep's token.
     """
@@ -57,6 +58,10 @@ class Site:
         return max(1, self.usable_cpus // self.cpus_per_group)
 
 
+Site = LocalSite | SlurmSite
+KINDS: dict[str, type[LocalSite] | type[SlurmSite]] = {"local": LocalSite, "slurm": SlurmSite}
+
+
 def read_site(folder: Path, name: str) -> Site:
     """Read `folder/name.toml`, or the file itself where `name` is the path of a .toml file.
 
@@ -71,4 +76,16 @@ def read_site(folder: Path, name: str) -> Site:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise RecordError(f"{path}: not valid TOML: {error}") from None
-    return parse(Site, data, str(path))
+    return parse_site(data, str(path))
+
+
+def parse_site(data: dict[str, Any], where: str) -> Site:
+    """Build the site that `data` describes.
+
+    Raises:
+        RecordError: an unknown kind or key, or a value that is out of range.
+    """
+    kind = data.get("kind", "local")
+    if kind not in KINDS:
+        raise RecordError(f"{where}: kind={kind!r} is unknown; known kinds: {', '.join(KINDS)}")
+    return parse(KINDS[kind], data, where)

@@ -85,3 +85,46 @@ class RunPaths:
     def driver_lock(self) -> Path:
         """Held by the one driver that runs this sweep."""
         return self.out / ".driver.lock"
+
+    @property
+    def launch(self) -> Path:
+        """Folder of the jobs that run this sweep on a cluster."""
+        return self.out / "launch"
+
+    @property
+    def launch_request(self) -> Path:
+        """What the jobs need to know: the site and the tracking store."""
+        return self.launch / "request.json"
+
+    @property
+    def jobs(self) -> Path:
+        """Ids of the jobs that were submitted."""
+        return self.launch / "jobs.json"
+
+    @property
+    def job_logs(self) -> Path:
+        """Logs of the jobs and submitit's own files."""
+        return self.launch / "jobs"
+
+    @property
+    def head_address(self) -> Path:
+        """Where the running head listens; absent while there is none."""
+        return self.launch / "head.json"
+
+    @property
+    def backlog(self) -> Path:
+        """How many groups wait and run, written by the driver."""
+        return self.launch / "backlog.json"
+
+    @property
+    def sweep_end(self) -> Path:
+        """How the driver ended; absent while work is left."""
+        return self.launch / "end.json"
+
+    def worker_note(self, job: str) -> Path:
+        """What one worker job last did, and where."""
+        return self.launch / "workers" / f"{job}.json"
+
+    def given_up(self, group_key: str) -> Path:
+        """Marks a group that failed too often in this run of the driver."""
+        return self.out / "checkpoints" / f"{group_key}.given-up"

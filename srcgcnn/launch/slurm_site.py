@@ -1,0 +1,181 @@
+"""A SLURM cluster as a site file describes it. Every key becomes a line of the sbatch text or a rule of the jobs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+GpuForm = Literal["gres", "gpus-per-node", "gpus-per-task", "gpus"]
+Value = str | int | bool
+
+
+@dataclass(frozen=True)
+class HeadRequest:
+    """The small job that runs Ray's head and the driver. It trains nothing.
+
+    Attributes:
+        partition: partitions, separated by commas; "" takes the site's default.
+        time_min: time limit. The head is put back in the queue before it ends and goes on from the result files.
+        extra: further sbatch options of this job, by their long names.
+    """
+
+    partition: str = ""
+    qos: str = ""
+    constraint: str = ""
+    cpus: int = 2
+    memory_gb: float = 6.0
+    time_min: int = 1440
+    extra: dict[str, Value] = field(default_factory=dict)
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        """Refuse requests that no cluster grants."""
+        _check_positive(self, ("cpus", "memory_gb", "time_min"))
+
+
+@dataclass(frozen=True)
+class WorkerRequest:
+    """One job of the array of workers, and how many.
+
+    Attributes:
+        count: jobs to submit; the sweep uses those that have started.
+        throttle: most jobs of one array that run at a time; None: all.
+        max_array_size: longest array of the site (`scontrol show config | grep MaxArraySize`); more become several.
+        gpus: devices of one worker; 0 trains on the CPU.
+        gpu_form: how the site wants devices asked for: --gres=gpu:N, --gpus-per-node=N, --gpus-per-task=N, --gpus=N.
+        gpu_type: the type in that request, as in --gres=gpu:a100:1; "" takes any.
+        memory_gb: memory; 0 leaves the line out (whole nodes, or memory that follows from the devices).
+        exclusive: ask for whole nodes.
+        leave_before_end_s: the worker hands its groups back this long before its limit; also the lead of the warning
+            signal.
+        idle_s: a worker ends when nothing has waited for it for this long.
+        extra: further sbatch options of these jobs, by their long names.
+    """
+
+    partition: str = ""
+    qos: str = ""
+    constraint: str = ""
+    count: int = 4
+    throttle: int | None = None
+    max_array_size: int = 1000
+    gpus: int = 1
+    gpu_form: GpuForm = "gres"
+    gpu_type: str = ""
+    cpus: int = 4
+    memory_gb: float = 16.0
+    time_min: int = 240
+    exclusive: bool = False
+    leave_before_end_s: int = 120
+    idle_s: float = 60.0
+    extra: dict[str, Value] = field(default_factory=dict)
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        """Refuse requests that no cluster grants."""
+        _check_positive(self, ("count", "max_array_size", "cpus", "time_min", "leave_before_end_s", "idle_s"))
+        if self.throttle is not None and self.throttle <= 0:
+            raise ValueError(f"throttle={self.throttle} must be positive; leave it out for no limit")
+        if self.gpus < 0 or self.memory_gb < 0:
+            raise ValueError("gpus and memory_gb must not be negative")
+        if self.leave_before_end_s >= 60 * self.time_min:
+            raise ValueError(f"leave_before_end_s={self.leave_before_end_s} leaves no time of {self.time_min} min")
+
+    @property
+    def gpu_option(self) -> dict[str, str]:
+        """The sbatch option that asks for devices."""
+        if not self.gpus:
+            return {}
+        amount = f"{self.gpu_type}:{self.gpus}" if self.gpu_type else str(self.gpus)
+        return {self.gpu_form: f"gpu:{amount}" if self.gpu_form == "gres" else amount}
+
+
+@dataclass(frozen=True)
+class SlurmSite:
+    """A SLURM cluster.
+
+    Attributes:
+        account: project to charge; "" takes the user's default.
+        head: the job of Ray's head and the driver.
+        worker: the jobs that train.
+        setup: shell lines before Python starts (`module load ...`, `source .../activate`).
+        environment: variables that the jobs get beside those of the login shell.
+        drop: sbatch options that the site refuses, by their long names (`wckey`, `mem`, ...).
+        extra: further sbatch options of all jobs, by their long names.
+        python: interpreter on the nodes; "" takes the one that submits.
+        temp_folder: node-local folder for sockets and logs of Ray. Short: a socket's path has at most 107 bytes.
+        interface: network interface that nodes reach each other by; "" takes the address of the host name.
+        port_range: first and last port that the head may listen on.
+        mail_user: whom SLURM tells of the head's end or failure; "" tells nobody.
+        replacements: how often the head submits a new array when all its workers are gone and work is left.
+        cpus_per_group: cores of one group.
+        gpus_per_group: devices of one group; None takes one where workers have any, else none; 0.5 puts two on one.
+        trials_per_group: most trials that train as one stacked model.
+        max_retries: how often a group that failed starts again; lost nodes and preemptions are not counted.
+        checkpoint_interval_s: time between checkpoints of a group: the most that a lost node costs.
+        dashboard: start the Ray dashboard, on the head's loopback, behind the sweep's token.
+    """
+
+    kind: Literal["slurm"] = "slurm"
+    account: str = ""
+    head: HeadRequest = field(default_factory=HeadRequest)
+    worker: WorkerRequest = field(default_factory=WorkerRequest)
+    setup: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    drop: tuple[str, ...] = ()
+    extra: dict[str, Value] = field(default_factory=dict)
+    python: str = ""
+    temp_folder: str = "/tmp"  # noqa: S108 - a private folder is made in it
+    interface: str = ""
+    port_range: tuple[int, int] = (20000, 29999)
+    mail_user: str = ""
+    replacements: int = 10
+    cpus_per_group: int = 1
+    gpus_per_group: float | None = None
+    trials_per_group: int = 8
+    max_retries: int = 3
+    checkpoint_interval_s: float = 60.0
+    dashboard: bool = True
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run."""
+        _check_positive(self, ("cpus_per_group", "trials_per_group", "checkpoint_interval_s"))
+        if self.cpus_per_group > self.worker.cpus:
+            raise ValueError(f"cpus_per_group={self.cpus_per_group} do not fit worker.cpus={self.worker.cpus}")
+        if self.group_gpus > self.worker.gpus:
+            raise ValueError(f"gpus_per_group={self.group_gpus} do not fit worker.gpus={self.worker.gpus}")
+        low, high = self.port_range
+        if not 1024 <= low <= high - 10 <= 65525:
+            raise ValueError(f"port_range={list(self.port_range)} must span at least 10 ports between 1024 and 65535")
+        for name in self.environment:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise ValueError(f"environment: {name!r} is not the name of a variable")
+
+    @property
+    def group_gpus(self) -> float:
+        """Devices of one group."""
+        if self.gpus_per_group is None:
+            return 1.0 if self.worker.gpus else 0.0
+        return self.gpus_per_group
+
+    @property
+    def groups_per_worker(self) -> int:
+        """Groups that one worker trains side by side."""
+        by_cpus = self.worker.cpus // self.cpus_per_group
+        by_gpus = int(self.worker.gpus / self.group_gpus) if self.group_gpus else by_cpus
+        return max(1, min(by_cpus, by_gpus))
+
+    @property
+    def workers(self) -> int:
+        """Groups that train at a time once all worker jobs run."""
+        return self.groups_per_worker * min(self.worker.count, self.worker.throttle or self.worker.count)
+
+
+def _check_positive(record: object, names: tuple[str, ...]) -> None:
+    for name in names:
+        if getattr(record, name) <= 0:
+            raise ValueError(f"{name}={getattr(record, name)} must be positive")
