@@ -4,6 +4,7 @@
     python sweeps/depth_sweep.py                                   the built-in demonstration dataset, on this machine
     python sweeps/depth_sweep.py --data my_table.csv.gz --target formation_energy_per_atom --seeds 5
     python sweeps/depth_sweep.py --sweep sweeps/paper.toml --data my_cgcnn_folder --dry-run
+    python sweeps/depth_sweep.py --cluster slurm --wait            the same on a SLURM cluster (cluster/slurm.toml)
 
 Trials that have a result are not trained again: run the same command after an interruption, or with more seeds or
 depths, and only the missing trials run.
@@ -26,7 +27,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--cluster", default="local", help="site: NAME of cluster/NAME.toml, or a .toml file (local)")
     parser.add_argument("--out", type=Path, help="folder of the sweep (default: runs/<sweep name>)")
     parser.add_argument("--name", help="name of the sweep")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, and what would be submitted, and stop")
+    parser.add_argument("--wait", action="store_true", help="on a cluster: stay and show progress to the end")
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow store (default: SQLite in OUT)")
 
     data = parser.add_argument_group("data")
@@ -98,13 +100,22 @@ def main(arguments: list[str] | None = None) -> int:
         found = find_data(spec.data, options.stores, build=not options.dry_run, strict=options.strict)
         plan = plan_sweep(spec, found.reference, paths, site.trials_per_group)
         show_plan(plan, paths, found, site.workers)
+        if site.kind == "slurm":
+            from srcgcnn.launch.submission import show_submission
+
+            show_submission(plan, paths, site)
         if options.dry_run:
             return 0
-        from srcgcnn.launch.local import launch_local
         from srcgcnn.sweep.record import SweepRecord, write_record
 
         record = SweepRecord(spec, found.reference, str(found.folder.resolve()), " ".join(sys.argv))
         write_record(paths, record)
+        if site.kind == "slurm":
+            from srcgcnn.launch.submission import launch_slurm
+
+            return launch_slurm(plan, paths, site, options.tracking_uri, wait=options.wait)
+        from srcgcnn.launch.local import launch_local
+
         return launch_local(plan, found.folder, paths, site, options.tracking_uri)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"depth_sweep: {error}", file=sys.stderr)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -13,19 +12,21 @@ from filelock import FileLock, Timeout
 
 from srcgcnn.analysis.tradeoff import as_csv, as_markdown, print_tradeoff, tradeoff_of
 from srcgcnn.launch.reaper import reaping
+from srcgcnn.launch.token import write_token
 from srcgcnn.sweep.display import SweepDisplay
 from srcgcnn.terminal import make_console
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from rich.console import Console
 
-    from srcgcnn.launch.site import Site
+    from srcgcnn.launch.site import LocalSite
     from srcgcnn.sweep.paths import RunPaths
     from srcgcnn.sweep.plan import Plan
     from srcgcnn.sweep.tune import SweepEnd
+    from srcgcnn.tracking.writer import MlflowWriter
 
 EXIT_FAILED_TRIALS = 1
 EXIT_INTERRUPTED = 130  # as a shell reports Ctrl-C
@@ -35,8 +36,42 @@ class LaunchError(RuntimeError):
     """A sweep cannot start; the message says why and what to do."""
 
 
-def launch_local(plan: Plan, store_folder: Path, paths: RunPaths, site: Site, tracking_uri: str | None) -> int:
-    """Run a plan to its end and return the exit status: 0, 1 (trials failed) or 130 (interrupted).
+def launch_local(plan: Plan, store_folder: Path, paths: RunPaths, site: LocalSite, tracking_uri: str | None) -> int:
+    """Run a plan on this machine to its end and return the exit status of `conduct`.
+
+    Raises:
+        LaunchError: another driver runs this sweep.
+    """
+    return conduct(
+        plan,
+        paths,
+        tracking_uri,
+        lambda writer, console: _run(plan, store_folder, paths, site, writer, console),
+        command=" ".join(sys.argv),
+    )
+
+
+def conduct(
+    plan: Plan,
+    paths: RunPaths,
+    tracking_uri: str | None,
+    run: Callable[[MlflowWriter, Console], SweepEnd],
+    *,
+    command: str,
+    lock_timeout_s: float = 0.0,
+) -> int:
+    """Be the one driver of a sweep: run what is left, write MLflow and the table, say how it ended.
+
+    Args:
+        plan: what to do.
+        paths: the sweep's folder.
+        tracking_uri: MLflow store; None takes the one in the folder.
+        run: trains the plan's groups somewhere; not called where nothing is left.
+        command: what starts the sweep again.
+        lock_timeout_s: how long to wait for another driver to end.
+
+    Returns:
+        The exit status: 0, 1 (trials failed) or 130 (interrupted).
 
     Raises:
         LaunchError: another driver runs this sweep.
@@ -44,22 +79,22 @@ def launch_local(plan: Plan, store_folder: Path, paths: RunPaths, site: Site, tr
     from srcgcnn.tracking.writer import MlflowWriter
 
     console = make_console()
-    with _only_driver(paths):
+    with _only_driver(paths, lock_timeout_s):
         writer = MlflowWriter(paths, plan.spec.name, tracking_uri)
-        end = _run(plan, store_folder, paths, site, writer, console) if plan.groups else None
+        end = run(writer, console) if plan.groups else None
         interrupted = end is not None and end.interrupted
         rows = tradeoff_of(paths)
         writer.sweep_finished(as_markdown(rows), as_csv(rows), stopped=interrupted)
     if rows:
         print_tradeoff(rows, console)
-    return _report(end, paths, console)
+    return _report(end, paths, console, command)
 
 
 @contextmanager
-def _only_driver(paths: RunPaths) -> Iterator[None]:
+def _only_driver(paths: RunPaths, timeout_s: float) -> Iterator[None]:
     paths.out.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(paths.driver_lock, timeout=0):
+        with FileLock(paths.driver_lock, timeout=timeout_s):
             yield
     except Timeout:
         raise LaunchError(
@@ -67,7 +102,9 @@ def _only_driver(paths: RunPaths) -> Iterator[None]:
         ) from None
 
 
-def _run(plan: Plan, store_folder: Path, paths: RunPaths, site: Site, writer: object, console: Console) -> SweepEnd:
+def _run(
+    plan: Plan, store_folder: Path, paths: RunPaths, site: LocalSite, writer: MlflowWriter, console: Console
+) -> SweepEnd:
     console.print("starting Ray on this machine ...")
     with reaping(), local_ray(paths, site, console) as gpus:
         from srcgcnn.sweep.tune import GroupResources, run_on_tune
@@ -79,11 +116,11 @@ def _run(plan: Plan, store_folder: Path, paths: RunPaths, site: Site, writer: ob
             checkpoint_interval_s=site.checkpoint_interval_s,
         )
         with SweepDisplay(plan, console) as display:
-            return run_on_tune(plan, store_folder, paths, resources, writer, display)  # type: ignore[arg-type]
+            return run_on_tune(plan, store_folder, paths, resources, writer, display)
 
 
 @contextmanager
-def local_ray(paths: RunPaths, site: Site, console: Console) -> Iterator[float]:
+def local_ray(paths: RunPaths, site: LocalSite, console: Console) -> Iterator[float]:
     """Start a Ray of this sweep only; yields its number of GPUs. Never joins a cluster that somebody else runs."""
     token = write_token(paths.ray_token)
     os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token), RAY_USAGE_STATS_ENABLED="0")
@@ -106,20 +143,9 @@ def local_ray(paths: RunPaths, site: Site, console: Console) -> Iterator[float]:
         ray.shutdown()
 
 
-def write_token(path: Path) -> Path:
-    """Write a fresh random token that only this user can read; returns its absolute path."""
-    path = path.resolve()
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(secrets.token_hex(32))
-    return path
-
-
-def _report(end: SweepEnd | None, paths: RunPaths, console: Console) -> int:
+def _report(end: SweepEnd | None, paths: RunPaths, console: Console, command: str) -> int:
     """Say how it ended and what to do next."""
     if end is not None and end.interrupted:
-        command = " ".join(sys.argv)
         console.print(f"Stopped. Finished trials are kept; the same command goes on: {command}", soft_wrap=True)
         return EXIT_INTERRUPTED
     if end is not None and end.failed:

@@ -70,6 +70,16 @@ class Backlog:
 
 
 @dataclass(frozen=True)
+class SweepEndRecord:
+    """The driver ran to its end: its exit status, and the head job it ran in."""
+
+    status: int
+    job: str
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
 class WorkerNote:
     """What a worker job last did: `waiting`, `joined`, `left` or `broken`, and why."""
 
@@ -83,10 +93,11 @@ class WorkerNote:
 
 @dataclass(frozen=True)
 class LaunchRequest:
-    """What the jobs need to know beside `OUT/sweep.json`."""
+    """What the jobs need to know beside `OUT/sweep.json`; `login_host` is where it was submitted."""
 
     site: SlurmSite
     tracking_uri: str | None = None
+    login_host: str = ""
 
 
 def write_request(paths: RunPaths, request: LaunchRequest) -> None:
@@ -108,7 +119,7 @@ def read_request(paths: RunPaths) -> LaunchRequest:
         raise RecordError(f"{where}: not readable ({error}); submit the sweep again to write it") from None
     if not isinstance(site, SlurmSite):
         raise RecordError(f"{where}: describes a {site.kind} site, not a SLURM cluster")
-    return LaunchRequest(site, data.get("tracking_uri"))
+    return LaunchRequest(site, data.get("tracking_uri"), data.get("login_host", ""))
 
 
 def write_record_file(path: Path, record: Any) -> None:

@@ -121,6 +121,11 @@ class RunPaths:
         """How the driver ended; absent while work is left."""
         return self.launch / "end.json"
 
+    @property
+    def tunnel(self) -> Path:
+        """The ssh command that brings the dashboard of the running head to the user's machine."""
+        return self.launch / "dashboard.txt"
+
     def worker_note(self, job: str) -> Path:
         """What one worker job last did, and where."""
         return self.launch / "workers" / f"{job}.json"

@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
 
+from srcgcnn.files import write_text
 from srcgcnn.sweep.failures import write_failure
 from srcgcnn.sweep.paths import RunPaths
 from srcgcnn.sweep.plan import Plan, TrialGroup
 from srcgcnn.sweep.results import read_result
+from srcgcnn.sweep.retries import RetryBudget, alive_ray_nodes
+from srcgcnn.sweep.stopping import HandedBackError, counted_as_running, stop_asked
 from srcgcnn.training.epoch import EpochReport
 
 if TYPE_CHECKING:
@@ -38,7 +41,7 @@ class GroupResources:
     Attributes:
         cpus: cores, and threads of torch.
         gpus: devices, or a share of one.
-        max_retries: how often a group whose worker died starts again from its checkpoint.
+        max_retries: how often a group that failed starts again from its checkpoint; lost nodes are not counted.
         checkpoint_interval_s: time between checkpoints.
     """
 
@@ -71,21 +74,38 @@ def run_on_tune(
     writer: MlflowWriter,
     display: SweepDisplay,
 ) -> SweepEnd:
-    """Run all groups of a plan on the connected Ray cluster."""
+    """Run all groups of a plan on the connected Ray cluster, which may grow and shrink meanwhile."""
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's own banner; the display is ours
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # results are our files, not Tune's CSV and TensorBoard
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     groups = {group.key: group for group in plan.groups}
-    listener = DriverCallback(groups, paths, writer, display)
+    for key in groups:
+        paths.given_up(key).unlink(missing_ok=True)
+    listener = DriverCallback(groups, paths, writer, display, RetryBudget(resources.max_retries, alive_ray_nodes))
     constants = {
         "store": str(store_folder.resolve()),
         "out": str(paths.out.resolve()),
         "cpus": resources.cpus,
         "checkpoint_interval_s": resources.checkpoint_interval_s,
     }
+    todo = list(groups.values())
+    while todo:
+        _fit(todo, constants, paths, resources, listener)
+        todo = listener.take_lost()
+    return listener.end()
+
+
+def _fit(
+    groups: list[TrialGroup],
+    constants: dict[str, Any],
+    paths: RunPaths,
+    resources: GroupResources,
+    listener: DriverCallback,
+) -> None:
+    """Give groups to Tune once."""
     tuner = Tuner(
         tune.with_resources(train_in_worker, {"cpu": resources.cpus, "gpu": resources.gpus}),
-        param_space={"group": tune.grid_search([group.to_dict() for group in plan.groups]), **constants},
+        param_space={"group": tune.grid_search([group.to_dict() for group in groups]), **constants},
         tune_config=TuneConfig(
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,
@@ -95,12 +115,11 @@ def run_on_tune(
             name="tune",
             storage_path=str(paths.tune.resolve()),
             callbacks=[listener],
-            failure_config=FailureConfig(max_failures=resources.max_retries),
+            failure_config=FailureConfig(max_failures=-1),  # srcgcnn.sweep.retries decides
             verbose=0,
         ),
     )
     tuner.fit()
-    return listener.end()
 
 
 def _trial_name(trial: Any) -> str:
@@ -110,20 +129,35 @@ def _trial_name(trial: Any) -> str:
 
 def train_in_worker(config: dict[str, Any]) -> None:
     """Tune's trainable: one group, from its checkpoint if there is one, to its result files."""
+    group, paths = TrialGroup.from_dict(config["group"], "the group sent by the driver"), RunPaths(Path(config["out"]))
+    reporter = _Reporter()
+    if not paths.given_up(group.key).exists():
+        with counted_as_running():
+            _train(group, paths, config, reporter)
+    reporter.flush()
+
+
+def _train(group: TrialGroup, paths: RunPaths, config: dict[str, Any], reporter: _Reporter) -> None:
+    if stop_asked():
+        time.sleep(1.0)  # a node that leaves may be offered work until Ray has heard of it
+        raise HandedBackError("this node is about to leave")
     import torch
 
     from srcgcnn.sweep.worker import run_group
+    from srcgcnn.training.group import InterruptedGroupError
 
     torch.set_num_threads(config["cpus"])
-    reporter = _Reporter()
-    run_group(
-        TrialGroup.from_dict(config["group"], "the group sent by the driver"),
-        Path(config["store"]),
-        RunPaths(Path(config["out"])),
-        checkpoint_interval_s=config["checkpoint_interval_s"],
-        on_epoch=reporter.add,
-    )
-    reporter.flush()
+    try:
+        run_group(
+            group,
+            Path(config["store"]),
+            paths,
+            checkpoint_interval_s=config["checkpoint_interval_s"],
+            on_epoch=reporter.add,
+            should_stop=stop_asked,
+        )
+    except InterruptedGroupError as stopped:
+        raise HandedBackError(str(stopped)) from None
 
 
 class _Reporter:
@@ -149,12 +183,26 @@ class DriverCallback(Callback):
     """Hears of every group; tells the display and MLflow."""
 
     def __init__(
-        self, groups: Mapping[str, TrialGroup], paths: RunPaths, writer: MlflowWriter, display: SweepDisplay
+        self,
+        groups: Mapping[str, TrialGroup],
+        paths: RunPaths,
+        writer: MlflowWriter,
+        display: SweepDisplay,
+        budget: RetryBudget,
     ) -> None:
         self._groups, self._paths, self._writer, self._display = dict(groups), paths, writer, display
+        self._budget = budget
         self._running: set[str] = set()
+        self._lost: list[TrialGroup] = []
+        self._concluded: set[str] = set()
+        self._backlog = (-1, -1)
         self._finished: set[str] = set()
         self._failed: dict[str, str] = {}
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Judge failures whose cause was not known at once, and tell workers how much is left."""
+        self._budget.settle()
+        self._report_backlog()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Open the MLflow runs of a group."""
@@ -178,13 +226,41 @@ class DriverCallback(Callback):
         """Read what the worker wrote."""
         self._conclude(trial, "the worker ended without a result")
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A group failed and is tried again, unless it failed too often: then its next start finds the mark."""
+        group = self._group(trial)
+        self._stopped(group)
+        self._judge(group, trial)
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A group failed for good; the others go on."""
-        self._conclude(trial, _last_line(trial.error_file), str(trial.error_file or ""))
+        """A group could not even start, and Tune drops it. The others go on; it gets another round."""
+        group = self._group(trial)
+        self._judge(group, trial)
+        if self._budget.spent(group.key):
+            self._conclude(trial, _last_line(trial.error_file), str(trial.error_file or ""))
+        else:
+            self._stopped(group)
+            self._lost.append(group)
+
+    def take_lost(self) -> list[TrialGroup]:
+        """Return the groups that need another round."""
+        lost, self._lost = self._lost, []
+        return lost
+
+    def _judge(self, group: TrialGroup, trial: Any) -> None:
+        """Count the failure; where it was one too many, write down why."""
+        self._budget.failed(group.key, trial.get_pickled_error(), trial.node_ip or "")
+        if self._budget.spent(group.key):
+            for config in group.trials:
+                if not self._paths.result(config.key).exists():
+                    write_failure(self._paths, config, _last_line(trial.error_file), str(trial.error_file or ""))
+            write_text(self._paths.given_up(group.key), "")
 
     def _conclude(self, trial: Any, reason: str, log: str = "") -> None:
         group = self._group(trial)
         self._stopped(group)
+        self._concluded.add(group.key)
+        self._paths.given_up(group.key).unlink(missing_ok=True)
         for config in group.trials:
             path = self._paths.result(config.key)
             if path.exists():
@@ -204,6 +280,12 @@ class DriverCallback(Callback):
         self._failed[config.label] = reason
         self._display.trial_failed(config.label, reason, log)
         self._writer.trial_failed(config.key, reason)
+
+    def _report_backlog(self) -> None:
+        now = (len(self._groups) - len(self._running) - len(self._concluded), len(self._running))
+        if now != self._backlog and self._paths.launch.is_dir():  # only jobs of a cluster want to know
+            self._backlog = now
+            write_text(self._paths.backlog, json.dumps({"waiting": now[0], "running": now[1]}))
 
     def _stopped(self, group: TrialGroup) -> None:
         if group.key in self._running:

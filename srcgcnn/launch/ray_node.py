@@ -1,0 +1,220 @@
+"""One Ray node inside a SLURM job: started closed to others, watched, drained, and ended by process id.
+
+Several of them, of one user or of many, may share a machine: each has its own temporary folder, and a head its own
+ports. `ray stop` is never used: it ends every Ray process that it sees.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from srcgcnn.sweep.stopping import DEADLINE, NODE_FOLDER, STOP_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_TEMP_CHARACTERS = 39  # a unix socket's path has 107 bytes; Ray adds up to 68 to the temporary folder
+OBJECT_STORE_BYTES = 100 * 2**20  # trials exchange a few numbers only; Ray's default is 30 % of the memory
+END_GRACE_S = 5.0
+START_TIMEOUT_S = 120.0
+
+
+class RayNodeError(RuntimeError):
+    """Ray does not start on this node; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class NodeShape:
+    """What a Ray node offers to trials."""
+
+    cpus: int
+    gpus: int
+
+
+def node_address(interface: str = "") -> str:
+    """Return the IPv4 address that other nodes reach this one by.
+
+    Raises:
+        RayNodeError: the interface does not exist, or there is nothing but loopback.
+    """
+    found = {
+        name: entry.address
+        for name, entries in psutil.net_if_addrs().items()
+        for entry in entries
+        if entry.family == socket.AF_INET
+    }
+    if interface:
+        if interface not in found:
+            known = ", ".join(sorted(found))
+            raise RayNodeError(f"interface={interface!r} has no address on {socket.gethostname()}; known: {known}")
+        return found[interface]
+    try:
+        address = socket.gethostbyname(socket.gethostname())
+    except OSError:
+        address = "127.0.0.1"
+    if not address.startswith("127."):
+        return address
+    for other in found.values():  # Debian writes the host name on 127.0.1.1
+        if not other.startswith("127."):
+            return other
+    raise RayNodeError(f"{socket.gethostname()} has no address but loopback; set `interface` in the site file")
+
+
+def free_ports(count: int, bounds: tuple[int, int]) -> list[int]:
+    """Return ports that nobody listens on, from a random start, so that two heads on one node rarely try the same.
+
+    Raises:
+        RayNodeError: fewer are free.
+    """
+    low, high = bounds
+    span = high - low + 1
+    start, free = secrets.randbelow(span), []
+    for step in range(span):
+        port = low + (start + step) % span
+        with closing(socket.socket()) as probe:
+            try:
+                probe.bind(("", port))
+            except OSError:
+                continue
+        free.append(port)
+        if len(free) == count:
+            return free
+    raise RayNodeError(f"no {count} free ports in {low}..{high} on {socket.gethostname()}; widen port_range")
+
+
+def private_folder(temp_folder: str, name: str) -> Path:
+    """Make `TEMP/srcgcnn-UID/NAME`, which only this user may enter (Ray makes its own folders 0777).
+
+    Raises:
+        RayNodeError: the path is too long for sockets, or the folder belongs to somebody else.
+    """
+    base = Path(temp_folder) / f"srcgcnn-{os.getuid()}"
+    folder = base / name
+    if len(str(folder)) > MAX_TEMP_CHARACTERS:
+        raise RayNodeError(f"{folder} has more than {MAX_TEMP_CHARACTERS} characters; shorten temp_folder")
+    base.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = base.lstat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise RayNodeError(f"{base} is not a folder that only you can enter; remove it, or change temp_folder")
+    shutil.rmtree(folder, ignore_errors=True)  # left by an earlier start of the same job on this node
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def ray_environment(token: Path) -> dict[str, str]:
+    """Return the environment of every Ray process of a sweep."""
+    environment = dict(os.environ)
+    environment.pop("RAY_ADDRESS", None)  # never another user's or an earlier cluster
+    environment.update(
+        RAY_AUTH_MODE="token",
+        RAY_AUTH_TOKEN_PATH=str(token),
+        RAY_USAGE_STATS_ENABLED="0",
+        RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="20",  # on SIGTERM a node takes no new trial and waits for its own
+        PYTHONUNBUFFERED="1",
+    )
+    return environment
+
+
+class RayNode:
+    """A running `ray start --block` with all that it started.
+
+    Attributes:
+        folder: the node's private folder.
+    """
+
+    def __init__(self, folder: Path, arguments: Sequence[str], environment: dict[str, str], deadline: float) -> None:
+        self.folder = folder
+        environment = {**environment, NODE_FOLDER: str(folder), DEADLINE: str(deadline)}
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments]
+        command += [f"--temp-dir={folder}", f"--object-store-memory={OBJECT_STORE_BYTES}"]
+        command += ["--disable-usage-stats", "--block"]
+        self._log = (folder / "start.log").open("w")
+        self._process = subprocess.Popen(
+            command, env=environment, stdout=self._log, stderr=self._log, preexec_fn=ignore_warning_signal
+        )
+        self._family: dict[int, psutil.Process] = {}
+
+    @property
+    def running(self) -> bool:
+        """Whether Ray still runs; remembers its processes, also those that lose their parent later."""
+        if self._process.poll() is not None:
+            return False
+        try:
+            found = psutil.Process(self._process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return False
+        self._family |= {child.pid: child for child in found}
+        return True
+
+    @property
+    def log(self) -> str:
+        """The end of what `ray start` printed."""
+        return (self.folder / "start.log").read_text(encoding="utf-8", errors="replace")[-2000:]
+
+    def drain(self, seconds: float) -> None:
+        """Ask the groups on this node to write checkpoints and stop, take no more, and leave the cluster."""
+        (self.folder / STOP_FILE).touch()
+        if self.running:
+            self._process.terminate()
+        deadline = time.monotonic() + seconds
+        while self.running and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.end()
+
+    def end(self) -> None:
+        """End every process of this node that is left, and remove its folder."""
+        if self.running:
+            self._process.terminate()
+        everyone = [*self._family.values()]
+        _, alive = psutil.wait_procs(everyone, timeout=END_GRACE_S if self.running else 1.0)
+        for process in alive:
+            _kill(process)
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        self._log.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _kill(process: psutil.Process) -> None:
+    try:
+        process.kill()  # psutil compares the start time first
+    except psutil.NoSuchProcess:
+        return
+
+
+def ignore_warning_signal() -> None:
+    """Run in a child before exec: SLURM sends the warning signal to every process of a step, and raylet dies of it."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+
+def wait_for_port(node: RayNode, address: str, port: int) -> None:
+    """Return when the port answers.
+
+    Raises:
+        RayNodeError: Ray ended, or did not answer in time.
+    """
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if not node.running:
+            raise RayNodeError(f"Ray's head ended at once on {socket.gethostname()}:\n{node.log}")
+        try:
+            socket.create_connection((address, port), timeout=1.0).close()
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    raise RayNodeError(f"Ray's head did not answer on {address}:{port} in {START_TIMEOUT_S:.0f} s:\n{node.log}")

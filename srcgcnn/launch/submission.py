@@ -1,0 +1,119 @@
+"""`--cluster slurm` on the login node: show what would be submitted, submit it, say what to do next, wait."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from srcgcnn.launch.queue import queued
+from srcgcnn.launch.rendezvous import Backlog, JobIds, LaunchRequest, SweepEndRecord, read_record_file
+from srcgcnn.launch.slurm import sbatch_texts, submit, verdict, worker_count
+from srcgcnn.sweep.results import finished_keys
+from srcgcnn.terminal import make_console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from srcgcnn.launch.slurm_site import SlurmSite
+    from srcgcnn.sweep.paths import RunPaths
+    from srcgcnn.sweep.plan import Plan
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 30.0
+ASK_SLURM_S = 60.0
+EXIT_LOST = 3  # the jobs are gone and the sweep is not over
+
+
+def show_submission(plan: Plan, paths: RunPaths, site: SlurmSite) -> None:
+    """Print GPU-hours, every sbatch text, and what SLURM says of each."""
+    console = make_console()
+    if not plan.groups:
+        return
+    console.print(f"GPU-hours: {gpu_hours(plan, site)}", soft_wrap=True)
+    console.print(
+        f"jobs: 1 head, {worker_count(site, len(plan.groups))} workers with {site.groups_per_worker} groups each at a time",
+        soft_wrap=True,
+    )
+    for name, text in sbatch_texts(site, paths, plan).items():
+        console.print(f"--- sbatch text: {name}", soft_wrap=True)
+        console.print(text.rstrip(), soft_wrap=True)
+        console.print(f"--- SLURM on it: {verdict(text, paths.launch)}", soft_wrap=True)
+
+
+def gpu_hours(plan: Plan, site: SlurmSite) -> str:
+    """Return the estimate of what the sweep will be charged for, for people."""
+    if not site.worker.gpus:
+        return "0 (workers train on the CPU)"
+    seconds = plan.estimate_seconds()
+    if seconds is None:
+        return "unknown before the first result on this data"
+    used = seconds / 3600 * site.worker.gpus / site.groups_per_worker
+    return f"about {used:.2g}, from the times of earlier results on this data"
+
+
+def launch_slurm(plan: Plan, paths: RunPaths, site: SlurmSite, tracking_uri: str | None, *, wait: bool) -> int:
+    """Submit what is left of a plan; returns the exit status.
+
+    Raises:
+        SlurmError: SLURM refuses, or the sweep is submitted already.
+    """
+    console = make_console()
+    if not plan.groups:
+        console.print(f"nothing is left to train; results: srcgcnn results {paths.out}")
+        return 0
+    jobs = submit(plan, paths, LaunchRequest(site, tracking_uri, socket.getfqdn()))
+    console.print(f"submitted: head {jobs.head}, workers {', '.join(jobs.workers)}")
+    for what, command in (
+        ("status", f"srcgcnn status {paths.out}   (shows the ssh line for the dashboard, too)"),
+        ("logs", f"srcgcnn logs {paths.out}"),
+        ("cancel", f"srcgcnn cancel {paths.out}"),
+        ("results so far", f"srcgcnn results {paths.out}"),
+    ):
+        console.print(f"  {what:15} {command}", soft_wrap=True)
+    return wait_for_end(paths, plan, console) if wait else 0
+
+
+def wait_for_end(paths: RunPaths, plan: Plan, console: Console) -> int:
+    """Show progress until the sweep is over. Ctrl-C, or a closed terminal, ends the waiting only."""
+    pause, asked, shown = FIRST_WAIT_S, time.monotonic(), ""
+    while True:
+        end = read_record_file(paths.sweep_end, SweepEndRecord)
+        line = _progress(paths, plan)
+        if line != shown:
+            console.print(f"{time.strftime('%T')} {line}", soft_wrap=True)
+            shown, pause = line, FIRST_WAIT_S
+        if end is not None:
+            _wait_for_jobs(paths)
+            console.print(f"results: srcgcnn results {paths.out}   MLflow: srcgcnn ui {paths.out}", soft_wrap=True)
+            return end.status
+        if time.monotonic() - asked > ASK_SLURM_S:
+            asked = time.monotonic()
+            jobs = read_record_file(paths.jobs, JobIds) or JobIds()
+            if not queued((jobs.head,)) and not paths.sweep_end.exists():
+                console.print(f"the head job {jobs.head} is gone: srcgcnn logs {paths.out}; submit again to go on")
+                return EXIT_LOST
+        time.sleep(pause)
+        pause = min(1.5 * pause, LONGEST_WAIT_S)
+
+
+def _wait_for_jobs(paths: RunPaths) -> None:
+    """Return when the last job has left the queue, or after a while."""
+    deadline = time.monotonic() + ASK_SLURM_S
+    jobs = read_record_file(paths.jobs, JobIds) or JobIds()
+    while queued(jobs.all) and time.monotonic() < deadline:
+        time.sleep(FIRST_WAIT_S)
+
+
+def _progress(paths: RunPaths, plan: Plan) -> str:
+    """Return trials done, and groups running and waiting."""
+    keys = {trial.key for trial in plan.trials}
+    done, failed = len(finished_keys(paths) & keys), len({path.stem for path in paths.failures.glob("*.json")} & keys)
+    parts = [f"{done}/{len(keys)} trials done"]
+    if failed:
+        parts.append(f"{failed} failed")
+    backlog = read_record_file(paths.backlog, Backlog)
+    if backlog:
+        parts.append(f"{backlog.running} groups train, {backlog.waiting} wait")
+    elif not paths.head_address.exists():
+        parts.append("the head has not started")
+    return ", ".join(parts)
