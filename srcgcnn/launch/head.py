@@ -113,7 +113,9 @@ class Head:
         """Run the driver; returns the status of the job."""
         environment = {**self._environment, "SRCGCNN_HEAD_ADDRESS": address.address}
         driver = subprocess.Popen(
-            [sys.executable, "-m", DRIVER, str(self._paths.out)], env=environment, preexec_fn=ignore_warning_signal
+            [sys.executable, "-m", DRIVER, str(self._paths.out)],
+            env=environment,
+            preexec_fn=ignore_warning_signal,  # noqa: PLW1509 - it calls signal() only
         )
         try:
             while (status := driver.poll()) is None:

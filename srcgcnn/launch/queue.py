@@ -75,5 +75,11 @@ def requeue(job_id: str) -> None:
 
 
 def without_job_variables() -> dict[str, str]:
-    """Return this environment without what SLURM set for the job that we are in: srun would obey it."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SRUN_", "SBATCH_"))}
+    """Return this environment without what SLURM set for the job that we are in: sbatch and srun would obey it."""
+    if "SLURM_JOB_ID" not in os.environ:
+        return dict(os.environ)
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name == "SLURM_CONF" or not name.startswith(("SLURM_", "SRUN_"))
+    }

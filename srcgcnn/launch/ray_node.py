@@ -143,7 +143,11 @@ class RayNode:
         command += ["--disable-usage-stats", "--block"]
         self._log = (folder / "start.log").open("w")
         self._process = subprocess.Popen(
-            command, env=environment, stdout=self._log, stderr=self._log, preexec_fn=ignore_warning_signal
+            command,
+            env=environment,
+            stdout=self._log,
+            stderr=self._log,
+            preexec_fn=ignore_warning_signal,  # noqa: PLW1509 - it calls signal() only
         )
         self._family: dict[int, psutil.Process] = {}
 

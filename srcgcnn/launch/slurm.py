@@ -77,7 +77,7 @@ class SweepExecutor(submitit.SlurmExecutor):
         array = SweepExecutor(self.folder, self._site, self._given)
         array.parameters["map_count"] = len(pickles)
         first = array._submit_command(self._submitit_command_str)
-        jobs = [
+        jobs: list[core.Job[Any]] = [
             submitit.SlurmJob(folder=self.folder, job_id=f"{first.job_id}_{task}", tasks=[0])
             for task in range(len(pickles))
         ]
@@ -92,10 +92,8 @@ def head_executor(site: SlurmSite, paths: RunPaths, name: str) -> SweepExecutor:
     mail: dict[str, Value] = {"mail-user": site.mail_user, "mail-type": "END,FAIL,REQUEUE"} if site.mail_user else {}
     parameters = _parameters(site, request.cpus, request.memory_gb, request.time_min, HEAD_WARNING_S)
     parameters |= _placement(site, request.partition, request.qos, request.constraint)
-    parameters |= {
-        "job_name": f"{name}-head",
-        "additional_parameters": {"requeue": True, **mail, **_extra(site, request.extra)},
-    }
+    options: dict[str, Value] = {"requeue": True, **mail, **_extra(site, request.extra)}
+    parameters |= {"job_name": f"{name}-head", "additional_parameters": options}
     return SweepExecutor(paths.job_logs, site, parameters)
 
 
@@ -188,7 +186,8 @@ def submit(plan: Plan, paths: RunPaths, request: LaunchRequest) -> JobIds:
     if alive := queued(known.all):
         ids = ", ".join(job.job_id for job in alive)
         raise SlurmError(
-            f"{paths.out} is submitted already (jobs {ids}); `srcgcnn status {paths.out}` or `srcgcnn cancel {paths.out}`"
+            f"{paths.out} is submitted already (jobs {ids}): see `srcgcnn status {paths.out}`, or end it with "
+            f"`srcgcnn cancel {paths.out}`"
         )
     for path in (paths.sweep_end, paths.head_address, paths.backlog):
         path.unlink(missing_ok=True)

@@ -30,10 +30,8 @@ def show_submission(plan: Plan, paths: RunPaths, site: SlurmSite) -> None:
     if not plan.groups:
         return
     console.print(f"GPU-hours: {gpu_hours(plan, site)}", soft_wrap=True)
-    console.print(
-        f"jobs: 1 head, {worker_count(site, len(plan.groups))} workers with {site.groups_per_worker} groups each at a time",
-        soft_wrap=True,
-    )
+    workers = worker_count(site, len(plan.groups))
+    console.print(f"jobs: 1 head, {workers} workers with {site.groups_per_worker} groups each at a time")
     for name, text in sbatch_texts(site, paths, plan).items():
         console.print(f"--- sbatch text: {name}", soft_wrap=True)
         console.print(text.rstrip(), soft_wrap=True)
