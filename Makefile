@@ -4,13 +4,18 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: sweep test lint clean
+.PHONY: sweep test test-slurm lint clean
 
 sweep: $(READY)
 	$(BIN)/python sweeps/depth_sweep.py $(ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
+
+# A real SLURM with four nodes on this machine (needs root on Debian 12): up, tests, down.
+test-slurm: $(READY)
+	cluster/lab/up.sh
+	$(BIN)/python -m pytest tests/slurm $(ARGS); status=$$?; cluster/lab/down.sh; exit $$status
 
 lint: $(READY)
 	$(BIN)/ruff check .

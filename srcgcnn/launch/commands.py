@@ -1,0 +1,108 @@
+"""The commands of `srcgcnn` for sweeps on a cluster: status, logs, cancel, resume, cluster check."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
+
+    from srcgcnn.sweep.paths import RunPaths
+
+SITES = Path(__file__).resolve().parents[2] / "cluster"
+
+
+def add_cluster_commands(commands: Any) -> None:
+    """Add the commands to a parser's subparsers."""
+    status = _on_sweep(commands, "status", "where a submitted sweep stands", _status)
+    status.add_argument("--json", action="store_true", help="print JSON")
+    logs = _on_sweep(commands, "logs", "the log of a sweep's head, of a job, or why trials failed", _logs)
+    logs.add_argument("--job", metavar="ID", help="a job as `status` names it (17 or 17_3); default: the head")
+    logs.add_argument("--failed", action="store_true", help="failed trials with the end of their logs")
+    logs.add_argument("--lines", type=int, default=40, metavar="N", help="last N lines (40)")
+    _on_sweep(commands, "cancel", "cancel all jobs of a sweep; finished trials are kept", _cancel)
+    _on_sweep(commands, "resume", "submit what is left of a sweep again, to the same site", _resume)
+    cluster = commands.add_parser("cluster", help="try a site file").add_subparsers(
+        title="commands", required=True, metavar="COMMAND"
+    )
+    check = cluster.add_parser("check", help="does this site file work here?")
+    check.add_argument("name", metavar="NAME", help="cluster/NAME.toml, or a .toml file")
+    check.add_argument("--folder", type=Path, default=Path(), help="a folder on the shared file system (here)")
+    check.add_argument("--on-node", action="store_true", help="also run one short job and look from a node")
+    check.set_defaults(command=_check)
+
+
+def _on_sweep(commands: Any, name: str, help_text: str, function: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=help_text)
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder of the sweep")
+    parser.set_defaults(command=function)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> RunPaths:
+    from srcgcnn.cli import existing_run
+
+    return existing_run(options.out)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from srcgcnn.launch.overview import status_of, status_text
+    from srcgcnn.records import as_dict
+
+    paths = _run(options)
+    status = status_of(paths)
+    print(json.dumps(as_dict(status), indent=1) if options.json else status_text(status, paths))
+    return 0
+
+
+def _logs(options: argparse.Namespace) -> int:
+    from srcgcnn.launch.overview import log_files, tail
+    from srcgcnn.sweep.failures import read_failures
+
+    paths = _run(options)
+    if options.failed:
+        for failure in read_failures(paths):
+            print(f"==> {failure.key}: {failure.reason}")
+            if failure.log and Path(failure.log).exists():
+                print(tail(Path(failure.log), options.lines))
+        return 0
+    for path in log_files(paths, options.job):
+        print(f"==> {path}")
+        print(tail(path, options.lines))
+    return 0
+
+
+def _cancel(options: argparse.Namespace) -> int:
+    from srcgcnn.launch.overview import cancel_sweep
+
+    cancelled = cancel_sweep(_run(options))
+    print(f"cancelled: {', '.join(cancelled)}" if cancelled else "no job of this sweep was there")
+    return 0
+
+
+def _resume(options: argparse.Namespace) -> int:
+    from srcgcnn.launch.rendezvous import read_request
+    from srcgcnn.launch.submission import launch_slurm
+    from srcgcnn.sweep.plan import plan_sweep
+    from srcgcnn.sweep.record import read_record
+
+    paths = _run(options)
+    request, record = read_request(paths), read_record(paths)
+    plan = plan_sweep(record.spec, record.data, paths, request.site.trials_per_group)
+    return launch_slurm(plan, paths, request.site, request.tracking_uri, wait=False)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from srcgcnn.launch.site import read_site
+    from srcgcnn.launch.site_check import check_site
+
+    site = read_site(SITES, options.name)
+    if site.kind != "slurm":
+        print(f"{options.name}: a {site.kind} site; nothing to check")
+        return 0
+    findings = check_site(site, options.folder, on_node=options.on_node)
+    for finding in findings:
+        print(f"{'ok ' if finding.good else 'BAD'}  {finding.what}: {finding.detail}")
+    return 0 if all(finding.good for finding in findings) else 1

@@ -1,0 +1,209 @@
+"""The one-machine SLURM lab as fixtures: a sweep on it, disturbances, and what must be true afterwards."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from srcgcnn.launch.rendezvous import JobIds, SweepEndRecord, read_record_file
+from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.sweep.results import read_results
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / "cluster" / "lab"
+LAB = Path(os.environ.get("SLURMLAB", "/tmp/slurmlab"))
+FLAGS = ("--models", "srcgcnn", "--depths", 2, 3, "--seeds", 2, "--epochs", 60, "--batch-size", 64)
+
+SITE = {
+    "kind": "slurm",
+    "trials_per_group": 1,
+    "checkpoint_interval_s": 1.0,
+    "dashboard": False,
+    "head": {"cpus": 1, "memory_gb": 1.5, "time_min": 30},
+    "worker": {"count": 3, "cpus": 1, "memory_gb": 1.0, "time_min": 20, "leave_before_end_s": 30, "idle_s": 5},
+}
+
+
+def pytest_collection_modifyitems(items):
+    reason = missing_part()
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slurm)
+            item.add_marker(pytest.mark.timeout(420))
+            if reason:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def missing_part():
+    """Why the tests cannot run here, or nothing."""
+    if os.geteuid() != 0:
+        return "the SLURM lab needs root (network namespaces)"
+    if not (LAB / "run" / "slurmctld.pid").exists():
+        return "the SLURM lab is not up: make test-slurm, or cluster/lab/up.sh"
+    nodes = lab("sinfo", "-h", "-N", "-p", "main", "-o", "%N").split()
+    return "" if len(nodes) >= 3 else f"the SLURM lab has {len(nodes)} nodes, 3 are needed: SLURMLAB_NODES=4"
+
+
+def lab(*command):
+    """Run a command on the lab's login host."""
+    done = subprocess.run(
+        [str(TOOLS / "lab"), *map(str, command)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def node(action, name):
+    subprocess.run([str(TOOLS / "node.sh"), action, name], check=True, timeout=60)
+
+
+def wait_for(condition, what, seconds=240.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.3)
+    raise AssertionError(f"{what}: not after {seconds} s")
+
+
+def as_toml(values):
+    """Write nested dicts as TOML; JSON's scalars and lists are valid TOML."""
+    flat = [f"{key} = {json.dumps(value)}" for key, value in values.items() if not isinstance(value, dict)]
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat += [f"[{key}]", *(f"{name} = {json.dumps(inner)}" for name, inner in value.items())]
+    return "\n".join(flat) + "\n"
+
+
+class LabSweep:
+    """A sweep in a folder of the lab's shared file system."""
+
+    def __init__(self, folder, **site):
+        self.folder = folder
+        self.paths = RunPaths(folder / "runs" / "depth")
+        worker = {**SITE["worker"], **site.pop("worker", {})}
+        head = {**SITE["head"], **site.pop("head", {})}
+        (folder / "site.toml").write_text(as_toml({**SITE, **site, "worker": worker, "head": head}))
+        self.environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def run(self, *command, expect=0, timeout=400):
+        done = subprocess.run(
+            [str(TOOLS / "lab"), sys.executable, *map(str, command)],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert done.returncode == expect, f"{done.stdout[-4000:]}{done.stderr[-3000:]}{self.logs()}"
+        return done.stdout
+
+    def submit(self, *flags, expect=0):
+        command = (ROOT / "sweeps" / "depth_sweep.py", "--cluster", "site.toml", *FLAGS, *flags)
+        return self.run(*command, expect=expect)
+
+    def srcgcnn(self, command, *flags, expect=0):
+        return self.run("-m", "srcgcnn", command, self.paths.out, *flags, expect=expect)
+
+    @property
+    def jobs(self):
+        return read_record_file(self.paths.jobs, JobIds) or JobIds()
+
+    def task(self, number):
+        return f"{self.jobs.workers[0]}_{number}"
+
+    def node_of(self, job):
+        return lab("squeue", "-h", "-r", "-j", job, "-o", "%N").strip()
+
+    def wait_until_training(self, groups=3):
+        """Return when so many groups have written a checkpoint."""
+        wait_for(lambda: len(list(self.paths.checkpoints.glob("*.pt"))) >= groups, "checkpoints")
+
+    def wait_for_end(self, seconds=300.0):
+        end = wait_for(lambda: read_record_file(self.paths.sweep_end, SweepEndRecord), "the end of the sweep", seconds)
+        wait_for(lambda: not self.queue(), "an empty queue", 90)
+        return end.status
+
+    def queue(self):
+        ids = self.jobs.all
+        return [line for line in lab("squeue", "-h", "-o", "%A %F %T").splitlines() if set(line.split()[:2]) & set(ids)]
+
+    def numbers(self):
+        return {result.key: (result.metrics, result.curves, result.alphas) for result in read_results(self.paths)}
+
+    def resumes(self):
+        return sum(result.cost.resumes for result in read_results(self.paths))
+
+    def leftovers(self):
+        """Processes of this sweep's jobs that are still there, and temporary folders."""
+        found = [process.cmdline() for process in psutil.process_iter() if self._is_ours(process)]
+        base = Path("/tmp") / f"srcgcnn-{os.getuid()}"
+        return found, [path.name for path in base.glob("*")] if base.exists() else []
+
+    def _is_ours(self, process):
+        try:
+            variables = process.environ()
+        except (psutil.AccessDenied, psutil.NoSuchProcess):
+            return False
+        return variables.get("SLURM_CONF", "").startswith(str(LAB)) and "SLURM_JOB_ID" in variables
+
+    def logs(self):
+        files = sorted(self.paths.job_logs.glob("*log.out"))
+        return "".join(f"\n==> {path.name}\n{path.read_text()[-2500:]}" for path in files)
+
+
+@pytest.fixture
+def sweep(request):
+    """A fresh folder; all jobs are cancelled at the end, and the folder is kept where the test failed."""
+    folder = LAB / "shared" / "tests" / request.node.name.replace("/", "_")[:60]
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    made = LabSweep(folder, **getattr(request, "param", {}))
+    yield made
+    for job in made.jobs.all:
+        subprocess.run([str(TOOLS / "lab"), "scancel", job], check=False)
+    for name in lab("sinfo", "-h", "-N", "-p", "main", "-o", "%N").split():
+        node("start", name)
+    wait_for(lambda: not made.queue(), "an empty queue", 60)
+
+
+@pytest.fixture(scope="session")
+def calm():
+    """The numbers of an undisturbed run of the same sweep, on this machine without SLURM."""
+    folder = LAB / "shared" / "tests" / "calm"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "site.toml").write_text("cpus = 2\ndashboard = false\n")
+    script = ROOT / "sweeps" / "depth_sweep.py"
+    subprocess.run(
+        [sys.executable, str(script), "--cluster", "site.toml", *map(str, FLAGS)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+        timeout=300,
+        capture_output=True,
+    )
+    return {
+        result.key: (result.metrics, result.curves, result.alphas)
+        for result in read_results(RunPaths(folder / "runs" / "depth"))
+    }
+
+
+@pytest.fixture
+def whole(calm):
+    """Assert that a sweep ended well: all trials once, the numbers of an undisturbed run, nothing left behind."""
+
+    def check(sweep, status=0):
+        assert sweep.wait_for_end() == status, sweep.logs()
+        assert sweep.numbers() == calm
+        assert wait_for(lambda: sweep.leftovers() == ([], []), f"leftovers {sweep.leftovers()}", 30)
+        assert list(sweep.paths.checkpoints.glob("*.pt")) == []
+
+    return check

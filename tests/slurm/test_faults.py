@@ -1,0 +1,159 @@
+"""Sweeps on a real SLURM while things go wrong. After each: the numbers of an undisturbed run, and nothing is left."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from srcgcnn.launch.overview import worker_notes
+from srcgcnn.records import as_dict
+from srcgcnn.sweep.plan import plan_sweep
+from srcgcnn.sweep.record import read_record
+from tests.slurm.conftest import FLAGS, ROOT, TOOLS, lab, node, wait_for
+
+
+def test_the_command_runs_to_results_and_its_waiting_end_may_be_killed(sweep, whole):
+    command = [str(TOOLS / "lab"), sys.executable, str(ROOT / "sweeps" / "depth_sweep.py"), "--cluster", "site.toml"]
+    terminal = subprocess.Popen(
+        [*command, *map(str, FLAGS), "--wait"],
+        cwd=sweep.folder,
+        env=sweep.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    sweep.wait_until_training(groups=1)
+    os.kill(terminal.pid, signal.SIGKILL)  # `lab` execs: this is the Python process
+    terminal.communicate()
+    assert "running" in sweep.srcgcnn("status")
+    refused = subprocess.run(
+        [*command, *map(str, FLAGS)],
+        cwd=sweep.folder,
+        env=sweep.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert "submitted already" in refused.stderr
+    assert sweep.paths.ray_token.stat().st_mode & 0o777 == 0o600
+    whole(sweep)
+    assert "nothing is left" in sweep.submit()
+
+
+def test_a_cancelled_worker_costs_no_trial(sweep, whole):
+    sweep.submit()
+    sweep.wait_until_training()
+    lab("scancel", sweep.task(1))
+    whole(sweep)
+
+
+def test_a_requeued_worker_comes_back(sweep, whole):
+    sweep.submit()
+    sweep.wait_until_training()
+    lab("scontrol", "requeue", sweep.task(2))
+    whole(sweep)
+
+
+def test_a_warned_worker_hands_back_saves_and_returns(sweep, whole):
+    sweep.submit()
+    sweep.wait_until_training()
+    task = sweep.task(1)
+    lab("scancel", "--signal=USR2", task)
+    wait_for(
+        lambda: "put back in the queue" in (sweep.paths.job_logs / f"{task}_0_log.out").read_text(), "handing back", 60
+    )
+    whole(sweep)
+    assert sweep.resumes() >= 1
+
+
+def test_a_node_without_power_costs_no_trial(sweep, whole):
+    sweep.submit()
+    sweep.wait_until_training()
+    heads = sweep.node_of(sweep.jobs.head)
+    lost = next(name for name in (sweep.node_of(sweep.task(number)) for number in range(3)) if name != heads)
+    node("crash", lost)
+    time.sleep(30)
+    node("start", lost)
+    whole(sweep)
+
+
+def test_a_node_set_down_costs_no_trial(sweep, whole):
+    sweep.submit()
+    sweep.wait_until_training()
+    heads = sweep.node_of(sweep.jobs.head)
+    lost = next(name for name in (sweep.node_of(sweep.task(number)) for number in range(3)) if name != heads)
+    lab("scontrol", "update", f"nodename={lost}", "state=down", "reason=test")
+    try:
+        whole(sweep)
+    finally:
+        lab("scontrol", "update", f"nodename={lost}", "state=resume")
+
+
+def test_a_requeued_head_goes_on(sweep, whole):
+    sweep.submit()
+    sweep.wait_until_training()
+    lab("scontrol", "requeue", sweep.jobs.head)
+    whole(sweep)
+    assert sweep.resumes() >= 1
+
+
+def test_a_cancelled_sweep_leaves_nothing_and_resumes(sweep, whole):
+    sweep.submit()
+    sweep.wait_until_training()
+    assert sweep.jobs.head in sweep.srcgcnn("cancel")
+    wait_for(lambda: sweep.leftovers() == ([], []), f"leftovers {sweep.leftovers()}", 30)
+    assert "srcgcnn resume" in sweep.srcgcnn("status")
+    sweep.srcgcnn("resume")
+    whole(sweep)
+    assert sweep.resumes() >= 1
+
+
+def test_workers_that_are_all_gone_are_replaced(sweep, whole):
+    sweep.submit()
+    sweep.wait_until_training()
+    lab("scancel", sweep.jobs.workers[0])
+    whole(sweep)
+    assert len(sweep.jobs.workers) == 2
+
+
+@pytest.mark.parametrize("sweep", [{"worker": {"count": 2, "time_min": 2, "leave_before_end_s": 75}}], indirect=True)
+def test_workers_leave_before_their_limit_and_come_back(sweep, whole):
+    sweep.submit("--dry-run")
+    sweep.submit()
+    whole(sweep)
+
+
+BROKEN = 'if [ "$(hostname)" = n2 ]; then export PYTHONPATH="$PWD/broken:$PYTHONPATH"; fi'
+
+
+@pytest.mark.parametrize("sweep", [{"setup": [BROKEN], "worker": {"count": 4}}], indirect=True)
+def test_a_node_with_a_broken_environment_is_named_and_left_out(sweep, whole):
+    (sweep.folder / "broken").mkdir()
+    (sweep.folder / "broken" / "torch_geometric.py").write_text("raise ImportError('no such library on this node')")
+    sweep.submit()
+    whole(sweep)
+    (note,) = [note for note in worker_notes(sweep.paths) if note.state == "broken"]
+    assert note.host == "n2"
+    assert "no such library" in sweep.srcgcnn("status")
+
+
+def test_a_trial_that_always_crashes_is_named_and_the_others_finish(sweep, calm):
+    sweep.submit("--dry-run")
+    sweep.paths.checkpoints.mkdir(parents=True)
+    sweep.submit()
+    group = plan_sweep(*_planned(sweep)).groups[0]
+    sweep.paths.checkpoint(group.key).write_bytes(b"not a checkpoint")
+    assert sweep.wait_for_end() == 1, sweep.logs()
+    (key,) = [trial.key for trial in group.trials]
+    assert sweep.numbers() == {other: numbers for other, numbers in calm.items() if other != key}
+    assert json.loads(sweep.paths.failure(key).read_text())["config"] == as_dict(group.trials[0])
+    assert key in sweep.srcgcnn("logs", "--failed")
+
+
+def _planned(sweep):
+    record = read_record(sweep.paths)
+    return record.spec, record.data, sweep.paths
