@@ -67,4 +67,4 @@ def _known_keys(kind: Any, path: tuple[Any, ...]) -> list[str]:
     """Return the field names of the dataclass that a pydantic location leads to."""
     for part in path:
         kind = get_args(kind)[0] if isinstance(part, int) else get_type_hints(kind).get(part, kind)
-    return sorted(getattr(kind, "__dataclass_fields__", {}))
+    return sorted(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else []

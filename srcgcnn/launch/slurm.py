@@ -92,7 +92,7 @@ def head_executor(site: SlurmSite, paths: RunPaths, name: str) -> SweepExecutor:
     mail: dict[str, Value] = {"mail-user": site.mail_user, "mail-type": "END,FAIL,REQUEUE"} if site.mail_user else {}
     parameters = _parameters(site, request.cpus, request.memory_gb, request.time_min, HEAD_WARNING_S)
     parameters |= _placement(site, request.partition, request.qos, request.constraint)
-    options: dict[str, Value] = {"requeue": True, **mail, **_extra(site, request.extra)}
+    options = _options(site, {"requeue": True, **mail}, request.extra)
     parameters |= {"job_name": f"{name}-head", "additional_parameters": options}
     return SweepExecutor(paths.job_logs, site, parameters)
 
@@ -102,7 +102,7 @@ def worker_executor(site: SlurmSite, paths: RunPaths, name: str) -> SweepExecuto
     request = site.worker
     parameters = _parameters(site, request.cpus, request.memory_gb, request.time_min, request.leave_before_end_s)
     parameters |= _placement(site, request.partition, request.qos, request.constraint)
-    options: dict[str, Value] = {"requeue": True, **request.gpu_option, **_extra(site, request.extra)}
+    options = _options(site, {"requeue": True, **request.gpu_option}, request.extra)
     parameters |= {"job_name": f"{name}-worker", "additional_parameters": options}
     parameters["array_parallelism"] = request.throttle or request.max_array_size
     if request.exclusive:
@@ -132,9 +132,9 @@ def _placement(site: SlurmSite, partition: str, qos: str, constraint: str) -> di
     return {name: value for name, value in wanted.items() if value}
 
 
-def _extra(site: SlurmSite, own: dict[str, Value]) -> dict[str, Value]:
-    """Further options; `false` takes one out that a more general place set."""
-    return {name: value for name, value in {**site.extra, **own}.items() if value is not False}
+def _options(site: SlurmSite, ours: dict[str, Value], own: dict[str, Value]) -> dict[str, Value]:
+    """Return further options; `false` takes one out that a more general place set."""
+    return {name: value for name, value in {**ours, **site.extra, **own}.items() if value is not False}
 
 
 def worker_count(site: SlurmSite, groups: int) -> int:

@@ -1,0 +1,191 @@
+"""What would be submitted, without SLURM: site files, the sbatch text against golden files, what the login node loads.
+
+`UPDATE_GOLDEN=1 pytest tests/test_slurm_text.py` writes the golden files anew; read the difference.
+"""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from srcgcnn.launch.head import tunnel_command
+from srcgcnn.launch.ray_node import RayNodeError, free_ports, private_folder
+from srcgcnn.launch.rendezvous import HeadAddress, LaunchRequest, read_request, write_request
+from srcgcnn.launch.site import LocalSite, parse_site, read_site
+from srcgcnn.launch.slurm import array_sizes, head_executor, worker_count, worker_executor
+from srcgcnn.launch.slurm_site import SlurmSite, WorkerRequest
+from srcgcnn.launch.token import write_token
+from srcgcnn.records import RecordError
+from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.sweep.retries import JUDGE_AFTER_S, RetryBudget
+from srcgcnn.sweep.stopping import (
+    DEADLINE,
+    NODE_FOLDER,
+    STOP_FILE,
+    HandedBackError,
+    counted_as_running,
+    running_groups,
+    stop_asked,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = Path(__file__).resolve().parent / "golden"
+
+UNUSUAL = {
+    "kind": "slurm",
+    "account": "abc123",
+    "setup": ["module load python", "source $HOME/venv/bin/activate"],
+    "environment": {"OMP_NUM_THREADS": "1", "WORDS": "two words"},
+    "drop": ["mem", "nodes"],
+    "extra": {"reservation": "school", "requeue": False},
+    "python": "python",
+    "mail_user": "me@site.org",
+    "head": {"partition": "cpu", "extra": {"nice": 100}},
+    "worker": {
+        "count": 7,
+        "throttle": 3,
+        "partition": "gpu,gpu2",
+        "gpu_type": "a100",
+        "exclusive": True,
+        "qos": "short",
+    },
+}
+
+
+@pytest.fixture
+def here(monkeypatch, tmp_path):
+    """A folder without a machine's own names: submitit writes absolute paths."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["slurm", "perlmutter", "kestrel", "ncstate", "unusual"])
+def test_the_sbatch_text_is_the_golden_one(name, here):
+    site = parse_site(UNUSUAL, "unusual") if name == "unusual" else read_site(ROOT / "cluster", name)
+    site, paths = replace(site, python="python"), RunPaths(Path("runs/depth"))
+    text = head_executor(site, paths, "srcgcnn-depth").text()
+    text += "\n" + worker_executor(site, paths, "srcgcnn-depth").text(site.worker.count)
+    text = text.replace(str(here), "/shared")
+    golden = GOLDEN / f"sbatch_{name}.txt"
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+
+def test_every_site_file_of_the_project_is_valid_and_the_commented_values_of_slurm_toml_are_the_defaults():
+    for path in (ROOT / "cluster").glob("*.toml"):
+        assert read_site(ROOT / "cluster", path.stem).kind in ("local", "slurm")
+    assert read_site(ROOT / "cluster", "slurm") == SlurmSite()
+    assert isinstance(read_site(ROOT / "cluster", "local"), LocalSite)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"kind": "pbs"}, "known kinds: local, slurm"),
+        ({"kind": "slurm", "acount": "a"}, "known keys: account"),
+        ({"kind": "slurm", "worker": {"gpu": 1}}, "known keys: constraint, count"),
+        ({"kind": "slurm", "worker": {"gpu_form": "gpu"}}, "gpu_form"),
+        ({"kind": "slurm", "worker": {"count": 0}}, "count=0 must be positive"),
+        ({"kind": "slurm", "cpus_per_group": 8}, "do not fit worker.cpus=4"),
+        ({"kind": "slurm", "gpus_per_group": 2}, "do not fit worker.gpus=1"),
+        ({"kind": "slurm", "port_range": [20000, 20001]}, "at least 10 ports"),
+        ({"kind": "slurm", "environment": {"A B": "1"}}, "not the name of a variable"),
+        ({"kind": "slurm", "worker": {"time_min": 1}}, "leaves no time"),
+    ],
+)
+def test_a_wrong_site_file_is_refused_with_what_is_allowed(values, message):
+    with pytest.raises(RecordError, match=message):
+        parse_site(values, "site.toml")
+
+
+def test_workers_are_as_many_as_are_of_use_and_arrays_no_longer_than_the_site_allows():
+    site = SlurmSite(worker=WorkerRequest(count=2500, cpus=4, gpus=0))
+    assert site.groups_per_worker == 4
+    assert worker_count(site, 9) == 3
+    assert worker_count(site, 100_000) == 2500
+    assert array_sizes(2500, 1000) == [1000, 1000, 500]
+    assert SlurmSite(gpus_per_group=0.5).groups_per_worker == 2
+
+
+def test_the_login_node_loads_neither_torch_nor_ray_nor_mlflow():
+    code = (
+        "import sys, srcgcnn.launch.submission, srcgcnn.launch.overview, srcgcnn.launch.site_check\n"
+        "import srcgcnn.sweep.plan, srcgcnn.sweep.prepare, srcgcnn.sweep.show\n"
+        "heavy = {'torch','ray','mlflow'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_request_of_a_sweep_survives_its_file(tmp_path):
+    paths, request = RunPaths(tmp_path), LaunchRequest(parse_site(UNUSUAL, "unusual"), "sqlite:///x.db", "login1")
+    write_request(paths, request)
+    assert read_request(paths) == request
+
+
+def test_the_tunnel_goes_through_the_login_node(monkeypatch):
+    monkeypatch.setenv("LOGNAME", "ada")
+    request = LaunchRequest(SlurmSite(), None, "login1.site.org")
+    line = tunnel_command(request, HeadAddress("10.0.0.5:20000", "b", "17", "node5", 20002))
+    assert line.startswith("ssh -N -L 20002:127.0.0.1:20002 -J ada@login1.site.org ada@node5")
+
+
+def test_tokens_are_private_and_new_each_time(tmp_path):
+    first = write_token(tmp_path / "token").read_text()
+    assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
+    assert write_token(tmp_path / "token").read_text() != first
+
+
+def test_temporary_folders_are_private_and_short(tmp_path):
+    with pytest.raises(RayNodeError, match="shorten temp_folder"):
+        private_folder(f"/tmp/{'x' * 40}", "w1")
+    assert len(set(free_ports(3, (20000, 29999)))) == 3
+    with pytest.raises(RayNodeError, match="widen port_range"):
+        free_ports(3, (20000, 20001))
+
+
+class ActorError(RuntimeError):
+    preempted = False
+
+
+RayActorError = type("RayActorError", (ActorError,), {})
+
+
+def test_own_errors_count_and_lost_nodes_do_not(monkeypatch):
+    alive = {"10.0.0.1": frozenset({"a"}), "10.0.0.2": frozenset({"b"})}
+    budget = RetryBudget(1, lambda: alive)
+    clock = [0.0]
+    monkeypatch.setattr("srcgcnn.sweep.retries.time.monotonic", lambda: clock[0])
+    for _ in range(9):
+        budget.failed("left", HandedBackError("time"), "10.0.0.1")
+        budget.failed("lost", RayActorError(), "10.0.0.2")
+        budget.failed("gone", RayActorError(), "10.0.0.9")
+    for _ in range(2):
+        budget.failed("wrong", ValueError("shape"), "10.0.0.1")
+        budget.failed("killed", RayActorError(), "10.0.0.1")
+    assert budget.spent("wrong")
+    assert not budget.spent("killed")  # perhaps its node goes, too
+    alive.pop("10.0.0.2")
+    clock[0] = JUDGE_AFTER_S
+    budget.settle()
+    assert budget.spent("killed")
+    assert not any(budget.spent(key) for key in ("left", "lost", "gone"))
+
+
+def test_a_node_asks_its_groups_to_stop_by_a_file_or_by_the_clock(monkeypatch, tmp_path):
+    assert not stop_asked()
+    monkeypatch.setenv(NODE_FOLDER, str(tmp_path))
+    monkeypatch.setenv(DEADLINE, "9e9")
+    with counted_as_running():
+        assert running_groups(tmp_path) == 1
+    assert running_groups(tmp_path) == 0
+    assert not stop_asked()
+    (tmp_path / STOP_FILE).touch()
+    assert stop_asked()
+    (tmp_path / STOP_FILE).unlink()
+    monkeypatch.setenv(DEADLINE, "1")
+    assert stop_asked()
