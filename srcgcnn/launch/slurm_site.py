@@ -106,6 +106,8 @@ class SlurmSite:
         extra: further sbatch options of all jobs, by their long names.
         python: interpreter on the nodes; "" takes the one that submits.
         temp_folder: node-local folder for sockets and logs of Ray. Short: a socket's path has at most 107 bytes.
+        scratch: node-local folder (`$TMPDIR`, `/scratch/$USER`) to which each node copies the graph store once; ""
+            reads it from the shared file system.
         interface: network interface that nodes reach each other by; "" takes the address of the host name.
         port_range: first and last port that the head may listen on.
         mail_user: whom SLURM tells of the head's end or failure; "" tells nobody.
@@ -128,6 +130,7 @@ class SlurmSite:
     extra: dict[str, Value] = field(default_factory=dict)
     python: str = ""
     temp_folder: str = "/tmp"  # noqa: S108 - a private folder is made in it
+    scratch: str = ""
     interface: str = ""
     port_range: tuple[int, int] = (20000, 29999)
     mail_user: str = ""

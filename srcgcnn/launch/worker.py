@@ -32,7 +32,7 @@ from srcgcnn.launch.rendezvous import (
     write_record_file,
 )
 from srcgcnn.sweep.paths import RunPaths
-from srcgcnn.sweep.stopping import running_groups
+from srcgcnn.sweep.stopping import NODE_STORE, running_groups
 
 POLL_S = 0.5
 WAIT_FOR_HEAD_S = 900.0  # a requeued head waits two minutes by SLURM's default before it may start
@@ -62,11 +62,13 @@ class Worker:
         request = self._site.worker
         self._end_at = end_of_allocation(request.time_min) - request.leave_before_end_s
         self._wishes, self._short = Wishes(), 0
+        self._store: Path | None = None
 
     def run(self) -> str:
         """Serve one head after the other."""
         self._wishes.listen()
         self._check_environment()
+        self._copy_store()
         waiting_since = time.monotonic()
         while True:
             self._leave_if_asked()
@@ -94,6 +96,20 @@ class Worker:
         if done.returncode and not self._wishes.end:
             self._broken(f"`{IMPORTS}` fails on this node: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
 
+    def _copy_store(self) -> None:
+        """Give this node a copy of the store, where the site has a folder for it; else trials read the original."""
+        if not self._site.scratch:
+            return
+        from srcgcnn.launch.scratch import node_copy
+        from srcgcnn.sweep.record import read_record
+
+        record = read_record(self._paths)
+        try:
+            self._store = node_copy(self._site.scratch, Path(record.store), record.data.data_hash)
+            say(f"graph store: {self._store}")
+        except (OSError, ValueError, RuntimeError) as error:
+            say(f"no copy of the graph store on this node ({error}); trials read {record.store}")
+
     def _serve(self, head: HeadAddress) -> bool:
         """Be a node of one head's cluster; returns True when this worker has nothing to do any more."""
         folder = private_folder(self._site.temp_folder, f"w{job_id()}")
@@ -105,7 +121,10 @@ class Worker:
         ]
         say(f"joining the head of job {head.job} at {head.address}")
         started = time.monotonic()
-        node = RayNode(folder, arguments, ray_environment(self._paths.ray_token.resolve()), self._end_at)
+        environment = ray_environment(self._paths.ray_token.resolve())
+        if self._store:
+            environment[NODE_STORE] = str(self._store)
+        node = RayNode(folder, arguments, environment, self._end_at)
         self._note("joined", head.address)
         try:
             idle = self._watch(node, head)

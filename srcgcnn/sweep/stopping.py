@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NODE_FOLDER = "SRCGCNN_NODE_FOLDER"
 DEADLINE = "SRCGCNN_DEADLINE"
+NODE_STORE = "SRCGCNN_NODE_STORE"  # this node's own copy of the graph store
 STOP_FILE = "stop"
 RUNNING_FOLDER = "running"
 

@@ -22,7 +22,7 @@ from srcgcnn.sweep.paths import RunPaths
 from srcgcnn.sweep.plan import Plan, TrialGroup
 from srcgcnn.sweep.results import read_result
 from srcgcnn.sweep.retries import RetryBudget, alive_ray_nodes
-from srcgcnn.sweep.stopping import HandedBackError, counted_as_running, stop_asked
+from srcgcnn.sweep.stopping import NODE_STORE, HandedBackError, counted_as_running, stop_asked
 from srcgcnn.training.epoch import EpochReport
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _train(group: TrialGroup, paths: RunPaths, config: dict[str, Any], reporter:
     try:
         run_group(
             group,
-            Path(config["store"]),
+            Path(os.environ.get(NODE_STORE) or config["store"]),
             paths,
             checkpoint_interval_s=config["checkpoint_interval_s"],
             on_epoch=reporter.add,
