@@ -77,9 +77,25 @@ def _logs(options: argparse.Namespace) -> int:
 def _cancel(options: argparse.Namespace) -> int:
     from srcgcnn.launch.overview import cancel_sweep
 
-    cancelled = cancel_sweep(_run(options))
+    paths = _run(options)
+    cancelled = cancel_sweep(paths)
     print(f"cancelled: {', '.join(cancelled)}" if cancelled else "no job of this sweep was there")
+    if cancelled and not paths.sweep_end.exists():
+        _end_pages(paths)
     return 0
+
+
+def _end_pages(paths: RunPaths) -> None:
+    """Say in MLflow that nobody works on this sweep any more: its driver is gone, so this is the one writer."""
+    from srcgcnn.launch.rendezvous import read_request
+    from srcgcnn.sweep.record import read_record
+
+    uri = read_request(paths).tracking_uri
+    if uri is None and not paths.mlflow_db.exists():
+        return
+    from srcgcnn.tracking.writer import MlflowWriter
+
+    MlflowWriter(paths, read_record(paths).spec.name, uri).sweep_finished("", "", stopped=True)
 
 
 def _resume(options: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from srcgcnn.launch.head import HEAD_ADDRESS, STATUS_ERROR
 from srcgcnn.launch.local import conduct
 from srcgcnn.launch.rendezvous import read_request
 from srcgcnn.sweep.display import SweepDisplay
@@ -27,9 +28,7 @@ if TYPE_CHECKING:
     from srcgcnn.sweep.tune import SweepEnd
     from srcgcnn.tracking.writer import MlflowWriter
 
-HEAD_ADDRESS = "SRCGCNN_HEAD_ADDRESS"
 LOCK_TIMEOUT_S = 120.0  # a file system may keep the lock of a lost head for a while
-STATUS_ERROR = 2
 
 
 def drive(paths: RunPaths) -> int:

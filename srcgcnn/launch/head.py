@@ -19,6 +19,7 @@ from srcgcnn.launch.job import EXIT_TERMINATED, Wishes, end_of_allocation, job_i
 from srcgcnn.launch.queue import SlurmError, cancel, queued, requeue
 from srcgcnn.launch.ray_node import (
     RayNode,
+    RayNodeError,
     free_ports,
     ignore_warning_signal,
     node_address,
@@ -46,6 +47,9 @@ TEND_INTERVAL_S = 30.0
 LEAVE_BEFORE_END_S = 90.0  # by the head's own clock; the warning signal may come earlier or never
 HAND_BACK_S = 5.0  # workers see within a second that the head leaves, and write checkpoints
 DRIVER = "srcgcnn.launch.driver"
+HEAD_ADDRESS = "SRCGCNN_HEAD_ADDRESS"
+MOST_DRIVERS = 3
+STATUS_ERROR = 2
 
 
 class HeadJob:
@@ -78,7 +82,11 @@ class Head:
         self._paths.sweep_end.unlink(missing_ok=True)
         self._paths.head_address.unlink(missing_ok=True)
         self._paths.backlog.unlink(missing_ok=True)
-        node, address = self._start_ray()
+        try:
+            node, address = self._start_ray()
+        except (RayNodeError, OSError):
+            self._conclude(STATUS_ERROR)  # workers must not wait, and be paid for, in vain
+            raise
         try:
             return self._drive(node, address)
         finally:
@@ -110,8 +118,22 @@ class Head:
         return node, address
 
     def _drive(self, node: RayNode, address: HeadAddress) -> int:
-        """Run the driver; returns the status of the job."""
-        environment = {**self._environment, "SRCGCNN_HEAD_ADDRESS": address.address}
+        """Run the driver; returns the status of the job. A driver that is killed goes on from the result files."""
+        status = STATUS_ERROR
+        for _ in range(MOST_DRIVERS):
+            ended = self._drive_once(node, address)
+            if ended is None:
+                return EXIT_TERMINATED
+            if ended >= 0:
+                status = ended
+                break
+            say(f"the driver died of signal {-ended}; 9 may be the memory limit of the job")
+        self._conclude(status)
+        return status
+
+    def _drive_once(self, node: RayNode, address: HeadAddress) -> int | None:
+        """Run one driver to its end; returns its status, or None where this job itself has to leave."""
+        environment = {**self._environment, HEAD_ADDRESS: address.address}
         driver = subprocess.Popen(
             [sys.executable, "-m", DRIVER, str(self._paths.out)],
             env=environment,
@@ -121,22 +143,21 @@ class Head:
             while (status := driver.poll()) is None:
                 if self._wishes.end:
                     say("SLURM ends this job; started again it goes on from the result files")
-                    return EXIT_TERMINATED
-                if self._wishes.warned or time.time() > self._end_at:
-                    return self._go_back_to_the_queue()
+                    return None
                 if not node.running:
                     say(f"Ray's head died:\n{node.log}")
-                    return self._go_back_to_the_queue()
+                if not node.running or self._wishes.warned or time.time() > self._end_at:
+                    self._go_back_to_the_queue()
+                    return None
                 self._tend()
                 time.sleep(POLL_S)
         finally:
             if driver.poll() is None:
                 driver.kill()
                 driver.wait()
-        self._conclude(status)
         return status
 
-    def _go_back_to_the_queue(self) -> int:
+    def _go_back_to_the_queue(self) -> None:
         """Let workers save, then let SLURM start this job anew."""
         say("this head leaves, and goes on after its next start")
         self._paths.head_address.unlink(missing_ok=True)
@@ -145,7 +166,6 @@ class Head:
             requeue(job_id())
         except SlurmError as error:
             say(f"not requeued ({error}); submit the sweep again to go on")
-        return EXIT_TERMINATED
 
     def _conclude(self, status: int) -> None:
         """Tell the workers that the sweep is over. Those that run leave by themselves."""
