@@ -6,7 +6,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from srcgcnn.launch.queue import queued
+from srcgcnn.launch.queue import SlurmError, queued
 from srcgcnn.launch.rendezvous import Backlog, JobIds, LaunchRequest, SweepEndRecord, read_record_file
 from srcgcnn.launch.slurm import sbatch_texts, submit, verdict, worker_count
 from srcgcnn.sweep.results import finished_keys
@@ -86,20 +86,31 @@ def wait_for_end(paths: RunPaths, plan: Plan, console: Console) -> int:
             return end.status
         if time.monotonic() - asked > ASK_SLURM_S:
             asked = time.monotonic()
-            jobs = read_record_file(paths.jobs, JobIds) or JobIds()
-            if not queued((jobs.head,)) and not paths.sweep_end.exists():
-                console.print(f"the head job {jobs.head} is gone: srcgcnn logs {paths.out}; submit again to go on")
+            if _head_is_gone(paths):
+                console.print(f"the head job is gone: srcgcnn logs {paths.out}; to go on: srcgcnn resume {paths.out}")
                 return EXIT_LOST
         time.sleep(pause)
         pause = min(1.5 * pause, LONGEST_WAIT_S)
+
+
+def _head_is_gone(paths: RunPaths) -> bool:
+    """Whether SLURM knows the head no more, and the sweep is not over. A SLURM that is away for a while says nothing."""
+    jobs = read_record_file(paths.jobs, JobIds) or JobIds()
+    try:
+        return not queued((jobs.head,)) and not paths.sweep_end.exists()
+    except SlurmError:
+        return False
 
 
 def _wait_for_jobs(paths: RunPaths) -> None:
     """Return when the last job has left the queue, or after a while."""
     deadline = time.monotonic() + ASK_SLURM_S
     jobs = read_record_file(paths.jobs, JobIds) or JobIds()
-    while queued(jobs.all) and time.monotonic() < deadline:
-        time.sleep(FIRST_WAIT_S)
+    try:
+        while queued(jobs.all) and time.monotonic() < deadline:
+            time.sleep(FIRST_WAIT_S)
+    except SlurmError:
+        return
 
 
 def _progress(paths: RunPaths, plan: Plan) -> str:

@@ -13,7 +13,7 @@ from srcgcnn.launch.overview import worker_notes
 from srcgcnn.records import as_dict
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.record import read_record
-from tests.slurm.conftest import FLAGS, ROOT, TOOLS, lab, node, wait_for
+from tests.slurm.conftest import FLAGS, LAB, ROOT, TOOLS, lab, node, wait_for
 
 
 def test_the_command_runs_to_results_and_its_waiting_end_may_be_killed(sweep, whole):
@@ -110,6 +110,17 @@ def test_a_cancelled_sweep_leaves_nothing_and_resumes(sweep, whole):
     sweep.srcgcnn("resume")
     whole(sweep)
     assert sweep.resumes() >= 1
+
+
+def test_a_restarted_slurm_controller_is_not_noticed(sweep, whole):
+    sweep.submit()
+    sweep.wait_until_training()
+    pid_file = LAB / "run" / "slurmctld.pid"
+    os.kill(int(pid_file.read_text()), signal.SIGKILL)
+    time.sleep(5)
+    subprocess.run([str(TOOLS / "up.sh")], check=True, capture_output=True, timeout=120)
+    whole(sweep)
+    assert sweep.resumes() == 0
 
 
 def test_workers_that_are_all_gone_are_replaced(sweep, whole):

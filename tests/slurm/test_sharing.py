@@ -35,7 +35,7 @@ def _running(sweep):
 def test_without_the_token_the_cluster_answers_nobody(sweep):
     sweep.submit()
     head = wait_for(lambda: read_record_file(sweep.paths.head_address, HeadAddress), "a head", 90)
-    wait_for(lambda: (sweep.paths.backlog).exists(), "the driver", 120)
+    wait_for(sweep.paths.backlog.exists, "the driver", 120)
     for variables in (["RAY_AUTH_MODE=disabled"], ["RAY_AUTH_MODE=token", "RAY_AUTH_TOKEN=" + 64 * "0"]):
         command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", head.address]
         said = _as_somebody_else(sweep, variables, command)
