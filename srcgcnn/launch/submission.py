@@ -94,7 +94,7 @@ def wait_for_end(paths: RunPaths, plan: Plan, console: Console) -> int:
 
 
 def _head_is_gone(paths: RunPaths) -> bool:
-    """Whether SLURM knows the head no more, and the sweep is not over. A SLURM that is away for a while says nothing."""
+    """Whether the head left the queue before the sweep was over. A SLURM that is away for a while says nothing."""
     jobs = read_record_file(paths.jobs, JobIds) or JobIds()
     try:
         return not queued((jobs.head,)) and not paths.sweep_end.exists()
