@@ -6,13 +6,15 @@
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from srcgcnn.launch.head import tunnel_command
-from srcgcnn.launch.ray_node import RayNodeError, free_ports, private_folder
+from srcgcnn.launch.ray_node import ALIVE, RayNodeError, free_ports, private_folder
 from srcgcnn.launch.rendezvous import HeadAddress, LaunchRequest, read_request, write_request
 from srcgcnn.launch.site import LocalSite, parse_site, read_site
 from srcgcnn.launch.slurm import array_sizes, head_executor, worker_count, worker_executor
@@ -146,6 +148,24 @@ def test_temporary_folders_are_private_and_short(tmp_path):
     assert len(set(free_ports(3, (20000, 29999)))) == 3
     with pytest.raises(RayNodeError, match="widen port_range"):
         free_ports(3, (20000, 20001))
+
+
+def test_a_folder_that_nobody_holds_goes_and_one_in_use_stays(monkeypatch):
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="s") as temp:
+        first = private_folder(temp, "w1")
+        assert first.stat().st_mode & 0o777 == first.parent.stat().st_mode & 0o777 == 0o700
+        held = FileLock(first / ALIVE, is_singleton=False)
+        held.acquire()
+        monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+        second = private_folder(temp, "w1")
+        assert first.exists()
+        assert second != first
+        held.release()
+        private_folder(temp, "w1")
+        assert not first.exists()
+        second.parent.chmod(0o755)
+        with pytest.raises(RayNodeError, match="only you can enter"):
+            private_folder(temp, "w1")
 
 
 class ActorError(RuntimeError):

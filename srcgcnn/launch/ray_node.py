@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
+from filelock import FileLock, Timeout
 
 from srcgcnn.sweep.stopping import DEADLINE, NODE_FOLDER, STOP_FILE
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 MAX_TEMP_CHARACTERS = 39  # a unix socket's path has 107 bytes; Ray adds up to 68 to the temporary folder
 OBJECT_STORE_BYTES = 100 * 2**20  # trials exchange a few numbers only; Ray's default is 30 % of the memory
+ALIVE = "alive.lock"
+ABANDONED_S = 60.0  # younger folders may be about to be locked
 END_GRACE_S = 5.0
 START_TIMEOUT_S = 120.0
 
@@ -96,22 +99,39 @@ def free_ports(count: int, bounds: tuple[int, int]) -> list[int]:
 
 
 def private_folder(temp_folder: str, name: str) -> Path:
-    """Make `TEMP/srcgcnn-UID/NAME`, which only this user may enter (Ray makes its own folders 0777).
+    """Make `TEMP/srcgcnn-UID/NAME.START`, which only this user may enter (Ray makes its own folders 0777).
+
+    START counts the restarts of the job: SLURM may start it again while a part of its cluster that cannot be reached
+    still has a process that uses the old folder.
 
     Raises:
         RayNodeError: the path is too long for sockets, or the folder belongs to somebody else.
     """
     base = Path(temp_folder) / f"srcgcnn-{os.getuid()}"
-    folder = base / name
+    folder = base / f"{name}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
     if len(str(folder)) > MAX_TEMP_CHARACTERS:
         raise RayNodeError(f"{folder} has more than {MAX_TEMP_CHARACTERS} characters; shorten temp_folder")
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = base.lstat()
     if status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise RayNodeError(f"{base} is not a folder that only you can enter; remove it, or change temp_folder")
-    shutil.rmtree(folder, ignore_errors=True)  # left by an earlier start of the same job on this node
+    _remove_abandoned(base, name)
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
     return folder
+
+
+def _remove_abandoned(base: Path, name: str) -> None:
+    """Remove folders that a killed job of this user left on this node: nobody holds their lock any more."""
+    for folder in base.iterdir():
+        mark = folder / ALIVE
+        try:
+            if folder.name.split(".")[0] != name and time.time() - mark.stat().st_mtime < ABANDONED_S:
+                continue
+            with FileLock(mark, timeout=0, is_singleton=False):
+                shutil.rmtree(folder, ignore_errors=True)
+        except (OSError, Timeout):
+            continue
 
 
 def ray_environment(token: Path) -> dict[str, str]:
@@ -137,6 +157,8 @@ class RayNode:
 
     def __init__(self, folder: Path, arguments: Sequence[str], environment: dict[str, str], deadline: float) -> None:
         self.folder = folder
+        self._alive = FileLock(folder / ALIVE, is_singleton=False)
+        self._alive.acquire()
         environment = {**environment, NODE_FOLDER: str(folder), DEADLINE: str(deadline)}
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments]
         command += [f"--temp-dir={folder}", f"--object-store-memory={OBJECT_STORE_BYTES}"]
@@ -190,6 +212,7 @@ class RayNode:
             self._process.kill()
         self._process.wait()
         self._log.close()
+        self._alive.release()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
