@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import shutil
 import sys
+import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
@@ -18,7 +21,6 @@ from srcgcnn.terminal import make_console
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from rich.console import Console
 
@@ -26,9 +28,12 @@ if TYPE_CHECKING:
     from srcgcnn.sweep.paths import RunPaths
     from srcgcnn.sweep.plan import Plan
     from srcgcnn.sweep.tune import SweepEnd
+    from srcgcnn.tracking.writer import MlflowWriter
 
 EXIT_FAILED_TRIALS = 1
 EXIT_INTERRUPTED = 130  # as a shell reports Ctrl-C
+LONGEST_TEMP = 20  # characters of the temporary folder's path
+OBJECT_STORE_BYTES = 256 * 2**20  # trials exchange a few numbers; Ray's default takes 30 % of the memory
 
 
 class LaunchError(RuntimeError):
@@ -67,9 +72,11 @@ def _only_driver(paths: RunPaths) -> Iterator[None]:
         ) from None
 
 
-def _run(plan: Plan, store_folder: Path, paths: RunPaths, site: Site, writer: object, console: Console) -> SweepEnd:
+def _run(
+    plan: Plan, store_folder: Path, paths: RunPaths, site: Site, writer: MlflowWriter, console: Console
+) -> SweepEnd:
     console.print("starting Ray on this machine ...")
-    with reaping(), local_ray(paths, site, console) as gpus:
+    with private_folder() as scratch, reaping(scratch), local_ray(paths, site, scratch, console) as gpus:
         from srcgcnn.sweep.tune import GroupResources, run_on_tune
 
         resources = GroupResources(
@@ -79,11 +86,25 @@ def _run(plan: Plan, store_folder: Path, paths: RunPaths, site: Site, writer: ob
             checkpoint_interval_s=site.checkpoint_interval_s,
         )
         with SweepDisplay(plan, console) as display:
-            return run_on_tune(plan, store_folder, paths, resources, writer, display)  # type: ignore[arg-type]
+            return run_on_tune(plan, store_folder, paths, resources, writer, display)
 
 
 @contextmanager
-def local_ray(paths: RunPaths, site: Site, console: Console) -> Iterator[float]:
+def private_folder() -> Iterator[Path]:
+    """Make a folder for Ray's sockets and logs that only this user can enter; it is removed at the end.
+
+    Ray opens its own folder to everybody, and a socket path must stay below 107 bytes, of which Ray takes 68.
+    """
+    parent = tempfile.gettempdir()
+    folder = Path(tempfile.mkdtemp(prefix="srcgcnn-", dir=parent if len(parent) <= LONGEST_TEMP else "/tmp"))  # noqa: S108
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def local_ray(paths: RunPaths, site: Site, scratch: Path, console: Console) -> Iterator[float]:
     """Start a Ray of this sweep only; yields its number of GPUs. Never joins a cluster that somebody else runs."""
     token = write_token(paths.ray_token)
     os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token), RAY_USAGE_STATS_ENABLED="0")
@@ -93,10 +114,12 @@ def local_ray(paths: RunPaths, site: Site, console: Console) -> Iterator[float]:
     context = ray.init(
         address="local",
         num_cpus=site.usable_cpus,
+        object_store_memory=OBJECT_STORE_BYTES,
         include_dashboard=site.dashboard,
         dashboard_host="127.0.0.1",
         log_to_driver=False,
         logging_level=logging.ERROR,
+        _temp_dir=str(scratch / "r"),  # a folder below: Ray makes it 0777
     )
     try:
         if site.dashboard and context.dashboard_url:

@@ -47,3 +47,4 @@ def write_result(paths: RunPaths, result: TrialResult) -> None:
     """Write a result. This is the last file of a trial: once it exists, the trial is finished."""
     write_text(paths.result(result.key), json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n")
     paths.failure(result.key).unlink(missing_ok=True)
+    paths.failure_log(result.key).unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
 
+from srcgcnn.files import write_text
 from srcgcnn.sweep.failures import write_failure
 from srcgcnn.sweep.paths import RunPaths
 from srcgcnn.sweep.plan import Plan, TrialGroup
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 
     from srcgcnn.sweep.display import SweepDisplay
     from srcgcnn.tracking.writer import MlflowWriter
+    from srcgcnn.training.trial import TrialConfig
 
+DIED = "the worker process died: killed, out of memory, or crashed"
+REASON_CHARACTERS = 500
 REPORT_INTERVAL_S = 2.0  # Tune's documented limit is 50 to 100 reports a second in all; epochs are sent in batches
 
 
@@ -180,7 +184,7 @@ class DriverCallback(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A group failed for good; the others go on."""
-        self._conclude(trial, _last_line(trial.error_file), str(trial.error_file or ""))
+        self._conclude(trial, "", _error_text(trial))
 
     def _conclude(self, trial: Any, reason: str, log: str = "") -> None:
         group = self._group(trial)
@@ -195,14 +199,17 @@ class DriverCallback(Callback):
             else:
                 self._record_failure(config, reason, log)
 
-    def _record_failure(self, config: Any, reason: str, log: str) -> None:
-        path = self._paths.failure(config.key)
-        if log or not path.exists():
-            write_failure(self._paths, config, reason, log)
-        else:
-            reason = json.loads(path.read_text(encoding="utf-8"))["reason"]
+    def _record_failure(self, config: TrialConfig, reason: str, log: str) -> None:
+        """Write why a trial has no result, or read it where the worker wrote it; keep Tune's traceback beside."""
+        path, log_path = self._paths.failure(config.key), self._paths.failure_log(config.key)
+        if log:
+            write_text(log_path, log)
+            write_failure(self._paths, config, _reason(log), str(log_path))
+        elif not path.exists():
+            write_failure(self._paths, config, reason)
+        reason = json.loads(path.read_text(encoding="utf-8"))["reason"]
         self._failed[config.label] = reason
-        self._display.trial_failed(config.label, reason, log)
+        self._display.trial_failed(config.label, reason, str(log_path) if log else "")
         self._writer.trial_failed(config.key, reason)
 
     def _stopped(self, group: TrialGroup) -> None:
@@ -224,8 +231,15 @@ class DriverCallback(Callback):
         return SweepEnd(len(self._finished), dict(self._failed), interrupted=missing > 0)
 
 
-def _last_line(error_file: str | None) -> str:
-    if not error_file or not Path(error_file).exists():
-        return "the worker process ended; see the Ray logs"
-    lines = [line for line in Path(error_file).read_text(encoding="utf-8").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "the worker process ended; see the Ray logs"
+def _error_text(trial: Any) -> str:
+    """Return the traceback that Tune saved; Ray's folder, where it lies, goes with the sweep."""
+    path = Path(trial.error_file) if trial.error_file else None
+    return path.read_text(encoding="utf-8") if path and path.exists() else DIED
+
+
+def _reason(log: str) -> str:
+    """Return the last line of a traceback, and Ray's long text on lost processes in a few words."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    if not lines or "worker process has died" in lines[-1]:
+        return DIED
+    return lines[-1][:REASON_CHARACTERS]

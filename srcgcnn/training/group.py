@@ -22,6 +22,7 @@ from srcgcnn.training.objective import Normaliser, errors_per_model, fit_normali
 from srcgcnn.training.optimiser import Schedule, clip_per_model, make_optimizer
 from srcgcnn.training.predictor import predict_rows
 from srcgcnn.training.progress import GroupProgress
+from srcgcnn.training.provenance import reset_peak_memory
 from srcgcnn.training.split import split_rows
 
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ class GroupTrainer:
         if self.device.type == "cpu":
             keep_freed_memory()
             torch.use_deterministic_algorithms(mode=True)
+            # PyTorch would also write NaN into every new tensor, which costs time and guards nothing here
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        reset_peak_memory(self.device)
         self._load_data(store)
         alphas = [config.model.canonical().alpha for config in configs]
         self.network = CrystalGraphNetwork(self._model, self.crystals.element_features.cpu(), alphas)
