@@ -12,6 +12,7 @@ depths, and only the missing trials run.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -103,12 +104,15 @@ def main(arguments: list[str] | None = None) -> int:
         from srcgcnn.launch.local import launch_local
         from srcgcnn.sweep.record import SweepRecord, write_record
 
-        record = SweepRecord(spec, found.reference, str(found.folder.resolve()), " ".join(sys.argv))
+        record = SweepRecord(spec, found.reference, str(found.folder.resolve()), shlex.join(sys.argv))
         write_record(paths, record)
         return launch_local(plan, found.folder, paths, site, options.tracking_uri)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"depth_sweep: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("depth_sweep: stopped; the same command goes on", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -209,6 +209,20 @@ def test_a_trial_that_diverges_is_named_and_the_others_finish(sweep):
     assert len(sweep.numbers()) == 1
 
 
+def test_data_too_small_to_split_is_said_once_and_not_retried(sweep):
+    rows = [f"x{k},{k}\n" for k in range(3)]
+    folder = sweep.folder / "tiny"
+    folder.mkdir()
+    (folder / "id_prop.csv").write_text("".join(rows))
+    for k, row in enumerate(demo_source(3).rows()):
+        row.content.to(filename=str(folder / f"x{k}.cif"), fmt="cif")
+    flags = ("--data", folder, "--target", "e", "--depths", 2, "--seeds", 1, "--split-seeds", 2, "--epochs", 1)
+    output = sweep.run(*flags, expect=1)
+    assert "2 trials failed" in output
+    assert "validation set is empty" in output
+    assert "Traceback" not in output
+
+
 def test_a_second_driver_of_one_sweep_is_refused(sweep):
     flags = ("--depths", 2, "--seeds", 1, "--epochs", 200)
     driver = sweep.start(*flags)

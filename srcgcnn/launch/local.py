@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import shlex
 import shutil
 import sys
 import tempfile
@@ -57,7 +58,7 @@ def launch_local(plan: Plan, store_folder: Path, paths: RunPaths, site: Site, tr
         writer.sweep_finished(as_markdown(rows), as_csv(rows), stopped=interrupted)
     if rows:
         print_tradeoff(rows, console)
-    return _report(end, paths, console)
+    return _report(end, paths, tracking_uri, console)
 
 
 @contextmanager
@@ -79,6 +80,8 @@ def _run(
     with private_folder() as scratch, reaping(scratch), local_ray(paths, site, scratch, console) as gpus:
         from srcgcnn.sweep.tune import GroupResources, run_on_tune
 
+        if (site.gpus_per_group or 0) > gpus:
+            raise LaunchError(f"gpus_per_group={site.gpus_per_group}, but Ray finds {gpus:g} GPUs on this machine")
         resources = GroupResources(
             cpus=site.cpus_per_group,
             gpus=min(gpus, 1.0) if site.gpus_per_group is None else site.gpus_per_group,
@@ -139,17 +142,19 @@ def write_token(path: Path) -> Path:
     return path
 
 
-def _report(end: SweepEnd | None, paths: RunPaths, console: Console) -> int:
+def _report(end: SweepEnd | None, paths: RunPaths, tracking_uri: str | None, console: Console) -> int:
     """Say how it ended and what to do next."""
     if end is not None and end.interrupted:
-        command = " ".join(sys.argv)
+        command = shlex.join(["python", *sys.argv])
         console.print(f"Stopped. Finished trials are kept; the same command goes on: {command}", soft_wrap=True)
         return EXIT_INTERRUPTED
     if end is not None and end.failed:
         console.print(f"{len(end.failed)} trials failed:")
-        for label, reason in end.failed.items():
+        for label, reason in end.failed.values():
             console.print(f"  {label}: {reason.splitlines()[-1]}")
         console.print(f"reasons and logs: {paths.failures}")
         return EXIT_FAILED_TRIALS
-    console.print(f"results: {paths.results}   again: srcgcnn results {paths.out}   MLflow: srcgcnn ui {paths.out}")
+    out = shlex.quote(str(paths.out))
+    pages = tracking_uri or f"srcgcnn ui {out}"
+    console.print(f"results: {paths.results}   again: srcgcnn results {out}   MLflow: {pages}", soft_wrap=True)
     return 0

@@ -58,12 +58,12 @@ class SweepEnd:
 
     Attributes:
         finished: trials that have a result now and had none before.
-        failed: trial label -> reason.
+        failed: trial key -> label and reason.
         interrupted: Ctrl-C, or a request to stop, before all was done.
     """
 
     finished: int
-    failed: dict[str, str]
+    failed: dict[str, tuple[str, str]]
     interrupted: bool
 
 
@@ -120,13 +120,18 @@ def train_in_worker(config: dict[str, Any]) -> None:
 
     torch.set_num_threads(config["cpus"])
     reporter = _Reporter()
-    run_group(
-        TrialGroup.from_dict(config["group"], "the group sent by the driver"),
-        Path(config["store"]),
-        RunPaths(Path(config["out"])),
-        checkpoint_interval_s=config["checkpoint_interval_s"],
-        on_epoch=reporter.add,
-    )
+    group, paths = TrialGroup.from_dict(config["group"], "the group sent by the driver"), RunPaths(Path(config["out"]))
+    try:
+        run_group(
+            group,
+            Path(config["store"]),
+            paths,
+            checkpoint_interval_s=config["checkpoint_interval_s"],
+            on_epoch=reporter.add,
+        )
+    except ValueError as error:  # what was asked for cannot be trained; another attempt would say the same
+        for trial in group.trials:
+            write_failure(paths, trial, str(error))
     reporter.flush()
 
 
@@ -158,7 +163,7 @@ class DriverCallback(Callback):
         self._groups, self._paths, self._writer, self._display = dict(groups), paths, writer, display
         self._running: set[str] = set()
         self._finished: set[str] = set()
-        self._failed: dict[str, str] = {}
+        self._failed: dict[str, tuple[str, str]] = {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Open the MLflow runs of a group."""
@@ -208,7 +213,7 @@ class DriverCallback(Callback):
         elif not path.exists():
             write_failure(self._paths, config, reason)
         reason = json.loads(path.read_text(encoding="utf-8"))["reason"]
-        self._failed[config.label] = reason
+        self._failed[config.key] = (config.label, reason)
         self._display.trial_failed(config.label, reason, str(log_path) if log else "")
         self._writer.trial_failed(config.key, reason)
 

@@ -7,7 +7,9 @@ batches is a function of seed and epoch, and a checkpoint holds everything else.
 
 from __future__ import annotations
 
+import pickle
 import time
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -145,7 +147,13 @@ class GroupTrainer:
             reports = self._finish_epoch()
             self._save_if_due()
             if on_epoch and reports:
-                on_epoch(reports)
+                self._report(on_epoch, reports)
+
+    def _report(self, on_epoch: Callable[[list[EpochReport]], None], reports: list[EpochReport]) -> None:
+        """Tell the caller. Its time (a driver that waits for a tracking server) is no cost of the trial."""
+        before = time.monotonic()
+        on_epoch(reports)
+        self._started += time.monotonic() - before
 
     def _batch_sizes(self) -> list[int]:
         """Sizes of an epoch's batches. A last batch of one crystal joins its neighbour: BatchNorm needs two rows."""
@@ -247,7 +255,9 @@ class GroupTrainer:
         self._saved = time.monotonic()
 
     def _resume(self, checkpoint: Path) -> None:
-        state: dict[str, Any] = torch.load(checkpoint, map_location=self.device, weights_only=True)
+        state = _read_checkpoint(checkpoint, self.device)
+        if state is None:
+            return
         if state["keys"] != [config.key for config in self.configs]:
             raise ValueError(f"{checkpoint} belongs to other trials ({state['keys']}); delete it to start anew")
         self.network.load_state_dict(state["network"])
@@ -256,6 +266,17 @@ class GroupTrainer:
         self._schedule.load_state_dict(state["schedule"])
         self.progress = GroupProgress.from_dict(state["progress"])
         self.progress.resumes += 1
+
+
+def _read_checkpoint(checkpoint: Path, device: torch.device) -> dict[str, Any] | None:
+    """Return a saved state; a damaged file is set aside with a warning, and the group starts anew."""
+    try:
+        state: dict[str, Any] = torch.load(checkpoint, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        aside = checkpoint.replace(checkpoint.with_suffix(".damaged"))
+        warnings.warn(f"checkpoint unreadable, kept as {aside}: {error}; training starts anew", stacklevel=2)
+        return None
+    return state
 
 
 def _generator(*numbers: int) -> torch.Generator:
