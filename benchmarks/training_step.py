@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-
 class Crystals:
     """The store, and the batches that all sides see."""
 
@@ -164,7 +163,8 @@ def print_times(crystals: Crystals, depths: list[int], steps: int, folder: Path 
     print(f"{crystals.batch_size} crystals per batch, {torch.get_num_threads()} threads, medians of {steps} steps\n")
     columns = ["compiled", "fused", "plain", *(["authors"] if folder else []), "PyG"]
     others = columns[3:]
-    print("| T | " + " | ".join(f"{name}, ms" for name in columns) + "".join(f" | {o} / compiled" for o in others) + " |")
+    ratios = "".join(f" | {other} / compiled" for other in others)
+    print("| T | " + " | ".join(f"{name}, ms" for name in columns) + ratios + " |")
     print("|" + "---|" * (1 + len(columns) + len(others)))
     for depth in depths:
         seconds = compare(sides_of(crystals, depth, folder), steps)

@@ -2,12 +2,12 @@
 
 Three ideas; `docs/performance.md` has what each gives.
 
-1. BatchNorm on the edges needs mean and variance of z_ij = c_i + n_j + u_ij, a sum of three parts. Both follow from sums
-   per atom (who sees whom, Gaussians per atom, the Gaussians' Gram matrix): no pass over the edges.
+1. BatchNorm on the edges needs mean and variance of z_ij = c_i + n_j + u_ij, a sum of three parts. Both follow from
+   sums per atom (who sees whom, Gaussians per atom, the Gaussians' Gram matrix): no pass over the edges.
 2. The same algebra gives BatchNorm's part of the backward, so one pass over the edges computes all gradients.
 3. That pass recomputes the gate. Nothing of size [edges, 2F] is kept per step: only u, once per forward.
 
-With z centred (mean zero over the edges), s = gamma / sqrt(var + eps), y = s z + beta and g the gradient of z at fixed s:
+With z centred (mean zero over the edges), s = gamma / sqrt(var + eps), y = s z + beta, g the gradient of z at fixed s:
 
     Q_i = sum_j z_ij        R_j = sum_i z_ij        (over real edges)
     E var = sum_i c_i Q_i + sum_j n_j R_j + sum_ij u_ij z_ij
@@ -74,7 +74,7 @@ class EdgeProjection:
 
 
 class _ProjectEdges(Function):
-    """u = G W_edge. As a function of its own because autograd would also offer the gradient of G, which nobody needs."""
+    """u = G W_edge. As a function of its own because autograd would also compute the gradient of G, in vain."""
 
     @staticmethod
     def forward(ctx: Any, gaussians: Tensor, weight: Tensor) -> Tensor:
@@ -187,9 +187,7 @@ class _Convolve(Function):
         return of_states, of_weight, torch.zeros_like(gamma), of_gamma, of_beta, of_edges, None, None, None
 
 
-def _linear_gradients(
-    states: Tensor, weight: Tensor, of_centre: Tensor, of_neighbour: Tensor
-) -> tuple[Tensor, Tensor]:
+def _linear_gradients(states: Tensor, weight: Tensor, of_centre: Tensor, of_neighbour: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of the states and of the weight, of which the rows for the Gaussians are left unset."""
     width = states.shape[1]
     of_states = torch.addmm(of_neighbour @ weight[width : 2 * width].T, of_centre, weight[:width].T)
@@ -262,9 +260,7 @@ class FusedConvolution:
         members = enumerate(zip(states, linear.weight, linear.bias, self._edges, self._projections, strict=True))
         return torch.stack(
             [
-                _convolve_in_evaluation(
-                    rows, (weight, bias), norm, member, edges, projection, compiled=self._compiled
-                )
+                _convolve_in_evaluation(rows, (weight, bias), norm, member, edges, projection, compiled=self._compiled)
                 for member, (rows, weight, bias, edges, projection) in members
             ]
         )

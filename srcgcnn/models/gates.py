@@ -4,9 +4,9 @@
     y_ij = scale * z_ij + shift        (BatchNorm, folded)
     m_i  = sum_j sigmoid(y first half) * softplus(y second half)
 
-Each function exists once and runs in two ways. Eagerly, a few hundred atoms at a time, so that intermediates stay in the
-cache. Or compiled by inductor into one loop over the edges; then sigmoid and softplus are polynomials, because calls of
-a vector library's exp and log inside that loop took 29 ms for 80,000 edges, the polynomials 7 ms (one core).
+Each function exists once and runs in two ways. Eagerly, a few hundred atoms at a time, so that intermediates stay
+in the cache. Or compiled by inductor into one loop over the edges; then sigmoid and softplus are polynomials, because
+calls of a vector library's exp and log inside that loop took 29 ms for 80,000 edges, the polynomials 7 ms (one core).
 """
 
 from __future__ import annotations
@@ -103,7 +103,15 @@ def gate_gradient(
     """Recompute the gate and differentiate it.
 
     Args:
-        centre: as in `gate_sum`, and so the rest; `upstream` is the gradient of m [N, F].
+        centre: c [N, 2F].
+        neighbour: n [N, 2F].
+        edge: u [N, K, 2F].
+        index: neighbours [N, K].
+        mask: [N, K], 1 or 0; None when all edges are real.
+        scale: [2F].
+        shift: [2F].
+        upstream: the gradient of m [N, F].
+        compiled: use the compiled loop (float32 only).
 
     Returns:
         The gradient g of z at fixed scale [N, K, 2F], its sum over K [N, 2F], and the sum over K of g * z [N, 2F].
@@ -221,7 +229,7 @@ def _mark(*tensors: Tensor | None) -> None:
     """Declare the number of atoms variable, so that one kernel serves all batches."""
     for tensor in tensors:
         if tensor is not None:
-            torch._dynamo.mark_dynamic(tensor, 0)  # noqa: SLF001  (its documented place)
+            torch._dynamo.mark_dynamic(tensor, 0)  # its documented place
 
 
 @functools.cache
