@@ -194,13 +194,18 @@ def _results(options: argparse.Namespace) -> int:
 def _track(options: argparse.Namespace) -> int:
     from srcgcnn.analysis import tradeoff
     from srcgcnn.sweep.record import read_record
-    from srcgcnn.tracking.writer import rebuild
+    from srcgcnn.tracking.writer import MlflowException, rebuild
 
     paths = existing_run(options.out)
     rows = tradeoff.tradeoff_of(paths)
-    name = read_record(paths).spec.name
-    count = rebuild(paths, name, options.tracking_uri, tradeoff.as_markdown(rows), tradeoff.as_csv(rows))
-    print(f"{count} trials of sweep {name!r} are in {options.tracking_uri or paths.default_tracking_uri}")
+    # without sweep.json only the name is missing; the folder has it, unless --name or --out said otherwise
+    name = read_record(paths).spec.name if paths.spec.exists() else options.out.resolve().name
+    uri = options.tracking_uri or paths.default_tracking_uri
+    try:
+        count = rebuild(paths, name, options.tracking_uri, tradeoff.as_markdown(rows), tradeoff.as_csv(rows))
+    except MlflowException as error:
+        raise RuntimeError(f"MLflow at {uri}: {error}") from None
+    print(f"{count} trials of sweep {name!r} are in {uri}")
     return 0
 
 

@@ -13,6 +13,7 @@ depths, and only the missing trials run.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         from srcgcnn.sweep.record import SweepRecord, write_record
 
-        record = SweepRecord(spec, found.reference, str(found.folder.resolve()), " ".join(sys.argv))
+        record = SweepRecord(spec, found.reference, str(found.folder.resolve()), shlex.join(sys.argv))
         write_record(paths, record)
         if site.kind == "slurm":
             from srcgcnn.launch.submission import launch_slurm
@@ -120,6 +121,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError) as error:
         print(f"depth_sweep: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("depth_sweep: stopped; the same command goes on", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -3,12 +3,15 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from srcgcnn.data.build import build_store
 from srcgcnn.data.demo import demo_source
 from srcgcnn.data.store import GraphStore
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.training.trial import DataRef, Seeds, TrainingConfig, TrialConfig
+
+torch.set_num_threads(1)  # tiny tensors: a second thread only waits, on busy cores twenty times longer
 
 
 @pytest.fixture(scope="session")

@@ -51,18 +51,23 @@ def dilute(demo_store):
     return GraphSet([_as_shard(graphs)], demo_store.element_features, torch.device("cpu"))
 
 
-def network_of(config, crystals, seeds=(0,), alphas=None):
+def network_of(config, crystals, seeds=(0,), alphas=None, path="plain"):
     network = CrystalGraphNetwork(config, crystals.element_features, alphas)
     network.reset_parameters(list(seeds))
+    network.path = path
     return network
+
+
+PATHS = pytest.mark.parametrize("path", ["plain", "fused"])
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=label)
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("source", ["crystals", "dilute"])
-def test_forward_equals_the_plain_equations(config, training, source, request):
+@PATHS
+def test_forward_equals_the_plain_equations(config, training, source, path, request):
     graphs = request.getfixturevalue(source)
-    network = network_of(config, graphs)
+    network = network_of(config, graphs, path=path)
     batch = graphs.batch(torch.arange(4)[None])
     network.train()
     network(batch)  # running averages that differ from their initial values
@@ -74,9 +79,12 @@ def test_forward_equals_the_plain_equations(config, training, source, request):
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=label)
-def test_gradients_equal_those_of_the_plain_equations_in_double_precision(config, crystals):
-    network = network_of(config, crystals).double()
-    batch = crystals.batch(torch.arange(3)[None])
+@pytest.mark.parametrize("source", ["crystals", "dilute"])
+@PATHS
+def test_gradients_equal_those_of_the_plain_equations_in_double_precision(config, source, path, request):
+    graphs = request.getfixturevalue(source)
+    network = network_of(config, graphs, path=path).double()
+    batch = graphs.batch(torch.arange(3)[None])
     batch = replace(batch, distances=batch.distances.double(), atom_counts=batch.atom_counts.double())
     weights = torch.linspace(0.5, 2.0, 3 * (2 if config.task == "classification" else 1)).double()
     (network(batch).flatten() * weights).sum().backward()
@@ -101,6 +109,30 @@ def _reference_with_parameters(network, parameters, batch):
             return {**dict(network.named_buffers()), **parameters}
 
     return reference_forward(Attached(), batch)
+
+
+def test_the_compiled_path_equals_the_plain_equations(crystals):
+    """Compiled kernels replace exp and log by polynomials: equal in single precision, gradients too."""
+    from srcgcnn.models.gates import compiler_works
+
+    if not compiler_works():
+        pytest.skip("no C++ compiler for inductor on this machine")
+    config, batch = ModelConfig("srcgcnn", 3), crystals.batch(torch.arange(6)[None])
+    outputs, gradients = [], []
+    for path in ("plain", "compiled"):
+        network = network_of(config, crystals, path=path)
+        output = network(batch)
+        output.square().sum().backward()
+        outputs.append(output.detach())
+        gradients.append([value.grad for value in network.parameters()])
+    torch.testing.assert_close(outputs[1], outputs[0], atol=1e-5, rtol=1e-5)
+    for found, expected in zip(gradients[1], gradients[0], strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
+
+
+def test_deep_recurrence_takes_the_sparing_path(crystals):
+    assert CrystalGraphNetwork(ModelConfig("srcgcnn", 64), crystals.element_features).path == "fused"
+    assert CrystalGraphNetwork(ModelConfig("srcgcnn", 3), crystals.element_features).path == "plain"
 
 
 PAPER_COUNTS = {
@@ -142,14 +174,15 @@ def test_closed_form_counts_equal_the_built_network(config, crystals):
 
 @pytest.mark.parametrize("config", VARIANTS, ids=label)
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-def test_a_group_computes_what_its_members_compute_alone(config, training, crystals):
+@PATHS
+def test_a_group_computes_what_its_members_compute_alone(config, training, path, crystals):
     fixed = isinstance(config.alpha, float)
     alphas = [0.3, 0.5, 1.0] if fixed else [config.alpha] * 3
-    group = network_of(config, crystals, (5, 6, 7), alphas).train(training)
+    group = network_of(config, crystals, (5, 6, 7), alphas, path).train(training)
     rows = torch.tensor([[0, 1, 2, 3], [7, 6, 5, 4], [11, 30, 2, 60]])  # three different batches of different size
     together = group(crystals.batch(rows))
     for member in range(3):
-        alone = network_of(config, crystals, (5 + member,), [alphas[member]]).train(training)
+        alone = network_of(config, crystals, (5 + member,), [alphas[member]], path).train(training)
         torch.testing.assert_close(
             together[member], alone(crystals.batch(rows[member : member + 1]))[0], atol=2e-5, rtol=1e-4
         )

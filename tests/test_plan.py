@@ -79,6 +79,12 @@ def test_a_wrong_definition_is_refused_with_the_value_and_what_is_known(tmp_path
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
+def test_other_data_than_the_files_drops_the_files_target(tmp_path):
+    text = "[data]\nsource='demo'\ntarget='electrostatic_energy'\nunit='eV/atom'\n"
+    assert spec_of(tmp_path, text, data={"source": "my.csv"}).data.target is None
+    assert spec_of(tmp_path, "[data]\ntarget='gap'\n", data={"source": "my.csv"}).data.target == "gap"
+
+
 def test_a_missing_definition_lists_those_there(tmp_path):
     (tmp_path / "other.toml").write_text("")
     with pytest.raises(RecordError, match=r"other\.toml"):

@@ -5,13 +5,16 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
 
+from srcgcnn.data.demo import demo_source
 from srcgcnn.sweep.paths import RunPaths
 from srcgcnn.sweep.results import read_results
 
@@ -80,6 +83,7 @@ def test_a_sweep_ends_with_results_predictions_models_and_mlflow_runs_and_is_not
     children = [run for run in runs_of(sweep) if "mlflow.parentRunId" in run.data.tags]
     assert {run.info.status for run in children} == {"FINISHED"}
     assert {run.data.tags["srcgcnn.trial_key"] for run in children} == {result.key for result in results}
+    check_served_model(sweep, children[0])
     before = {path: path.stat().st_mtime_ns for path in sweep.paths.results.iterdir()}
 
     again = sweep.run(*flags)
@@ -93,6 +97,21 @@ def test_a_sweep_ends_with_results_predictions_models_and_mlflow_runs_and_is_not
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def check_served_model(sweep, run):
+    """The MLflow model of a run predicts, from CIF texts, what the trial predicted for its test crystals."""
+    import mlflow
+    from pymatgen.io.cif import CifWriter
+
+    mlflow.set_tracking_uri(sweep.paths.default_tracking_uri)
+    model = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
+    predictions = pd.read_parquet(sweep.paths.predictions(run.data.tags["srcgcnn.trial_key"])).set_index("id")
+    rows = [row for row in demo_source().rows() if row.row_id in predictions.index][:10]
+    cifs = pd.DataFrame({"cif": [str(CifWriter(row.content, significant_figures=12)) for row in rows]})
+    found = model.predict(cifs)["prediction"]
+    expected = predictions.loc[[row.row_id for row in rows], "prediction"]
+    np.testing.assert_allclose(found, expected, atol=1e-4, rtol=1e-4)
+
+
 def wait_for(condition, seconds=120.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -102,11 +121,23 @@ def wait_for(condition, seconds=120.0):
     raise AssertionError(f"nothing after {seconds} s")
 
 
+def scratch_folders():
+    return set(Path(tempfile.gettempdir()).glob("srcgcnn-*"))
+
+
 def descendants(process):
     try:
         return psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
+
+
+def trainers_of(driver):
+    """Ray's processes that train."""
+    titles = {child: " ".join(child.cmdline() or [child.name()]) for child in descendants(driver)}
+    trainers = [child for child, title in titles.items() if "ray::" in title and "ImplicitFunc" in title]
+    assert trainers, titles.values()
+    return trainers
 
 
 def test_kill_9_of_a_worker_and_of_the_driver_changes_no_number(tmp_path):
@@ -117,25 +148,39 @@ def test_kill_9_of_a_worker_and_of_the_driver_changes_no_number(tmp_path):
     calm, rough = Sweep(tmp_path / "calm"), Sweep(tmp_path / "rough")
     calm.run(*flags)
 
+    before = scratch_folders()
     driver = rough.start(*flags)
     wait_for(lambda: list(rough.paths.checkpoints.glob("*.pt")))
-    workers = [child for child in descendants(driver) if "ray::" in " ".join(child.cmdline() or [child.name()])]
-    trainers = [child for child in workers if "ImplicitFunc" in " ".join(child.cmdline() or [child.name()])]
-    assert trainers, [child.name() for child in workers]
-    trainers[0].kill()
+    trainers_of(driver)[0].kill()
     time.sleep(1.0)
     wait_for(lambda: list(rough.paths.checkpoints.glob("*.pt")) or list(rough.paths.results.glob("*.json")))
     family = descendants(driver)
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
     _, alive = psutil.wait_procs(family, timeout=60)
-    assert alive == []  # Ray ends with its driver
+    assert alive == []  # nothing of a killed driver stays behind
+    wait_for(lambda: scratch_folders() == before, seconds=30)
 
     rough.run(*flags)
     assert rough.numbers() == calm.numbers()
     assert len(rough.numbers()) == 2
     children = [run for run in runs_of(rough) if "mlflow.parentRunId" in run.data.tags]
     assert sorted(run.info.status for run in children) == ["FINISHED", "FINISHED"]
+
+
+def test_a_worker_that_dies_too_often_is_reported_and_the_others_finish(sweep):
+    (sweep.folder / "site.toml").write_text(SITE + "max_retries = 0\n")
+    driver = sweep.start("--depths", 2, 3, "--seeds", 1, "--epochs", 25)
+    wait_for(lambda: list(sweep.paths.checkpoints.glob("*.pt")))
+    trainers_of(driver)[0].kill()
+    assert driver.wait(timeout=120) == 1
+    (failure,) = sweep.paths.failures.glob("*.json")
+    record = json.loads(failure.read_text())
+    assert record["log"]
+    assert "died" in record["reason"]
+    assert (sweep.folder / record["log"]).exists()
+    assert "1 trials failed" in (sweep.folder / "killed.log").read_text()
+    assert len(sweep.numbers()) == 1
 
 
 def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(sweep):
@@ -162,6 +207,20 @@ def test_a_trial_that_diverges_is_named_and_the_others_finish(sweep):
     mended = sweep.run("--sweep", definition, "--depths", 2, "--seeds", 1, "--learning-rate", 0.001)
     assert "1 trials" in mended
     assert len(sweep.numbers()) == 1
+
+
+def test_data_too_small_to_split_is_said_once_and_not_retried(sweep):
+    rows = [f"x{k},{k}\n" for k in range(3)]
+    folder = sweep.folder / "tiny"
+    folder.mkdir()
+    (folder / "id_prop.csv").write_text("".join(rows))
+    for k, row in enumerate(demo_source(3).rows()):
+        row.content.to(filename=str(folder / f"x{k}.cif"), fmt="cif")
+    flags = ("--data", folder, "--target", "e", "--depths", 2, "--seeds", 1, "--split-seeds", 2, "--epochs", 1)
+    output = sweep.run(*flags, expect=1)
+    assert "2 trials failed" in output
+    assert "validation set is empty" in output
+    assert "Traceback" not in output
 
 
 def test_a_second_driver_of_one_sweep_is_refused(sweep):

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING
 
+from srcgcnn.records import digest
 from srcgcnn.sweep.results import read_results
 
 if TYPE_CHECKING:
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from srcgcnn.sweep.paths import RunPaths
-    from srcgcnn.training.trial import TrialResult
+    from srcgcnn.training.trial import TrialConfig, TrialResult
 
 CONFIDENCE = 0.95
+CAPTION = "mean ± half width of the 95 % interval (Student t) over seeds, or over splits where several; test read once"
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class TradeoffRow:
-    """One variant: all seeds of one network trained in one way on one target of one data set.
+    """One variant: all seeds and splits of one network trained in one way on one target of one data set.
 
-    `val` and `test` are MAE in `unit`, or 1 - accuracy (`unit` is then "error rate").
+    `val` and `test` are MAE in `unit`, or 1 - accuracy (`unit` is then "error rate"). `recipe` names what differs in
+    training, widths or target between the rows of one table, "" if nothing does.
     """
 
     model: str
@@ -48,11 +51,12 @@ class TradeoffRow:
     conv_parameters: int
     total_parameters: int
     seeds: int
+    splits: int
     val: Estimate
     test: Estimate
     unit: str
     seconds: float
-    training: str
+    recipe: str
     data_hash: str
 
 
@@ -68,14 +72,29 @@ def tradeoff(results: Iterable[TrialResult]) -> list[TradeoffRow]:
         config = result.config
         identity = (config.model.canonical(), config.training, config.data.data_hash, config.data.target)
         variants.setdefault(identity, []).append(result)
-    rows = [_row(members) for members in variants.values()]
-    return sorted(rows, key=lambda row: (row.data_hash, row.training, row.model, row.norm, row.alpha, row.depth))
+    recipes = _differences([members[0].config for members in variants.values()])
+    rows = [_row(members, recipe) for members, recipe in zip(variants.values(), recipes, strict=True)]
+    return sorted(rows, key=lambda row: (row.data_hash, row.recipe, row.model, row.norm, row.alpha, row.depth))
 
 
-def _row(members: Sequence[TrialResult]) -> TradeoffRow:
+def _differences(configs: Sequence[TrialConfig]) -> list[str]:
+    """Name, for every configuration, the settings that are not columns of the table and differ somewhere in it."""
+    settings = [_settings(config) for config in configs]
+    differing = [name for name in (settings[0] if settings else ()) if len({str(each[name]) for each in settings}) > 1]
+    return [", ".join(f"{name}={each[name]}" for name in differing) for each in settings]
+
+
+def _settings(config: TrialConfig) -> dict[str, object]:
+    training, model = asdict(config.training), asdict(config.model)
+    split = {f"split.{name}": value for name, value in training.pop("split").items()}
+    split["split.lists"] = digest(split["split.lists"]) if split["split.lists"] else "none"
+    widths = {name: model[name] for name in ("hidden_channels", "head_channels", "head_layers", "task")}
+    return {"target": config.data.target, **training, **split, **widths}
+
+
+def _row(members: Sequence[TrialResult], recipe: str) -> TradeoffRow:
     config = members[0].config
     model, recurrent = config.model, config.model.family == "srcgcnn"
-    errors = [_errors(member) for member in members]
     return TradeoffRow(
         model=("SR-CGCNN" if recurrent else "CGCNN") + (" + LayerNorm" if model.layer_norm else ""),
         depth=model.depth,
@@ -83,14 +102,23 @@ def _row(members: Sequence[TrialResult]) -> TradeoffRow:
         alpha=str(model.alpha) if recurrent else "-",
         conv_parameters=members[0].conv_parameters,
         total_parameters=members[0].total_parameters,
-        seeds=len(members),
-        val=estimate([val for val, _ in errors]),
-        test=estimate([test for _, test in errors]),
+        seeds=len({member.config.seeds.init for member in members}),
+        splits=len({member.config.seeds.split for member in members}),
+        val=_over_seeds_or_splits(members, [_errors(member)[0] for member in members]),
+        test=_over_seeds_or_splits(members, [_errors(member)[1] for member in members]),
         unit="error rate" if model.task == "classification" else config.data.unit,
         seconds=median(member.cost.seconds for member in members),
-        training=f"{config.training.epochs} epochs",
+        recipe=recipe,
         data_hash=config.data.data_hash,
     )
+
+
+def _over_seeds_or_splits(members: Sequence[TrialResult], errors: Sequence[float]) -> Estimate:
+    """Estimate over seeds; over the means of the splits where there are several, whose seeds are not independent."""
+    by_split: dict[int, list[float]] = {}
+    for member, error in zip(members, errors, strict=True):
+        by_split.setdefault(member.config.seeds.split, []).append(error)
+    return estimate(errors if len(by_split) == 1 else [fmean(values) for values in by_split.values()])
 
 
 def _errors(result: TrialResult) -> tuple[float, float]:
@@ -120,6 +148,7 @@ HEADINGS = {
     "conv_parameters": "conv params",
     "total_parameters": "total params",
     "seeds": "seeds",
+    "splits": "splits",
     "val": "val MAE",
     "test": "test MAE",
     "unit": "unit",
@@ -128,9 +157,13 @@ HEADINGS = {
 
 
 def _columns(rows: Sequence[TradeoffRow]) -> dict[str, str]:
-    """Headings; training and data appear only where they differ between rows."""
+    """Headings; splits, recipe and data appear only where they tell rows apart."""
     columns = dict(HEADINGS)
-    for name in ("training", "data_hash"):
+    if all(row.unit == "error rate" for row in rows):
+        columns |= {"val": "val error", "test": "test error"}
+    if all(row.splits == 1 for row in rows):
+        del columns["splits"]
+    for name in ("recipe", "data_hash"):
         if len({getattr(row, name) for row in rows}) > 1:
             columns[name] = name.replace("_", " ")
     return columns
@@ -148,9 +181,9 @@ def print_tradeoff(rows: Sequence[TradeoffRow], console: Console) -> None:
     from rich.table import Table
 
     columns = _columns(rows)
-    table = Table(caption="mean ± half width of the 95 % interval over seeds (Student t); test read once per trial")
+    table = Table(caption=CAPTION)
     for name, heading in columns.items():
-        table.add_column(heading, justify="left" if name in ("model", "norm", "alpha", "unit") else "right")
+        table.add_column(heading, justify="left" if name in ("model", "norm", "alpha", "unit", "recipe") else "right")
     for row in rows:
         table.add_row(*[_cell(row, name) for name in columns])
     console.print(table)

@@ -11,6 +11,7 @@ import math
 import os
 import re
 import shutil
+import signal
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -199,7 +200,7 @@ def _build_rows(source: Source, settings: GraphSettings, processes: int) -> Iter
             yield _build_task(task, source.targets, settings)
         return
     # spawn: the parent may hold threads (progress bar, Ray), which do not survive a fork
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_leave_interrupts_to_the_parent) as pool:
         waiting: deque[Any] = deque()
         for task in tasks:
             waiting.append(pool.submit(_build_task, task, source.targets, settings))
@@ -207,6 +208,10 @@ def _build_rows(source: Source, settings: GraphSettings, processes: int) -> Iter
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _tasks(rows: Iterable[SourceRow]) -> Iterator[list[SourceRow]]:

@@ -13,7 +13,7 @@ distance) is two atoms on one place, which is refused.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -67,11 +67,11 @@ def build_graph(structure: Structure, settings: GraphSettings | None = None) -> 
     """
     settings = settings or GraphSettings()
     numbers = _atomic_numbers(structure)
-    centre, neighbour, distance, vector = _pairs(structure, settings)
-    if distance.size and distance.min() < SAME_PLACE_ANGSTROM:
-        raise RowError(f"two atoms on one place: {distance.min():.4f} angstrom apart")
-    order = _ordered(centre, numbers[neighbour], distance, vector, settings)
-    return _first_neighbours(numbers, centre[order], neighbour[order], distance[order], settings.neighbours)
+    pairs = _find_pairs(structure, settings)
+    if pairs.distance.size and pairs.distance.min() < SAME_PLACE_ANGSTROM:
+        raise RowError(f"two atoms on one place: {pairs.distance.min():.4f} angstrom apart")
+    pairs = _up_to_last_shell(pairs.take(np.lexsort((pairs.distance, pairs.centre))), settings)
+    return _first_neighbours(numbers, _without_ties(pairs, numbers, structure, settings), settings.neighbours)
 
 
 def _atomic_numbers(structure: Structure) -> np.ndarray:
@@ -92,69 +92,81 @@ def _atomic_number(species: Composition) -> int:
     return int(atomic_number)
 
 
-def _pairs(structure: Structure, settings: GraphSettings) -> tuple[np.ndarray, ...]:
+class _Pairs(NamedTuple):
+    """Atoms and their neighbours: index of the centre, index, cell and distance of the neighbour."""
+
+    centre: np.ndarray
+    neighbour: np.ndarray
+    image: np.ndarray
+    distance: np.ndarray
+
+    def take(self, rows: np.ndarray) -> _Pairs:
+        """Return some of the pairs, or all in another order."""
+        return _Pairs(*(values[rows] for values in self))
+
+
+def _find_pairs(structure: Structure, settings: GraphSettings) -> _Pairs:
     """Search spheres that grow until every atom has its neighbours: no nearer one can be missed then."""
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
     lattice = np.ascontiguousarray(structure.lattice.matrix, dtype=float)
     positions = np.ascontiguousarray(structure.cart_coords, dtype=float)
     periodic = np.array(structure.lattice.pbc, dtype=np.int64)
-    radius = _first_radius(abs(np.linalg.det(lattice)) / len(positions), settings.cutoff_angstrom)
+    radius = _first_radius(structure.volume / len(positions), settings.cutoff_angstrom)
     while True:
-        centre, neighbour, image, distance = find_points_in_spheres(
-            positions, positions, r=radius, pbc=periodic, lattice=lattice, tol=1e-8
-        )
-        other = ~((centre == neighbour) & (distance <= 1e-8))
-        centre, neighbour, image, distance = centre[other], neighbour[other], image[other], distance[other]
-        if radius >= settings.cutoff_angstrom or _complete(centre, distance, len(positions), radius, settings):
-            break
+        pairs = _Pairs(*find_points_in_spheres(positions, positions, r=radius, pbc=periodic, lattice=lattice, tol=1e-8))
+        pairs = pairs.take((pairs.centre != pairs.neighbour) | (pairs.distance > 1e-8))
+        if radius >= settings.cutoff_angstrom or _complete(pairs, len(positions), radius, settings):
+            return pairs
         radius = min(radius * RADIUS_GROWTH, settings.cutoff_angstrom)
-    vector = positions[neighbour] + image @ lattice - positions[centre]
-    return centre, neighbour, distance, vector
 
 
 def _first_radius(volume_per_atom: float, cutoff: float) -> float:
     return min(cutoff, (3 * EXPECTED_NEIGHBOURS * volume_per_atom / (4 * np.pi)) ** (1 / 3))
 
 
-def _complete(centre: np.ndarray, distance: np.ndarray, atoms: int, radius: float, settings: GraphSettings) -> bool:
+def _complete(pairs: _Pairs, atoms: int, radius: float, settings: GraphSettings) -> bool:
     """Whether every atom has all of its neighbours, and the shell of the last one, inside the sphere."""
-    inside = distance <= radius - 2 * settings.tie_tolerance_angstrom
-    counts = np.bincount(centre[inside], minlength=atoms)
+    inside = pairs.distance <= radius - 2 * settings.tie_tolerance_angstrom
+    counts = np.bincount(pairs.centre[inside], minlength=atoms)
     return bool(counts.min() >= settings.neighbours)
 
 
-def _ordered(
-    centre: np.ndarray, number: np.ndarray, distance: np.ndarray, vector: np.ndarray, settings: GraphSettings
-) -> np.ndarray:
-    """Return the pairs worth keeping in order: by centre, then shell, then the tie rule."""
-    near = np.lexsort((distance, centre))
-    near = near[_up_to_last_shell(centre[near], distance[near], settings)]
-    # the shell number grows where the distance jumps; it only has to grow within one centre
-    jump = np.diff(distance[near], prepend=0.0) > settings.tie_tolerance_angstrom
-    shell = np.cumsum(jump | (np.diff(centre[near], prepend=-1) != 0))
-    step = np.floor((vector[near] + DIRECTION_SHIFT_ANGSTROM) / DIRECTION_STEP_ANGSTROM)
-    return near[np.lexsort((step[:, 2], step[:, 1], step[:, 0], number[near], shell))]
-
-
-def _up_to_last_shell(centre: np.ndarray, distance: np.ndarray, settings: GraphSettings) -> np.ndarray:
-    """Mark the pairs up to the shell that holds the K-th neighbour; pairs are sorted by centre and distance."""
-    starts = np.flatnonzero(np.diff(centre, prepend=-1))
-    lengths = np.diff(starts, append=len(centre))
-    last = distance[starts + np.minimum(lengths, settings.neighbours) - 1]
+def _up_to_last_shell(pairs: _Pairs, settings: GraphSettings) -> _Pairs:
+    """Keep the pairs up to the shell that holds the K-th neighbour; they are sorted by centre and distance."""
+    starts = np.flatnonzero(_differs(pairs.centre, 0))
+    lengths = np.diff(np.append(starts, len(pairs.centre)))
+    last = pairs.distance[starts + np.minimum(lengths, settings.neighbours) - 1]
     # a shell chains pairs that are each within the tolerance of the next: some slack costs nothing here
-    return distance <= np.repeat(last, lengths) + 100 * settings.tie_tolerance_angstrom
+    return pairs.take(pairs.distance <= np.repeat(last, lengths) + 100 * settings.tie_tolerance_angstrom)
 
 
-def _first_neighbours(
-    numbers: np.ndarray, centre: np.ndarray, neighbour: np.ndarray, distance: np.ndarray, keep: int
-) -> CrystalGraph:
+def _without_ties(pairs: _Pairs, numbers: np.ndarray, structure: Structure, settings: GraphSettings) -> _Pairs:
+    """Order the pairs of each shell by the tie rule; pairs are sorted by centre and distance."""
+    new_shell = _differs(pairs.distance, settings.tie_tolerance_angstrom) | _differs(pairs.centre, 0)
+    if new_shell.all():
+        return pairs
+    positions = structure.cart_coords
+    vector = positions[pairs.neighbour] + pairs.image @ structure.lattice.matrix - positions[pairs.centre]
+    step = np.floor((vector + DIRECTION_SHIFT_ANGSTROM) / DIRECTION_STEP_ANGSTROM)
+    keys = (step[:, 2], step[:, 1], step[:, 0], numbers[pairs.neighbour], np.cumsum(new_shell))
+    return pairs.take(np.lexsort(keys))
+
+
+def _differs(values: np.ndarray, tolerance: float) -> np.ndarray:
+    """Mark the values that differ from the one before; the first does."""
+    marks = np.ones(len(values), dtype=bool)
+    marks[1:] = np.abs(values[1:] - values[:-1]) > tolerance
+    return marks
+
+
+def _first_neighbours(numbers: np.ndarray, pairs: _Pairs, keep: int) -> CrystalGraph:
     atoms = len(numbers)
-    starts = np.searchsorted(centre, np.arange(atoms))
-    rank = np.arange(len(centre)) - starts[centre]
+    starts = np.searchsorted(pairs.centre, np.arange(atoms))
+    rank = np.arange(len(pairs.centre)) - starts[pairs.centre]
     kept = rank < keep
+    slots = pairs.centre[kept], rank[kept]
     neighbours = np.zeros((atoms, keep), dtype=np.int16)
     distances = np.full((atoms, keep), np.inf, dtype=np.float32)
-    neighbours[centre[kept], rank[kept]] = neighbour[kept]
-    distances[centre[kept], rank[kept]] = distance[kept]
+    neighbours[slots], distances[slots] = pairs.neighbour[kept], pairs.distance[kept]
     return CrystalGraph(numbers, neighbours, distances)

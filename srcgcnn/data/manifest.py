@@ -107,6 +107,12 @@ def content_hash(
     return digest([SCHEMA_VERSION, asdict(graph), list(targets), contents, elements.sha256])
 
 
+def content_hash_of(manifest: Manifest) -> str:
+    """Return the data hash that belongs to the files a manifest lists."""
+    names = tuple(column.name for column in manifest.targets)
+    return content_hash(manifest.graph, names, manifest.shards, manifest.elements)
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read a manifest.
 

@@ -14,7 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from srcgcnn.data.graph import CrystalGraph
-from srcgcnn.data.manifest import Manifest, Shard, StoredFile, StoreError, read_manifest
+from srcgcnn.data.manifest import (
+    MANIFEST_FILE,
+    Manifest,
+    Shard,
+    StoredFile,
+    StoreError,
+    content_hash_of,
+    read_manifest,
+)
 
 _DTYPES = {"U8": np.uint8, "I16": np.int16, "I64": np.int64, "F32": np.float32, "F64": np.float64}
 
@@ -51,6 +59,8 @@ class GraphStore:
                 found.append(f"{path} has {path.stat().st_size} bytes, the manifest says {stored.bytes}")
             elif check_hashes and sha256_of(path) != stored.sha256:
                 found.append(f"{path} differs from the manifest's sha256: its contents were changed")
+        if check_hashes and self.manifest.data_hash != content_hash_of(self.manifest):
+            found.append(f"{self.folder / MANIFEST_FILE} was changed: its data hash does not belong to its files")
         return found
 
     def __len__(self) -> int:

@@ -58,6 +58,7 @@ def _run(
         gpus=site.group_gpus,
         max_retries=site.max_retries,
         checkpoint_interval_s=site.checkpoint_interval_s,
+        nodes_come_and_go=True,
     )
     try:
         with SweepDisplay(plan, console) as display:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
+import shutil
 import sys
+import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
@@ -18,7 +22,6 @@ from srcgcnn.terminal import make_console
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from rich.console import Console
 
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 EXIT_FAILED_TRIALS = 1
 EXIT_INTERRUPTED = 130  # as a shell reports Ctrl-C
+LONGEST_TEMP = 20  # characters of the temporary folder's path
+OBJECT_STORE_BYTES = 256 * 2**20  # trials exchange a few numbers; Ray's default takes 30 % of the memory
 
 
 class LaunchError(RuntimeError):
@@ -47,7 +52,7 @@ def launch_local(plan: Plan, store_folder: Path, paths: RunPaths, site: LocalSit
         paths,
         tracking_uri,
         lambda writer, console: _run(plan, store_folder, paths, site, writer, console),
-        command=" ".join(sys.argv),
+        command=shlex.join(["python", *sys.argv]),
     )
 
 
@@ -87,7 +92,7 @@ def conduct(
         writer.sweep_finished(as_markdown(rows), as_csv(rows), stopped=interrupted)
     if rows:
         print_tradeoff(rows, console)
-    return _report(end, paths, console, command)
+    return _report(end, paths, tracking_uri, console, command)
 
 
 @contextmanager
@@ -106,9 +111,11 @@ def _run(
     plan: Plan, store_folder: Path, paths: RunPaths, site: LocalSite, writer: MlflowWriter, console: Console
 ) -> SweepEnd:
     console.print("starting Ray on this machine ...")
-    with reaping(), local_ray(paths, site, console) as gpus:
+    with private_folder() as scratch, reaping(scratch), local_ray(paths, site, scratch, console) as gpus:
         from srcgcnn.sweep.tune import GroupResources, run_on_tune
 
+        if (site.gpus_per_group or 0) > gpus:
+            raise LaunchError(f"gpus_per_group={site.gpus_per_group}, but Ray finds {gpus:g} GPUs on this machine")
         resources = GroupResources(
             cpus=site.cpus_per_group,
             gpus=min(gpus, 1.0) if site.gpus_per_group is None else site.gpus_per_group,
@@ -120,7 +127,21 @@ def _run(
 
 
 @contextmanager
-def local_ray(paths: RunPaths, site: LocalSite, console: Console) -> Iterator[float]:
+def private_folder() -> Iterator[Path]:
+    """Make a folder for Ray's sockets and logs that only this user can enter; it is removed at the end.
+
+    Ray opens its own folder to everybody, and a socket path must stay below 107 bytes, of which Ray takes 68.
+    """
+    parent = tempfile.gettempdir()
+    folder = Path(tempfile.mkdtemp(prefix="srcgcnn-", dir=parent if len(parent) <= LONGEST_TEMP else "/tmp"))  # noqa: S108
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def local_ray(paths: RunPaths, site: LocalSite, scratch: Path, console: Console) -> Iterator[float]:
     """Start a Ray of this sweep only; yields its number of GPUs. Never joins a cluster that somebody else runs."""
     token = write_token(paths.ray_token)
     os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token), RAY_USAGE_STATS_ENABLED="0")
@@ -130,10 +151,12 @@ def local_ray(paths: RunPaths, site: LocalSite, console: Console) -> Iterator[fl
     context = ray.init(
         address="local",
         num_cpus=site.usable_cpus,
+        object_store_memory=OBJECT_STORE_BYTES,
         include_dashboard=site.dashboard,
         dashboard_host="127.0.0.1",
         log_to_driver=False,
         logging_level=logging.ERROR,
+        _temp_dir=str(scratch / "r"),  # a folder below: Ray makes it 0777
     )
     try:
         if site.dashboard and context.dashboard_url:
@@ -143,16 +166,18 @@ def local_ray(paths: RunPaths, site: LocalSite, console: Console) -> Iterator[fl
         ray.shutdown()
 
 
-def _report(end: SweepEnd | None, paths: RunPaths, console: Console, command: str) -> int:
+def _report(end: SweepEnd | None, paths: RunPaths, tracking_uri: str | None, console: Console, command: str) -> int:
     """Say how it ended and what to do next."""
     if end is not None and end.interrupted:
         console.print(f"Stopped. Finished trials are kept; the same command goes on: {command}", soft_wrap=True)
         return EXIT_INTERRUPTED
     if end is not None and end.failed:
         console.print(f"{len(end.failed)} trials failed:")
-        for label, reason in end.failed.items():
+        for label, reason in end.failed.values():
             console.print(f"  {label}: {reason.splitlines()[-1]}")
         console.print(f"reasons and logs: {paths.failures}")
         return EXIT_FAILED_TRIALS
-    console.print(f"results: {paths.results}   again: srcgcnn results {paths.out}   MLflow: srcgcnn ui {paths.out}")
+    out = shlex.quote(str(paths.out))
+    pages = tracking_uri or f"srcgcnn ui {out}"
+    console.print(f"results: {paths.results}   again: srcgcnn results {out}   MLflow: {pages}", soft_wrap=True)
     return 0

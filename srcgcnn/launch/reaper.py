@@ -2,15 +2,18 @@
 
 Ray ends its own processes when its driver is killed, but the dashboard and runtime-environment agents of a node survive
 (seen with Ray 2.60). A small process watches the driver, remembers its descendants, and ends those that outlive it: by
-process id and start time, so never anybody else's.
+process id and start time, so never anybody else's. Ray's folder of that driver goes with them.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -20,13 +23,14 @@ if TYPE_CHECKING:
 
 POLL_S = 1.0
 GRACE_S = 5.0  # Ray's own processes save and leave by themselves
+REMOVALS = 8
 
 
 @contextmanager
-def reaping() -> Iterator[None]:
-    """Watch this process from outside while the block runs."""
+def reaping(scratch: Path) -> Iterator[None]:
+    """Watch this process from outside while the block runs; `scratch` goes too if this process is killed."""
     watcher = subprocess.Popen(
-        [sys.executable, "-m", "srcgcnn.launch.reaper", str(psutil.Process().pid)],
+        [sys.executable, "-m", "srcgcnn.launch.reaper", str(os.getpid()), str(scratch)],
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for the driver
     )
@@ -47,15 +51,30 @@ def watch(pid: int) -> None:
             time.sleep(POLL_S)
     except psutil.NoSuchProcess:
         pass
-    own = psutil.Process().pid
-    rest = [child for child in family.values() if child.pid != own and child.is_running()]
+    rest = [child for child in family.values() if child.pid != os.getpid() and child.is_running()]
     _, alive = psutil.wait_procs(rest, timeout=GRACE_S)
     for child in alive:
-        try:
-            child.kill()  # psutil compares the start time first
-        except psutil.NoSuchProcess:
-            continue
+        _kill(child)
+
+
+def remove(scratch: Path) -> None:
+    """Delete Ray's folder, several times: a worker that was just being started makes it again.
+
+    Such a worker is in nobody's list yet; it is known by the folder's random name on its command line.
+    """
+    for _ in range(REMOVALS):
+        for process in psutil.process_iter(["cmdline"]):
+            if process.pid != os.getpid() and any(str(scratch) in word for word in process.info["cmdline"] or ()):
+                _kill(process)
+        shutil.rmtree(scratch, ignore_errors=True)
+        time.sleep(POLL_S)
+
+
+def _kill(process: psutil.Process) -> None:
+    with suppress(psutil.NoSuchProcess):
+        process.kill()  # psutil compares the start time first
 
 
 if __name__ == "__main__":
     watch(int(sys.argv[1]))
+    remove(Path(sys.argv[2]))

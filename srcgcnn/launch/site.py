@@ -46,6 +46,10 @@ class LocalSite:
                 raise ValueError(f"{name}={value} must be positive")
         if self.max_retries < 0 or (self.gpus_per_group is not None and self.gpus_per_group < 0):
             raise ValueError("max_retries and gpus_per_group must not be negative")
+        if self.cpus_per_group > self.usable_cpus:
+            raise ValueError(
+                f"cpus_per_group={self.cpus_per_group} is more than the {self.usable_cpus} cores of the sweep"
+            )
 
     @property
     def usable_cpus(self) -> int:

@@ -86,11 +86,14 @@ class StackedBatchNorm(nn.Module):
             count = real.sum(dim=1)
             mean = (rows * real).sum(dim=1) / count
             variance = ((rows - mean[:, None]).square() * real).sum(dim=1) / count
-        with torch.no_grad():
-            unbiased = variance * count / (count - 1).clamp(min=1)
-            self.running_mean.lerp_(mean, BATCH_NORM_MOMENTUM)
-            self.running_var.lerp_(unbiased, BATCH_NORM_MOMENTUM)
+        self.update_running(mean, variance, count)
         return mean, variance
+
+    @torch.no_grad()
+    def update_running(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+        """Move the running averages towards mean and biased variance [M, C] of `count` [M, 1] rows."""
+        self.running_mean.lerp_(mean, BATCH_NORM_MOMENTUM)
+        self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), BATCH_NORM_MOMENTUM)
 
 
 class StackedLayerNorm(nn.Module):

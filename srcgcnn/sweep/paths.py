@@ -38,6 +38,10 @@ class RunPaths:
         """Reason why a trial failed; removed when it later succeeds."""
         return self.out / "failures" / f"{key}.json"
 
+    def failure_log(self, key: str) -> Path:
+        """Traceback of a failed trial."""
+        return self.out / "failures" / f"{key}.log"
+
     @property
     def failures(self) -> Path:
         """Folder of failed trials."""

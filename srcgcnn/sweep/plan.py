@@ -125,7 +125,10 @@ def _running_groups(paths: RunPaths, missing: dict[str, TrialConfig], finished: 
     for path in sorted(paths.checkpoints.glob("*.json")):
         if not path.with_suffix(".pt").exists():
             continue
-        group = TrialGroup.from_dict(json.loads(path.read_text(encoding="utf-8")), str(path))
+        try:
+            group = TrialGroup.from_dict(json.loads(path.read_text(encoding="utf-8")), str(path))
+        except (ValueError, KeyError, TypeError):  # damaged: its trials are planned as if they had never run
+            continue
         keys = {trial.key for trial in group.trials}
         if keys & missing.keys() and keys <= missing.keys() | finished:
             kept.append(group)

@@ -25,16 +25,21 @@ def read_result(path: Path) -> TrialResult:
     """Read one result file.
 
     Raises:
-        RecordError: the file is not a result of this format version.
+        RecordError: the file is not a result of this format version, or not the one that its name says.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise RecordError(f"{path}: not a readable result file ({error})") from error
+    except (OSError, ValueError) as error:
+        raise RecordError(
+            f"{path}: not a readable result ({error}); delete it, and the trial is trained again"
+        ) from None
     version = data.get("format_version") if isinstance(data, dict) else None
     if version != RESULT_FORMAT:
         raise RecordError(f"{path}: format_version={version}, this version of srcgcnn reads {RESULT_FORMAT}")
-    return parse(TrialResult, data, str(path))
+    result = parse(TrialResult, data, str(path))
+    if not path.stem == result.key == result.config.key:
+        raise RecordError(f"{path} holds trial {result.config.key}: a copy, or edited by hand; remove it")
+    return result
 
 
 def read_results(paths: RunPaths) -> Iterator[TrialResult]:
@@ -47,3 +52,4 @@ def write_result(paths: RunPaths, result: TrialResult) -> None:
     """Write a result. This is the last file of a trial: once it exists, the trial is finished."""
     write_text(paths.result(result.key), json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n")
     paths.failure(result.key).unlink(missing_ok=True)
+    paths.failure_log(result.key).unlink(missing_ok=True)

@@ -33,8 +33,10 @@ class _Death:
 class RetryBudget:
     """Counts the failures of groups that are their own."""
 
-    def __init__(self, max_retries: int, alive_nodes: Callable[[], AliveNodes]) -> None:
-        self._max_retries, self._alive_nodes = max_retries, alive_nodes
+    def __init__(
+        self, max_retries: int, alive_nodes: Callable[[], AliveNodes], judge_after_s: float = JUDGE_AFTER_S
+    ) -> None:
+        self._max_retries, self._alive_nodes, self._judge_after_s = max_retries, alive_nodes, judge_after_s
         self._failures: dict[str, int] = {}
         self._deaths: list[_Death] = []
 
@@ -43,7 +45,7 @@ class RetryBudget:
         cause: Any = getattr(error, "cause", error)
         if isinstance(cause, HandedBackError) or getattr(error, "preempted", False):
             return
-        if _process_died(error):
+        if _process_died(error) and self._judge_after_s > 0:
             nodes = self._alive_nodes().get(address, frozenset())
             self._deaths.append(_Death(key, address, nodes, time.monotonic()))
         else:
@@ -51,7 +53,7 @@ class RetryBudget:
 
     def settle(self) -> None:
         """Judge the deaths that are old enough: they count where every Ray node of the address still lives."""
-        due = [death for death in self._deaths if time.monotonic() - death.at >= JUDGE_AFTER_S]
+        due = [death for death in self._deaths if time.monotonic() - death.at >= self._judge_after_s]
         if not due:
             return
         self._deaths = [death for death in self._deaths if death not in due]

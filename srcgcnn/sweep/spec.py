@@ -86,7 +86,7 @@ class SweepSpec:
 
     def __post_init__(self) -> None:
         """Refuse names that cannot be a folder."""
-        if not self.name or any(char not in NAME_CHARACTERS for char in self.name):
+        if not self.name.strip(".") or any(char not in NAME_CHARACTERS for char in self.name):
             raise ValueError(f"name={self.name!r} must consist of letters, digits, '-', '_' and '.'")
 
 
@@ -112,6 +112,8 @@ def read_spec(path: Path, overrides: dict[str, Any]) -> SweepSpec:
         raise RecordError(f"{path}: not valid TOML: {error}") from None
     axes_flags = overrides.get("axes", {})
     others = {name: value for name, value in overrides.items() if name != "axes"}
+    if "source" in data.get("data", {}) and "source" in others.get("data", {}):
+        data = {**data, "data": {}}  # the file's target and unit belong to the file's source
     merged = _merge({"name": path.stem, **data}, others)
     blocks = merged.get("axes", {})
     blocks = [blocks] if isinstance(blocks, dict) else blocks

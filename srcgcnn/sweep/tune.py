@@ -21,7 +21,7 @@ from srcgcnn.sweep.failures import write_failure
 from srcgcnn.sweep.paths import RunPaths
 from srcgcnn.sweep.plan import Plan, TrialGroup
 from srcgcnn.sweep.results import read_result
-from srcgcnn.sweep.retries import RetryBudget, alive_ray_nodes
+from srcgcnn.sweep.retries import JUDGE_AFTER_S, RetryBudget, alive_ray_nodes
 from srcgcnn.sweep.stopping import NODE_STORE, HandedBackError, counted_as_running, stop_asked
 from srcgcnn.training.epoch import EpochReport
 
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
     from srcgcnn.sweep.display import SweepDisplay
     from srcgcnn.tracking.writer import MlflowWriter
+    from srcgcnn.training.trial import TrialConfig
 
+DIED = "the worker process died: killed, out of memory, or crashed"
+REASON_CHARACTERS = 500
 REPORT_INTERVAL_S = 2.0  # Tune's documented limit is 50 to 100 reports a second in all; epochs are sent in batches
 
 
@@ -43,12 +46,14 @@ class GroupResources:
         gpus: devices, or a share of one.
         max_retries: how often a group that failed starts again from its checkpoint; lost nodes are not counted.
         checkpoint_interval_s: time between checkpoints.
+        nodes_come_and_go: a process that died may have died with its node: judge it only when the node is seen to live.
     """
 
     cpus: int = 1
     gpus: float = 0.0
     max_retries: int = 3
     checkpoint_interval_s: float = 30.0
+    nodes_come_and_go: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,12 @@ class SweepEnd:
 
     Attributes:
         finished: trials that have a result now and had none before.
-        failed: trial label -> reason.
+        failed: trial key -> label and reason.
         interrupted: Ctrl-C, or a request to stop, before all was done.
     """
 
     finished: int
-    failed: dict[str, str]
+    failed: dict[str, tuple[str, str]]
     interrupted: bool
 
 
@@ -81,7 +86,9 @@ def run_on_tune(
     groups = {group.key: group for group in plan.groups}
     for key in groups:
         paths.given_up(key).unlink(missing_ok=True)
-    listener = DriverCallback(groups, paths, writer, display, RetryBudget(resources.max_retries, alive_ray_nodes))
+    judge_after_s = JUDGE_AFTER_S if resources.nodes_come_and_go else 0.0
+    budget = RetryBudget(resources.max_retries, alive_ray_nodes, judge_after_s)
+    listener = DriverCallback(groups, paths, writer, display, budget)
     constants = {
         "store": str(store_folder.resolve()),
         "out": str(paths.out.resolve()),
@@ -158,6 +165,9 @@ def _train(group: TrialGroup, paths: RunPaths, config: dict[str, Any], reporter:
         )
     except InterruptedGroupError as stopped:
         raise HandedBackError(str(stopped)) from None
+    except ValueError as error:  # what was asked for cannot be trained; another attempt would say the same
+        for trial in group.trials:
+            write_failure(paths, trial, str(error))
 
 
 class _Reporter:
@@ -197,7 +207,7 @@ class DriverCallback(Callback):
         self._concluded: set[str] = set()
         self._backlog = (-1, -1)
         self._finished: set[str] = set()
-        self._failed: dict[str, str] = {}
+        self._failed: dict[str, tuple[str, str]] = {}
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Judge failures whose cause was not known at once, and tell workers how much is left."""
@@ -237,7 +247,7 @@ class DriverCallback(Callback):
         group = self._group(trial)
         self._judge(group, trial)
         if self._budget.spent(group.key):
-            self._conclude(trial, _last_line(trial.error_file), str(trial.error_file or ""))
+            self._conclude(trial, "", _error_text(trial))
         else:
             self._stopped(group)
             self._lost.append(group)
@@ -251,10 +261,15 @@ class DriverCallback(Callback):
         """Count the failure; where it was one too many, write down why."""
         self._budget.failed(group.key, trial.get_pickled_error(), trial.node_ip or "")
         if self._budget.spent(group.key):
-            for config in group.trials:
-                if not self._paths.result(config.key).exists():
-                    write_failure(self._paths, config, _last_line(trial.error_file), str(trial.error_file or ""))
+            self._write_down(group, _error_text(trial))
             write_text(self._paths.given_up(group.key), "")
+
+    def _write_down(self, group: TrialGroup, log: str) -> None:
+        for config in group.trials:
+            if not self._paths.result(config.key).exists():
+                log_path = self._paths.failure_log(config.key)
+                write_text(log_path, log)
+                write_failure(self._paths, config, _reason(log), str(log_path))
 
     def _conclude(self, trial: Any, reason: str, log: str = "") -> None:
         group = self._group(trial)
@@ -271,14 +286,17 @@ class DriverCallback(Callback):
             else:
                 self._record_failure(config, reason, log)
 
-    def _record_failure(self, config: Any, reason: str, log: str) -> None:
-        path = self._paths.failure(config.key)
-        if log or not path.exists():
-            write_failure(self._paths, config, reason, log)
-        else:
-            reason = json.loads(path.read_text(encoding="utf-8"))["reason"]
-        self._failed[config.label] = reason
-        self._display.trial_failed(config.label, reason, log)
+    def _record_failure(self, config: TrialConfig, reason: str, log: str) -> None:
+        """Write why a trial has no result, or read it where the worker wrote it; keep Tune's traceback beside."""
+        path, log_path = self._paths.failure(config.key), self._paths.failure_log(config.key)
+        if log:
+            write_text(log_path, log)
+            write_failure(self._paths, config, _reason(log), str(log_path))
+        elif not path.exists():
+            write_failure(self._paths, config, reason)
+        reason = json.loads(path.read_text(encoding="utf-8"))["reason"]
+        self._failed[config.key] = (config.label, reason)
+        self._display.trial_failed(config.label, reason, str(log_path) if log_path.exists() else "")
         self._writer.trial_failed(config.key, reason)
 
     def _report_backlog(self) -> None:
@@ -306,8 +324,15 @@ class DriverCallback(Callback):
         return SweepEnd(len(self._finished), dict(self._failed), interrupted=missing > 0)
 
 
-def _last_line(error_file: str | None) -> str:
-    if not error_file or not Path(error_file).exists():
-        return "the worker process ended; see the Ray logs"
-    lines = [line for line in Path(error_file).read_text(encoding="utf-8").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "the worker process ended; see the Ray logs"
+def _error_text(trial: Any) -> str:
+    """Return the traceback that Tune saved; Ray's folder, where it lies, goes with the sweep."""
+    path = Path(trial.error_file) if trial.error_file else None
+    return path.read_text(encoding="utf-8") if path and path.exists() else DIED
+
+
+def _reason(log: str) -> str:
+    """Return the last line of a traceback, and Ray's long text on lost processes in a few words."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    if not lines or "worker process has died" in lines[-1]:
+        return DIED
+    return lines[-1][:REASON_CHARACTERS]

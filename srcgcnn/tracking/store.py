@@ -144,7 +144,8 @@ class SweepStore:
             return found.experiment_id
         served = self._uri.startswith(("http://", "https://"))  # a server knows where its artifacts go
         location = None if served else self._paths.mlflow_artifacts.resolve().as_uri()
-        return self.client.create_experiment(name, artifact_location=location)
+        kind = {"mlflow.experimentKind": "custom_model_development"}  # opens on runs, not on traces of chat models
+        return self.client.create_experiment(name, artifact_location=location, tags=kind)
 
     def _parent(self, sweep_name: str, started_ms: int | None) -> str:
         # A shared server may hold equal names from several folders; the sweep's own store moves with its folder.

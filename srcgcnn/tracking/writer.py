@@ -14,6 +14,7 @@ import warnings
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from mlflow.entities import Metric, RunTag
+from mlflow.exceptions import MlflowException
 
 from srcgcnn.records import RecordError, digest, parse
 from srcgcnn.sweep.results import read_results
@@ -32,6 +33,8 @@ REASON_CHARACTERS = 5000  # a tag holds 8000
 BATCH_EPOCHS = 300  # log_batch takes 1000 metrics; an epoch has three and must not be torn apart
 SLOW_SECONDS = 5.0
 PAUSE_SECONDS = 60.0
+
+__all__ = ["MlflowException", "MlflowWriter", "rebuild"]
 
 P = ParamSpec("P")
 
@@ -155,9 +158,9 @@ class MlflowWriter:
         if time.monotonic() < self._silent_until:
             raise StoreAwayError
         if self._opened is None:
-            if self.live:  # MLflow's own defaults let a driver wait for minutes
-                os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-                os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+            # MLflow's own defaults wait for minutes where no server answers
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
             self._opened = SweepStore(self._paths, self._sweep_name, self._uri, self._started_ms)
             if self.live:
                 self._opened.client.update_run(self._opened.parent_id, status="RUNNING")

@@ -7,7 +7,9 @@ batches is a function of seed and epoch, and a checkpoint holds everything else.
 
 from __future__ import annotations
 
+import pickle
 import time
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from srcgcnn.training.objective import Normaliser, errors_per_model, fit_normali
 from srcgcnn.training.optimiser import Schedule, clip_per_model, make_optimizer
 from srcgcnn.training.predictor import predict_rows
 from srcgcnn.training.progress import GroupProgress
+from srcgcnn.training.provenance import reset_peak_memory
 from srcgcnn.training.split import split_rows
 
 if TYPE_CHECKING:
@@ -71,6 +74,9 @@ class GroupTrainer:
         if self.device.type == "cpu":
             keep_freed_memory()
             torch.use_deterministic_algorithms(mode=True)
+            # PyTorch would also write NaN into every new tensor, which costs time and guards nothing here
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        reset_peak_memory(self.device)
         self._load_data(store)
         alphas = [config.model.canonical().alpha for config in configs]
         self.network = CrystalGraphNetwork(self._model, self.crystals.element_features.cpu(), alphas)
@@ -141,7 +147,13 @@ class GroupTrainer:
             reports = self._finish_epoch()
             self._save_if_due()
             if on_epoch and reports:
-                on_epoch(reports)
+                self._report(on_epoch, reports)
+
+    def _report(self, on_epoch: Callable[[list[EpochReport]], None], reports: list[EpochReport]) -> None:
+        """Tell the caller. Its time (a driver that waits for a tracking server) is no cost of the trial."""
+        before = time.monotonic()
+        on_epoch(reports)
+        self._started += time.monotonic() - before
 
     def _batch_sizes(self) -> list[int]:
         """Sizes of an epoch's batches. A last batch of one crystal joins its neighbour: BatchNorm needs two rows."""
@@ -243,7 +255,9 @@ class GroupTrainer:
         self._saved = time.monotonic()
 
     def _resume(self, checkpoint: Path) -> None:
-        state: dict[str, Any] = torch.load(checkpoint, map_location=self.device, weights_only=True)
+        state = _read_checkpoint(checkpoint, self.device)
+        if state is None:
+            return
         if state["keys"] != [config.key for config in self.configs]:
             raise ValueError(f"{checkpoint} belongs to other trials ({state['keys']}); delete it to start anew")
         self.network.load_state_dict(state["network"])
@@ -252,6 +266,17 @@ class GroupTrainer:
         self._schedule.load_state_dict(state["schedule"])
         self.progress = GroupProgress.from_dict(state["progress"])
         self.progress.resumes += 1
+
+
+def _read_checkpoint(checkpoint: Path, device: torch.device) -> dict[str, Any] | None:
+    """Return a saved state; a damaged file is set aside with a warning, and the group starts anew."""
+    try:
+        state: dict[str, Any] = torch.load(checkpoint, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        aside = checkpoint.replace(checkpoint.with_suffix(".damaged"))
+        warnings.warn(f"checkpoint unreadable, kept as {aside}: {error}; training starts anew", stacklevel=2)
+        return None
+    return state
 
 
 def _generator(*numbers: int) -> torch.Generator:

@@ -6,6 +6,7 @@ configuration. Everything else (MLflow, tables, figures) can be rebuilt from the
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -83,8 +84,11 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         """Refuse numbers that cannot train."""
         for name in ("epochs", "batch_size", "learning_rate", "gamma"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive")
+        for name in ("weight_decay", "momentum"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)} must not be negative")
         for name in ("patience_epochs", "clip_norm"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -147,8 +151,9 @@ class TrialConfig:
 
     @property
     def label(self) -> str:
-        """Name for people, such as `SR-CGCNN T=3 step-norm seed 1`."""
-        return f"{self.model.label} seed {self.seeds.init}"
+        """Name for people, such as `SR-CGCNN T=3 step-norm seed 1`, with the split seed where it is not 0."""
+        split = f" split {self.seeds.split}" if self.seeds.split else ""
+        return f"{self.model.label} seed {self.seeds.init}{split}"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,226 @@
+"""Time one training step of SR-CGCNN on the CPU: ours, the authors' code, and PyG's CGConv with a DataLoader.
+
+All sides train on the same crystals of a store, batch by batch in turn, in one process; medians and ratios are printed
+as a Markdown table. The authors' code is read from a folder of its own checkout (github sata-deep/SR-CGCNN).
+
+    python benchmarks/training_step.py STORE --target fe --authors SR-CGCNN
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import itertools
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional as F
+
+from srcgcnn.data.store import GraphStore
+from srcgcnn.models.cgcnn import CrystalGraphNetwork
+from srcgcnn.models.config import ModelConfig
+from srcgcnn.training.allocator import keep_freed_memory
+from srcgcnn.training.graphset import GraphSet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Crystals:
+    """The store, and the batches that all sides see."""
+
+    def __init__(self, folder: Path, target: str, batch_size: int) -> None:
+        self.folder, self.batch_size = folder, batch_size
+        self.store = GraphStore(folder)
+        self.graphs = GraphSet.of_store(self.store, torch.device("cpu"))
+        values = torch.from_numpy(self.store.target(target))
+        self.targets = ((values - values.mean()) / values.std()).float()
+
+    def batches(self) -> list[torch.Tensor]:
+        order = torch.randperm(len(self.targets), generator=torch.Generator().manual_seed(0))
+        return [rows for rows in order.split(self.batch_size) if len(rows) == self.batch_size]
+
+    def graph_tensors(self, row: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        graph = self.store.graph(row)
+        distances = torch.from_numpy(graph.distances.copy())[..., None]
+        gaussians = torch.exp(-(((distances - torch.arange(41) * 0.2) / 0.2) ** 2))
+        features = self.graphs.element_features[torch.from_numpy(graph.atomic_numbers.astype("int64"))]
+        return features, gaussians, torch.from_numpy(graph.neighbours.astype("int64"))
+
+
+def ours(crystals: Crystals, depth: int, path: str) -> Iterator[float]:
+    """Our step as the trainer takes it: batch by index arithmetic, forward, backward, Adam."""
+    network = CrystalGraphNetwork(ModelConfig("srcgcnn", depth), crystals.graphs.element_features)
+    network.reset_parameters([0])
+    network.path = path
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    for rows in itertools.cycle(crystals.batches()):
+        optimizer.zero_grad(set_to_none=True)
+        loss = F.mse_loss(network(crystals.graphs.batch(rows[None]))[0], crystals.targets[rows])
+        loss.backward()
+        optimizer.step()
+        yield loss.item()
+
+
+def authors(crystals: Crystals, depth: int, folder: Path) -> Iterator[float]:
+    """The authors' network under their own loader and collate function, graphs already in memory as they cache them."""
+    sys.path.insert(0, str(folder))
+    data, model = importlib.import_module("cgcnn.data"), importlib.import_module("cgcnn.model")
+    network = model.CrystalGraphConvNet(
+        92, 41, n_conv=depth, h_fea_len=128, conv_mode="shared_recurrent", n_recurrent_steps=depth
+    )
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    items = [
+        (crystals.graph_tensors(row), crystals.targets[row : row + 1], str(row)) for row in range(len(crystals.targets))
+    ]
+    while True:
+        loader = torch.utils.data.DataLoader(
+            items, batch_sampler=[rows.tolist() for rows in crystals.batches()], collate_fn=data.collate_pool
+        )
+        for inputs, wanted, _ in loader:
+            loss = F.mse_loss(network(*inputs), wanted)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            yield loss.item()
+
+
+class PygNetwork(torch.nn.Module):
+    """One CGConv applied T times, with mean pooling and the same readout."""
+
+    def __init__(self, depth: int) -> None:
+        from torch_geometric.nn import CGConv
+
+        super().__init__()
+        self.depth = depth
+        self.embedding = torch.nn.Linear(92, 64)
+        self.convolution = CGConv(64, 41, batch_norm=True)
+        self.head = torch.nn.Sequential(
+            torch.nn.Softplus(), torch.nn.Linear(64, 128), torch.nn.Softplus(), torch.nn.Linear(128, 1)
+        )
+
+    def forward(self, data):
+        from torch_geometric.nn import global_mean_pool
+
+        states = self.embedding(data.x)
+        for _ in range(self.depth):
+            states = F.softplus(self.convolution(states, data.edge_index, data.edge_attr))
+        return self.head(global_mean_pool(states, data.batch))[:, 0]
+
+
+def pyg(crystals: Crystals, depth: int) -> Iterator[float]:
+    """PyG's CGConv with its DataLoader, graphs in memory with their Gaussians."""
+    from torch_geometric.data import Data
+    from torch_geometric.loader import DataLoader
+
+    network = PygNetwork(depth)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    items = []
+    for row in range(len(crystals.targets)):
+        features, gaussians, neighbours = crystals.graph_tensors(row)
+        centre = torch.arange(len(features)).repeat_interleave(neighbours.shape[1])
+        edge_index = torch.stack([neighbours.flatten(), centre])
+        items.append(
+            Data(x=features, edge_index=edge_index, edge_attr=gaussians.flatten(0, 1), y=crystals.targets[row])
+        )
+    while True:
+        for data in DataLoader(items, batch_sampler=[rows.tolist() for rows in crystals.batches()]):
+            optimizer.zero_grad()
+            loss = F.mse_loss(network(data), data.y)
+            loss.backward()
+            optimizer.step()
+            yield loss.item()
+
+
+def compare(sides: dict[str, Iterator[float]], steps: int) -> dict[str, list[float]]:
+    """Take `steps` steps of every side in turn; two more come first and are not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(steps + 2):
+        for name, side in sides.items():
+            start = time.perf_counter()
+            next(side)
+            if number >= 2:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def sides_of(crystals: Crystals, depth: int, folder: Path | None) -> dict[str, Iterator[float]]:
+    sides = {"compiled": ours(crystals, depth, "compiled"), "fused": ours(crystals, depth, "fused")}
+    sides["plain"] = ours(crystals, depth, "plain")
+    if folder is not None:
+        sides["authors"] = authors(crystals, depth, folder)
+    sides["PyG"] = pyg(crystals, depth)
+    return sides
+
+
+def print_times(crystals: Crystals, depths: list[int], steps: int, folder: Path | None) -> None:
+    print(f"{crystals.batch_size} crystals per batch, {torch.get_num_threads()} threads, medians of {steps} steps\n")
+    columns = ["compiled", "fused", "plain", *(["authors"] if folder else []), "PyG"]
+    others = columns[3:]
+    ratios = "".join(f" | {other} / compiled" for other in others)
+    print("| T | " + " | ".join(f"{name}, ms" for name in columns) + ratios + " |")
+    print("|" + "---|" * (1 + len(columns) + len(others)))
+    for depth in depths:
+        seconds = compare(sides_of(crystals, depth, folder), steps)
+        middle = {name: 1000 * median(values) for name, values in seconds.items()}
+        cells = [f"{middle[name]:.0f}" for name in columns]
+        cells += [f"{middle[name] / middle['compiled']:.1f}" for name in others]
+        print(f"| {depth} | " + " | ".join(cells) + " |", flush=True)
+
+
+def print_memory(arguments: argparse.Namespace, depths: list[int]) -> None:
+    """Peak resident memory of a training step less that before it, each in a process of its own."""
+    print("\n| T | " + " | ".join(f"{path}, MB" for path in ("compiled", "plain")) + " |\n|---|---|---|")
+    for depth in depths:
+        cells = []
+        for path in ("compiled", "plain"):
+            command = [sys.executable, __file__, str(arguments.store), "--target", arguments.target]
+            command += ["--batch-size", str(arguments.batch_size), "--memory-of", str(depth), path]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            cells.append(f"{json.loads(done.stdout):.0f}" if done.returncode == 0 else "out of memory")
+        print(f"| {depth} | " + " | ".join(cells) + " |", flush=True)
+
+
+def resident_mb(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
+
+
+def print_peak(crystals: Crystals, depth: int, path: str) -> None:
+    for _ in itertools.islice(ours(crystals, 1, path), 1):  # compile, and load libraries
+        pass
+    before = resident_mb("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    for _ in itertools.islice(ours(crystals, depth, path), 2):
+        pass
+    print(resident_mb("VmHWM") - before)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store", type=Path)
+    parser.add_argument("--target", required=True)
+    parser.add_argument("--depths", type=int, nargs="+", default=[3, 8])
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--authors", type=Path, help="folder of a checkout of the authors' code")
+    parser.add_argument("--memory-depths", type=int, nargs="*", default=[1, 3, 10, 64])
+    parser.add_argument("--memory-of", nargs=2, metavar=("T", "PATH"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    crystals = Crystals(arguments.store, arguments.target, arguments.batch_size)
+    if arguments.memory_of:
+        print_peak(crystals, int(arguments.memory_of[0]), arguments.memory_of[1])
+        return
+    keep_freed_memory()
+    print_times(crystals, arguments.depths, arguments.steps, arguments.authors)
+    print_memory(arguments, arguments.memory_depths)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""The table: what is grouped, what is told apart, and how wide the intervals are."""
+
+import csv
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from srcgcnn.analysis.tradeoff import as_csv, as_markdown, estimate, tradeoff
+from srcgcnn.models.config import ModelConfig
+from srcgcnn.records import RecordError
+from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.sweep.results import read_results, write_result
+from srcgcnn.training.trial import (
+    Cost,
+    Curves,
+    DataRef,
+    Metrics,
+    Provenance,
+    Seeds,
+    TrainingConfig,
+    TrialConfig,
+    TrialResult,
+)
+
+DATA = DataRef("d" * 16, "demo", "electrostatic_energy", "eV/atom")
+
+
+def result_of(val_mae, seed=0, split=0, model=None, **training):
+    model = (model or ModelConfig("srcgcnn", 3)).canonical()
+    config = TrialConfig(model, TrainingConfig(**training), Seeds(seed, seed, split), DATA)
+    return TrialResult(
+        key=config.key,
+        config=config,
+        metrics=Metrics(1, 0.1, val_mae=val_mae, val_rmse=0.2, test_mae=val_mae + 0.1, test_rmse=0.2),
+        curves=Curves((0.2,), (val_mae,), (1e-3,)),
+        conv_parameters=22_912,
+        total_parameters=37_313,
+        target_mean=0.0,
+        target_std=1.0,
+        rows=(6, 2, 2),
+        alphas=(),
+        cost=Cost(10.0, 1.0, 1.0, 1, 0),
+        provenance=Provenance("2026-01-01T00:00:00+00:00", "", {}, "cpu", "host", 1),
+    )
+
+
+def test_seeds_of_one_variant_are_one_row_with_a_student_interval():
+    values = [0.10, 0.14, 0.12]
+    (row,) = tradeoff([result_of(value, seed) for seed, value in enumerate(values)])
+    low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    assert row.val.mean == pytest.approx(0.12)
+    assert row.val.half_width == pytest.approx((high - low) / 2)
+    assert (row.seeds, row.splits, row.recipe) == (3, 1, "")
+
+
+def test_one_seed_has_no_interval():
+    assert estimate([0.5]).half_width is None
+
+
+def test_several_splits_are_the_independent_repeats():
+    values = {(0, 0): 0.10, (1, 0): 0.12, (0, 1): 0.20, (1, 1): 0.22}
+    (row,) = tradeoff([result_of(value, seed, split) for (seed, split), value in values.items()])
+    assert (row.seeds, row.splits) == (2, 2)
+    expected = estimate([0.11, 0.21])
+    assert (row.val.mean, row.val.half_width) == pytest.approx((expected.mean, expected.half_width))
+
+
+def test_recipes_that_differ_are_told_apart():
+    rows = tradeoff([result_of(0.1), result_of(0.2, batch_size=4), result_of(0.3, model=ModelConfig("cgcnn", 2))])
+    assert {row.recipe for row in rows} == {"batch_size=256", "batch_size=4"}
+    assert "batch_size=4" in as_markdown(rows)
+    assert {line["recipe"] for line in csv.DictReader(io.StringIO(as_csv(rows)))} == {row.recipe for row in rows}
+
+
+def test_rows_of_a_table_without_differences_show_no_recipe():
+    assert "recipe" not in as_markdown(tradeoff([result_of(0.1), result_of(0.2, model=ModelConfig("cgcnn", 2))]))
+
+
+def test_a_copied_or_edited_result_is_refused_by_name(tmp_path):
+    paths = RunPaths(tmp_path)
+    result = result_of(0.1)
+    write_result(paths, result)
+    copy = paths.results / "backup.json"
+    copy.write_bytes(paths.result(result.key).read_bytes())
+    with pytest.raises(RecordError, match="backup"):
+        list(read_results(paths))
+    copy.unlink()
+    edited = replace(result, config=replace(result.config, seeds=Seeds(7, 7, 0)))
+    write_result(paths, edited)
+    with pytest.raises(RecordError, match=edited.config.key):
+        list(read_results(paths))
+
+
+def test_a_result_of_bytes_is_named_with_the_remedy(tmp_path):
+    paths = RunPaths(tmp_path)
+    paths.results.mkdir()
+    paths.result("x").write_bytes(b"\x80\x81")
+    with pytest.raises(RecordError, match=r"x\.json.*delete it"):
+        list(read_results(paths))
