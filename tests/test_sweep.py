@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -121,8 +120,11 @@ def wait_for(condition, seconds=120.0):
     raise AssertionError(f"nothing after {seconds} s")
 
 
-def scratch_folders():
-    return set(Path(tempfile.gettempdir()).glob("srcgcnn-*"))
+def scratch_of(driver):
+    """Ray's folder of one driver, as its watcher knows it."""
+    commands = [child.cmdline() for child in descendants(driver)]
+    (watcher,) = [command for command in commands if "srcgcnn.launch.reaper" in command]
+    return Path(watcher[-1])
 
 
 def descendants(process):
@@ -148,18 +150,18 @@ def test_kill_9_of_a_worker_and_of_the_driver_changes_no_number(tmp_path):
     calm, rough = Sweep(tmp_path / "calm"), Sweep(tmp_path / "rough")
     calm.run(*flags)
 
-    before = scratch_folders()
     driver = rough.start(*flags)
     wait_for(lambda: list(rough.paths.checkpoints.glob("*.pt")))
     trainers_of(driver)[0].kill()
     time.sleep(1.0)
     wait_for(lambda: list(rough.paths.checkpoints.glob("*.pt")) or list(rough.paths.results.glob("*.json")))
-    family = descendants(driver)
+    family, scratch = descendants(driver), scratch_of(driver)
+    assert scratch.stat().st_mode & 0o077 == 0  # nobody else enters
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
     _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []  # nothing of a killed driver stays behind
-    wait_for(lambda: scratch_folders() == before, seconds=30)
+    wait_for(lambda: not scratch.exists(), seconds=30)
 
     rough.run(*flags)
     assert rough.numbers() == calm.numbers()
