@@ -25,7 +25,9 @@ from torch.nn import functional as F
 
 from srcgcnn.data.elements import ELEMENT_FEATURES
 from srcgcnn.data.graph import GAUSSIAN_COUNT, GAUSSIAN_STEP_ANGSTROM
+from srcgcnn.models.edges import TensorEdges
 from srcgcnn.models.fused import FusedConvolution
+from srcgcnn.models.native import NativeEdges, native_library
 from srcgcnn.models.stacked import StackedBatchNorm, StackedLayerNorm, StackedLinear, take_rows
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ Path = Literal["plain", "fused", "compiled"]
 
 # Plain operators keep 140 MB per step for the backward (batch 256), fused ones 10; they are a fifth slower in return.
 DEEPEST_PLAIN = 8
+DEEPEST_KEPT = 8  # fused: up to here BatchNorm's sums are kept for the backward, 14 MB per step (batch 256)
 DROPOUT = 0.5  # classification only, as in the original
 INITIAL_ALPHA_LOGIT = 1.0  # sigmoid(1) = 0.731, as in the released code
 
@@ -168,8 +171,8 @@ class CrystalGraphNetwork(nn.Module):
 
     def steps(self, states: Tensor, batch: GraphBatch) -> Iterator[Tensor]:
         """Yield the atom states [M, N, F] after every layer or recurrent step."""
-        gaussians = self.gaussians(batch.distances)
-        fused = self._fused(batch, gaussians)
+        fused = self._fused(batch)
+        gaussians = None if fused else self.gaussians(batch.distances)
         damped, alphas = self.config.alpha != "none", self.alphas()
         for step in range(self.config.depth):
             linear = self.linears[min(step, len(self.linears) - 1)]
@@ -188,12 +191,26 @@ class CrystalGraphNetwork(nn.Module):
             states = updated if self.layer_norm is None else self.layer_norm(updated)
             yield states
 
-    def _fused(self, batch: GraphBatch, gaussians: Tensor) -> FusedConvolution | None:
-        """The fused convolutions, where asked for and possible: on the CPU, no gradients in evaluation mode."""
+    def _fused(self, batch: GraphBatch) -> FusedConvolution | None:
+        """The fused convolutions, where asked for and possible: without gradients in evaluation mode."""
         differentiated = torch.is_grad_enabled() and (not self.training or batch.distances.requires_grad)
-        if self.path == "plain" or gaussians.is_cuda or differentiated:
+        if self.path == "plain" or differentiated:
             return None
-        return FusedConvolution(batch, gaussians, training=self.training, compiled=self.path == "compiled")
+        with torch.no_grad():
+            return FusedConvolution(
+                self._edges(batch), training=self.training, recompute=self.config.depth > DEEPEST_KEPT
+            )
+
+    def _edges(self, batch: GraphBatch) -> list[NativeEdges] | list[TensorEdges]:
+        compiled, distances = self.path == "compiled", batch.distances
+        if compiled and distances.dtype == torch.float32 and distances.device.type == "cpu":
+            library = native_library(self.config.hidden_channels)
+            if library is not None:
+                return [NativeEdges.of_member(batch, member, library) for member in range(self.models)]
+        gaussians, compiled = self.gaussians(distances), compiled and distances.is_cuda
+        return [
+            TensorEdges.of_member(batch, member, gaussians[member], compiled=compiled) for member in range(self.models)
+        ]
 
     def gaussians(self, distances: Tensor) -> Tensor:
         """Expand distances [M, N, K] into exp(-(d - mu)^2 / 0.2^2): [M, N*K, 41]; zero for masked edges."""
