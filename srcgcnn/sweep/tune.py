@@ -22,7 +22,14 @@ from srcgcnn.sweep.paths import RunPaths
 from srcgcnn.sweep.plan import Plan, TrialGroup
 from srcgcnn.sweep.results import read_result
 from srcgcnn.sweep.retries import JUDGE_AFTER_S, RetryBudget, alive_ray_nodes
-from srcgcnn.sweep.stopping import NODE_STORE, HandedBackError, counted_as_running, stop_asked
+from srcgcnn.sweep.stopping import (
+    NODE_STORE,
+    HandedBackError,
+    counted_as_running,
+    fits_time_left,
+    stop_asked,
+    take_no_more,
+)
 from srcgcnn.training.epoch import EpochReport
 
 if TYPE_CHECKING:
@@ -97,13 +104,19 @@ def run_on_tune(
     }
     todo = list(groups.values())
     while todo:
-        _fit(todo, constants, paths, resources, listener)
+        _fit(
+            [{**group.to_dict(), "expected_s": plan.expected_seconds(group)} for group in todo],
+            constants,
+            paths,
+            resources,
+            listener,
+        )
         todo = listener.take_lost()
     return listener.end()
 
 
 def _fit(
-    groups: list[TrialGroup],
+    groups: list[dict[str, Any]],
     constants: dict[str, Any],
     paths: RunPaths,
     resources: GroupResources,
@@ -112,7 +125,7 @@ def _fit(
     """Give groups to Tune once."""
     tuner = Tuner(
         tune.with_resources(train_in_worker, {"cpu": resources.cpus, "gpu": resources.gpus}),
-        param_space={"group": tune.grid_search([group.to_dict() for group in groups]), **constants},
+        param_space={"group": tune.grid_search(groups), **constants},
         tune_config=TuneConfig(
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,
@@ -139,15 +152,22 @@ def train_in_worker(config: dict[str, Any]) -> None:
     group, paths = TrialGroup.from_dict(config["group"], "the group sent by the driver"), RunPaths(Path(config["out"]))
     reporter = _Reporter()
     if not paths.given_up(group.key).exists():
+        _hand_back_where_time_is_short(config["group"]["expected_s"])
         with counted_as_running():
             _train(group, paths, config, reporter)
     reporter.flush()
 
 
+def _hand_back_where_time_is_short(expected_s: float | None) -> None:
+    if not fits_time_left(expected_s):
+        take_no_more()
+    elif not stop_asked():
+        return
+    time.sleep(1.0)  # a node that leaves may be offered work until Ray has heard of it
+    raise HandedBackError("this node is about to leave")
+
+
 def _train(group: TrialGroup, paths: RunPaths, config: dict[str, Any], reporter: _Reporter) -> None:
-    if stop_asked():
-        time.sleep(1.0)  # a node that leaves may be offered work until Ray has heard of it
-        raise HandedBackError("this node is about to leave")
     import torch
 
     from srcgcnn.sweep.worker import run_group
