@@ -120,7 +120,7 @@ class Head:
         return node, address
 
     def _drive(self, node: RayNode, address: HeadAddress) -> int:
-        """Run the driver; returns the status of the job. One that is killed, or fails, goes on from the result files."""
+        """Run the driver; returns the job's status. One that is killed, or fails, goes on from the result files."""
         status = STATUS_ERROR
         for attempt in range(MOST_DRIVERS):
             ended = self._drive_once(node, address, pause_s=DRIVER_PAUSE_S if attempt else 0.0)

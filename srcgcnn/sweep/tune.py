@@ -33,7 +33,7 @@ from srcgcnn.sweep.stopping import (
 from srcgcnn.training.epoch import EpochReport
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from srcgcnn.sweep.display import SweepDisplay
     from srcgcnn.tracking.writer import MlflowWriter
@@ -85,8 +85,19 @@ def run_on_tune(
     resources: GroupResources,
     writer: MlflowWriter,
     display: SweepDisplay,
+    train: Callable[[dict[str, Any]], None] | None = None,
 ) -> SweepEnd:
-    """Run all groups of a plan on the connected Ray cluster, which may grow and shrink meanwhile."""
+    """Run all groups of a plan on the connected Ray cluster, which may grow and shrink meanwhile.
+
+    Args:
+        plan: what is left to train.
+        store_folder: the graphs.
+        paths: the sweep's folder.
+        resources: what a group gets.
+        writer: MLflow.
+        display: the terminal.
+        train: what workers do with a group, default `train_in_worker`; benchmarks of the driver give less work.
+    """
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's own banner; the display is ours
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # results are our files, not Tune's CSV and TensorBoard
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
@@ -110,6 +121,7 @@ def run_on_tune(
             paths,
             resources,
             listener,
+            train or train_in_worker,
         )
         todo = listener.take_lost()
     return listener.end()
@@ -121,10 +133,11 @@ def _fit(
     paths: RunPaths,
     resources: GroupResources,
     listener: DriverCallback,
+    train: Callable[[dict[str, Any]], None],
 ) -> None:
     """Give groups to Tune once."""
     tuner = Tuner(
-        tune.with_resources(train_in_worker, {"cpu": resources.cpus, "gpu": resources.gpus}),
+        tune.with_resources(train, {"cpu": resources.cpus, "gpu": resources.gpus}),
         param_space={"group": tune.grid_search(groups), **constants},
         tune_config=TuneConfig(
             trial_name_creator=_trial_name,

@@ -48,9 +48,7 @@ def test_one_worker_can_be_cancelled_and_the_sweep_goes_on(sweep, whole):
     sweep.wait_until_training()
     task = sweep.task(1)
     assert task in sweep.srcgcnn("cancel", "--job", task)
-    wait_for(
-        lambda: not any(line.startswith(task) for line in lab("squeue", "-h", "-r", "-o", "%i").splitlines()), "it"
-    )
+    wait_for(lambda: task not in lab("squeue", "-h", "-r", "-o", "%i").split(), "the job to be gone")
     time.sleep(1)
     sweep.srcgcnn("cancel", "--job", task, expect=2)
     whole(sweep)
