@@ -135,6 +135,49 @@ def test_a_grouped_trial_gives_the_numbers_of_the_trial_alone(model, demo_store,
         assert grouped.result.cost.group_size == 3
 
 
+RATES = [
+    {"schedule": "multistep"},
+    {"schedule": "cosine", "optimizer": "adamw", "weight_decay": 0.1},
+    {"schedule": "onecycle", "clip_norm": 1.0},
+    {"schedule": "plateau", "plateau_patience_epochs": 0, "gamma": 0.5},
+    {"schedule": "none", "optimizer": "sgd"},
+]
+
+
+@pytest.mark.parametrize("training", RATES, ids=lambda training: training["schedule"])
+def test_members_with_different_learning_rates_train_as_they_would_alone(training, demo_store, trial_of):
+    rates = [3e-3, 1e-3, 1e-4]
+    configs = [trial_of(SR2, seed, learning_rate=rate, **training) for seed, rate in enumerate(rates)]
+    trainer, together = run(configs, demo_store)
+    for config, grouped in zip(configs, together, strict=True):
+        (alone,) = run([config], demo_store)[1]
+        np.testing.assert_allclose(grouped.result.curves.learning_rate, alone.result.curves.learning_rate, rtol=1e-12)
+        np.testing.assert_allclose(grouped.result.curves.train_loss, alone.result.curves.train_loss, rtol=5e-3)
+        difference = abs(grouped.result.metrics.test_mae - alone.result.metrics.test_mae)
+        assert difference < 0.01 * trainer.normalisers[0].std
+
+
+@pytest.mark.parametrize("path", ["plain", "fused", "compiled"])
+def test_a_resumed_trial_keeps_the_path_it_began_with(path, demo_store, trial_of, tmp_path):
+    config, checkpoint = trial_of(SR2, 4), tmp_path / "group.pt"
+
+    def begin(**where):
+        trainer = GroupTrainer([config], demo_store, **where)
+        trainer.network.path = path
+        return trainer
+
+    undisturbed = begin()
+    undisturbed.train()
+    stops = iter([False] * 3 + [True])
+    with pytest.raises(InterruptedGroupError):
+        begin(checkpoint=checkpoint).train(should_stop=lambda: next(stops))
+    resumed = GroupTrainer([config], demo_store, checkpoint=checkpoint)
+    resumed.train()
+    (expected,), (found,) = conclude(undisturbed), conclude(resumed)
+    assert numbers(found) == numbers(expected)
+    assert found.result.cost.path == path
+
+
 def test_early_stopping_of_one_member_leaves_the_others_alone(demo_store, trial_of):
     configs = [trial_of(SR2, seed, epochs=12, patience_epochs=1, learning_rate=0.02) for seed in range(4)]
     _, outcomes = run(configs, demo_store)
@@ -195,7 +238,7 @@ def test_other_data_than_planned_is_refused(demo_store, trial_of):
 
 
 def test_trials_of_different_shape_are_not_stacked(demo_store, trial_of):
-    with pytest.raises(ValueError, match="differ in more than seeds"):
+    with pytest.raises(ValueError, match="differ in more than seeds, learning rates"):
         GroupTrainer([trial_of(SR2), trial_of(ModelConfig("srcgcnn", 3))], demo_store)
 
 

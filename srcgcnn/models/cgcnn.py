@@ -101,8 +101,9 @@ class CrystalGraphNetwork(nn.Module):
     Attributes:
         config: shape of the networks.
         models: M.
-        path: how convolutions are computed: `plain` operators (the oracle), `fused` (models/fused.py), or fused and
-            `compiled`. All give the same numbers to rounding.
+        path: how convolutions are computed: `plain` operators (the oracle), `fused` (models/fused.py), or
+            `compiled`: fused with machine code on the CPU (models/native.py) or with inductor's on a GPU.
+            All give the same numbers to rounding.
     """
 
     element_features: Tensor
@@ -120,7 +121,7 @@ class CrystalGraphNetwork(nn.Module):
         super().__init__()
         alphas = [config.alpha] if alphas is None else list(alphas)
         self.config, self.models = config, len(alphas)
-        self.path: Path = "plain" if config.depth <= DEEPEST_PLAIN else "fused"
+        self.path: Path = uncompiled_path(config)
         hidden, recurrent = config.hidden_channels, config.family == "srcgcnn"
         self.register_buffer("element_features", element_features.float(), persistent=False)
         centres = torch.arange(GAUSSIAN_COUNT) * GAUSSIAN_STEP_ANGSTROM
@@ -216,6 +217,11 @@ class CrystalGraphNetwork(nn.Module):
         """Expand distances [M, N, K] into exp(-(d - mu)^2 / 0.2^2): [M, N*K, 41]; zero for masked edges."""
         offsets = distances.flatten(1)[..., None] - self.gaussian_centres
         return torch.exp(-(offsets / GAUSSIAN_STEP_ANGSTROM).square())
+
+
+def uncompiled_path(config: ModelConfig) -> Path:
+    """Return the faster of the ways that need no compiler, unless it takes much memory."""
+    return "plain" if config.depth <= DEEPEST_PLAIN else "fused"
 
 
 def summed_messages(

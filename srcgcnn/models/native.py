@@ -14,6 +14,7 @@ import os
 import platform
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from srcgcnn.data.graph import GAUSSIAN_COUNT, GAUSSIAN_STEP_ANGSTROM
-from srcgcnn.files import replacing
+from srcgcnn.files import write_bytes
 from srcgcnn.models.edges import GateGradient, GaussianSums
 
 if TYPE_CHECKING:
@@ -194,14 +195,12 @@ def _compiled(hidden: int) -> Path:
     identity = [SOURCE.read_text(encoding="utf-8"), hidden, FLAGS, compiler, _processor(), torch.__version__]
     path = cache_folder() / f"convolution-{sha256(repr(identity).encode()).hexdigest()[:16]}.so"
     if not path.exists():
-        with replacing(path) as temporary:
-            compiled = temporary.with_suffix(".o")
-            try:
-                _run([compiler, *FLAGS, f"-DWIDTH={hidden}", "-c", str(SOURCE), "-o", str(compiled)])
-                # not linked with OpenMP: its functions are those of the library that torch has loaded, and its threads
-                _run([compiler, "-shared", str(compiled), "-o", str(temporary)])
-            finally:
-                compiled.unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            compiled, linked = Path(folder, "convolution.o"), Path(folder, "convolution.so")
+            _run([compiler, *FLAGS, f"-DWIDTH={hidden}", "-c", str(SOURCE), "-o", str(compiled)])
+            # not linked with OpenMP: its functions are those of the library that torch has loaded, and its threads
+            _run([compiler, "-shared", str(compiled), "-o", str(linked)])
+            write_bytes(path, linked.read_bytes(), space_patience_s=0.0)
     return path
 
 

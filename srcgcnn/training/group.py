@@ -22,7 +22,8 @@ from srcgcnn.training.allocator import keep_freed_memory
 from srcgcnn.training.epoch import EpochReport
 from srcgcnn.training.graphset import GraphSet
 from srcgcnn.training.objective import Normaliser, errors_per_model, fit_normaliser, loss_per_model
-from srcgcnn.training.optimiser import Schedule, clip_per_model, make_optimizer
+from srcgcnn.training.optimiser import GroupOptimizer, clip_per_model
+from srcgcnn.training.path import choose_path
 from srcgcnn.training.predictor import predict_rows
 from srcgcnn.training.progress import GroupProgress
 from srcgcnn.training.provenance import reset_peak_memory
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from srcgcnn.training.trial import TrialConfig
 
 CHECKPOINT_INTERVAL_S = 30.0
+CHECKPOINT_FORMAT = 2
 
 
 class InterruptedGroupError(RuntimeError):
@@ -83,8 +85,10 @@ class GroupTrainer:
         self.network = CrystalGraphNetwork(self._model, self.crystals.element_features.cpu(), alphas)
         self.network.reset_parameters([config.seeds.init for config in configs])
         self.network.to(self.device)
-        self._optimizer = make_optimizer(self._training, self.network.parameters())
-        self._schedule = Schedule(self._training, self._optimizer, len(self._batch_sizes()))
+        batches = len(self._batch_sizes())
+        self.network.path = choose_path(self._model, self.device, self._training.epochs * batches)
+        recipes = [config.training for config in configs]
+        self._optimizer = GroupOptimizer(recipes, list(self.network.parameters()), batches)
         self.best_weights = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.progress = GroupProgress.start(len(configs))
         self._started = self._saved = time.monotonic()
@@ -195,30 +199,29 @@ class GroupTrainer:
         outputs = self.network(self.crystals.batch(rows), None if dropout is None else dropout.to(self.device))
         wanted = self._standardised.gather(1, rows)
         losses = loss_per_model(self._training, self._model.task, outputs, wanted)
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad()
         losses.sum().backward()  # the members share no parameter: each gets the gradient of its own loss
         if self._training.clip_norm is not None:
             clip_per_model(self.network.parameters(), self._training.clip_norm)
         self._optimizer.step()
-        self._schedule.after_batch()
         return losses.detach().double()
 
     def _finish_epoch(self) -> list[EpochReport]:
         """Validate, keep the best weights, step the schedule, move to the next epoch."""
         predictions = self.predict(self._val_rows)
         errors = errors_per_model(self._model.task, predictions, self.targets_of(self._val_rows)).tolist()
-        rate, crystals = self._optimizer.param_groups[0]["lr"], self._train_rows.shape[1]
+        rates, crystals = self._optimizer.rates, self._train_rows.shape[1]
         reports = []
         for member, config in enumerate(self.configs):
             state = self.progress.members[member]
             if state.stopped:
                 continue
             loss = self.progress.loss_sums[member] / crystals
-            if state.record(self.progress.epoch, loss, errors[member], rate, self._training.patience_epochs):
+            if state.record(self.progress.epoch, loss, errors[member], rates[member], self._training.patience_epochs):
                 self._keep_weights(member)
             if not state.fault:
-                reports.append(EpochReport(config.key, self.progress.epoch, loss, errors[member], rate))
-        self._schedule.after_epoch(errors[0])
+                reports.append(EpochReport(config.key, self.progress.epoch, loss, errors[member], rates[member]))
+        self._optimizer.after_epoch(errors)
         self.progress.epoch += 1
         self.progress.batches_done = 0
         self.progress.loss_sums = [0.0] * len(self.configs)
@@ -244,12 +247,13 @@ class GroupTrainer:
             return
         progress = {**self.progress.to_dict(), "seconds": self.seconds}
         state = {
+            "format": CHECKPOINT_FORMAT,
             "keys": [config.key for config in self.configs],
             "progress": progress,
             "network": self.network.state_dict(),
             "best_weights": self.best_weights,
             "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(),
+            "path": self.network.path,
         }
         self._saved = time.monotonic()
         buffer = io.BytesIO()
@@ -268,7 +272,7 @@ class GroupTrainer:
         self.network.load_state_dict(state["network"])
         self.best_weights = state["best_weights"]
         self._optimizer.load_state_dict(state["optimizer"])
-        self._schedule.load_state_dict(state["schedule"])
+        self.network.path = state["path"]  # the way it began, so that it ends with the same bits
         self.progress = GroupProgress.from_dict(state["progress"])
         self.progress.resumes += 1
 
@@ -277,6 +281,8 @@ def _read_checkpoint(checkpoint: Path, device: torch.device) -> dict[str, Any] |
     """Return a saved state; a damaged file is set aside with a warning, and the group starts anew."""
     try:
         state: dict[str, Any] = torch.load(checkpoint, map_location=device, weights_only=True)
+        if state.get("format") != CHECKPOINT_FORMAT:
+            raise RuntimeError(f"written by another version (format {state.get('format', 1)})")
     except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
         aside = checkpoint.replace(checkpoint.with_suffix(".damaged"))
         warnings.warn(f"checkpoint unreadable, kept as {aside}: {error}; training starts anew", stacklevel=2)
@@ -292,9 +298,8 @@ def _generator(*numbers: int) -> torch.Generator:
 def check_group(configs: Sequence[TrialConfig], store: GraphStore) -> None:
     """Refuse trials that cannot be stacked, or that were planned for other data."""
     if len({config.shape for config in configs}) != 1:
-        raise ValueError(f"these trials differ in more than seeds and fixed alphas: {[c.label for c in configs]}")
-    if len(configs) > 1 and configs[0].training.schedule == "plateau":
-        raise ValueError("schedule 'plateau' follows one trial's error: such trials train one by one")
+        names = [config.label for config in configs]
+        raise ValueError(f"these trials differ in more than seeds, learning rates and fixed alphas: {names}")
     planned, found = configs[0].data.data_hash, store.manifest.data_hash
     if planned != found:
         raise ValueError(f"planned for data {planned}, but {store.folder} holds {found}; plan the sweep again")

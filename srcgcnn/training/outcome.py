@@ -105,6 +105,7 @@ def _cost(trainer: GroupTrainer, member: int) -> Cost:
         structures_per_second=round(trained * size / seconds, 2),
         group_size=size,
         resumes=trainer.progress.resumes,
+        path=trainer.network.path,
     )
 
 

@@ -143,11 +143,11 @@ class TrialConfig:
 
     @property
     def shape(self) -> tuple[Any, ...]:
-        """What the trials of a group share: everything but seeds and the value of a fixed alpha."""
+        """What the trials of a group share: everything but seeds, learning rate and the value of a fixed alpha."""
         model = self.model.canonical()
         if isinstance(model.alpha, float):
             model = replace(model, alpha=0.5)
-        return model, self.training, self.data
+        return model, replace(self.training, learning_rate=1.0), self.data
 
     @property
     def label(self) -> str:
@@ -191,7 +191,8 @@ class Cost:
     """What the trial used. A trial of a group of M carries 1/M of the group's seconds.
 
     `seconds` counts training and evaluation over all attempts; `peak_memory_mb` is device memory on a GPU, else the
-    process's largest resident size; `structures_per_second` counts training structures, evaluation time included.
+    process's largest resident size; `structures_per_second` counts training structures, evaluation time included;
+    `path` is the way convolutions were computed (`CrystalGraphNetwork.path`), "" in results of older versions.
     """
 
     seconds: float
@@ -199,6 +200,7 @@ class Cost:
     structures_per_second: float
     group_size: int
     resumes: int
+    path: str = ""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 

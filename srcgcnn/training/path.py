@@ -1,0 +1,27 @@
+"""Which way the convolutions of a trial are computed; all give the same numbers to rounding."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+from srcgcnn.models.cgcnn import Path, uncompiled_path
+from srcgcnn.models.native import native_library
+
+if TYPE_CHECKING:
+    import torch
+
+    from srcgcnn.models.config import ModelConfig
+
+# On the CPU, compiling takes half a second once per machine: less than ten steps save (docs/performance.md). For CUDA
+# inductor compiles in every process unless its cache is warm; this threshold is an estimate, not yet measured on a GPU.
+CUDA_STEPS_WORTH_COMPILING = 2000
+
+
+def choose_path(model: ModelConfig, device: torch.device, steps: int) -> Path:
+    """Choose for a trial of `steps` training steps: compiled where that is possible and pays."""
+    if device.type == "cpu":
+        compiled = native_library(model.hidden_channels) is not None
+    else:
+        compiled = steps >= CUDA_STEPS_WORTH_COMPILING and importlib.util.find_spec("triton") is not None
+    return "compiled" if compiled else uncompiled_path(model)
