@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srcgcnn.data.build import default_store
 from srcgcnn.data.manifest import MANIFEST_FILE, Manifest
+from srcgcnn.data.mp_query import MP_TARGETS, MpFilter, MpQuery
+from srcgcnn.data.mp_snapshot import default_snapshot, is_complete
 from srcgcnn.data.store import GraphStore
+from srcgcnn.sweep.spec import MATERIALS_PROJECT
 from srcgcnn.training.trial import DataRef
 
 if TYPE_CHECKING:
@@ -38,12 +41,19 @@ def find_data(spec: DataSpec, stores: Path, *, build: bool, strict: bool) -> Fou
     Args:
         spec: source, target and unit; a source that is the folder of a store is opened as it is.
         stores: where stores are kept.
-        build: build a store that is missing.
+        build: fetch and build what is missing.
         strict: bad rows are an error.
     """
     folder = Path(spec.source)
     if (folder / MANIFEST_FILE).exists():
         return _of_store(GraphStore(folder), spec)
+    if spec.source == MATERIALS_PROJECT:
+        fetched = _fetched(spec, fetch=build)
+        if fetched is None:
+            target = spec.target or ""
+            reference = DataRef(NOT_BUILT, MATERIALS_PROJECT, target, spec.unit or MP_TARGETS[target].unit)
+            return FoundData(reference, stores / MATERIALS_PROJECT, None)
+        spec = replace(spec, source=str(fetched), mp=None)
     from srcgcnn.data.sources import open_source
 
     source = open_source(spec.source, [spec.target] if spec.target else [], spec.unit)
@@ -55,6 +65,17 @@ def find_data(spec: DataSpec, stores: Path, *, build: bool, strict: bool) -> Fou
     if (folder / MANIFEST_FILE).exists():
         return _of_store(GraphStore(folder), spec)
     return FoundData(DataRef(NOT_BUILT, source.name, source.targets[0], source.units[0]), folder, None)
+
+
+def _fetched(spec: DataSpec, *, fetch: bool) -> Path | None:
+    """Return the snapshot of a sweep's materials, None if it is not there and must not be fetched."""
+    query = MpQuery((spec.target,) if spec.target else (), spec.mp or MpFilter())
+    folder = default_snapshot(query)
+    if fetch:
+        from srcgcnn.data.progress import fetch_with_progress
+
+        fetch_with_progress(query, folder)
+    return folder if is_complete(folder) else None
 
 
 def _of_store(store: GraphStore, spec: DataSpec) -> FoundData:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from srcgcnn.sweep.paths import RunPaths
     from srcgcnn.sweep.plan import Plan
     from srcgcnn.sweep.prepare import FoundData
+    from srcgcnn.sweep.spec import DataSpec
     from srcgcnn.training.trial import TrialConfig
 
 
@@ -25,6 +26,8 @@ def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int) -> No
     if spec.question:
         console.print(f"  {spec.question}", soft_wrap=True)
     console.print(f"  data: {_data_line(found)}", soft_wrap=True)
+    for line in _statistics(spec.data, found):
+        console.print(f"    {line}", soft_wrap=True)
     console.print(
         f"  training: {recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.optimizer} {recipe.learning_rate:g}, "
         f"{recipe.schedule}, {recipe.loss}, split {recipe.split.kind}",
@@ -47,6 +50,21 @@ def _data_line(found: FoundData) -> str:
     if manifest is None:
         return f"{reference.name}, {target}; graphs are not built yet (finished trials are known after the build)"
     return f"{reference.name}, {manifest.crystals:,} crystals, {target}, store {found.folder} ({reference.data_hash})"
+
+
+def _statistics(data: DataSpec, found: FoundData) -> list[str]:
+    """Our targets beside published ones, where the sweep definition has some."""
+    if data.published is None:
+        return []
+    lines = [] if data.mp is None else [f"Materials Project: {data.mp}"]
+    rows = [(data.published.source, data.published.crystals, data.published)]
+    if found.manifest is not None:
+        rows.insert(0, ("here", found.manifest.crystals, found.manifest.target(found.reference.target)))
+    return lines + [
+        f"{name}: {crystals:,} crystals, mean {column.mean:.3f}, deviation {column.std:.3f}, "
+        f"range {column.minimum:.3f} .. {column.maximum:.3f} {found.reference.unit}"
+        for name, crystals, column in rows
+    ]
 
 
 def _variants(plan: Plan) -> Table:
