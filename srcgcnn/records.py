@@ -51,7 +51,13 @@ def parse(kind: type[Record], data: Any, where: str) -> Record:
         raise RecordError(describe(error, kind, where)) from None
 
 
-EXPECTED = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "a text", "tuple": "a list"}
+EXPECTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "a text",
+    "tuple": "a list",
+}
 
 
 def describe(error: Any, kind: type, where: str) -> str:

@@ -17,7 +17,7 @@ KEY = "0123456789abcdefghijklmnopqrstuv"  # 32 characters, as the real ones
 class Materials:
     """What the server knows and what it was asked.
 
-    `faults` holds statuses to answer with, `"cut"` (the connection ends in the middle of an answer) or functions to call.
+    `faults` holds statuses to answer with, `"cut"` (the connection ends in the middle of an answer), functions to call.
     """
 
     documents: list
@@ -83,7 +83,12 @@ def document_id(document):
 
 
 def heartbeat(materials):
-    return {"status": "OK", "db_version": materials.database_version, "version": "0.87.3", "access_controlled_batch_ids": []}
+    return {
+        "status": "OK",
+        "db_version": materials.database_version,
+        "version": "0.87.3",
+        "access_controlled_batch_ids": [],
+    }
 
 
 def page(materials, query):
@@ -103,21 +108,19 @@ def page(materials, query):
 
 
 def matches(document, query):
-    if not isinstance(document, dict):
-        return True
-    for name, value in query.items():
-        stem, _, end = name.rpartition("_")
+    return not isinstance(document, dict) or all(fits(document, name, value) for name, value in query.items())
+
+
+def fits(document, name, value):
+    stem, _, end = name.rpartition("_")
+    inside, wanted = set(document.get("elements", ())), set(value.split(","))
+    if end in ("min", "max"):
         held = document.get(stem)
-        if end == "min" and (held is None or held < float(value)):
-            return False
-        if end == "max" and (held is None or held > float(value)):
-            return False
-        if name in ("is_stable", "theoretical", "deprecated") and str(document.get(name, False)) != value:
-            return False
-        if name == "batch_id_not_eq" and document.get("batch_id") == value:
-            return False
-        if name == "elements" and not set(value.split(",")) <= set(document.get("elements", ())):
-            return False
-        if name == "exclude_elements" and set(value.split(",")) & set(document.get("elements", ())):
-            return False
-    return True
+        return held is not None and (held >= float(value) if end == "min" else held <= float(value))
+    if name in ("is_stable", "theoretical", "deprecated"):
+        return str(document.get(name, False)) == value
+    if name == "elements":
+        return wanted <= inside
+    if name == "exclude_elements":
+        return not wanted & inside
+    return name != "batch_id_not_eq" or document.get("batch_id") != value

@@ -6,9 +6,13 @@ import os
 import socket
 import subprocess
 import sys
+from functools import partial
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import mp_api.client.core.client as api_client
 import pytest
+from mp_api.client.core.settings import MAPI_CLIENT_SETTINGS
 from mp_server import KEY, Materials, serving
 
 from srcgcnn.cli import main
@@ -20,10 +24,14 @@ from srcgcnn.data.mp_query import MpFilter, MpQuery, QueryError
 from srcgcnn.data.mp_snapshot import default_snapshot, fetch_snapshot, open_snapshot, read_snapshot
 from srcgcnn.data.source import SourceError
 from srcgcnn.data.sources import open_source
+from srcgcnn.sweep.prepare import find_data
+from srcgcnn.sweep.spec import DataSpec, read_spec
 
 COUNT = 23
 ENERGY = MpQuery(("formation_energy",))
 ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = spec_from_file_location("depth_sweep", ROOT / "sweeps/depth_sweep.py")
+SCRIPT.loader.exec_module(depth_sweep := module_from_spec(SCRIPT))
 
 
 def documents(count=COUNT):
@@ -60,16 +68,12 @@ def materials(made, monkeypatch, tmp_path):
     """A running server; the client is led to it as a user would, and to nowhere else."""
     known = Materials([dict(document) for document in made])
     with serving(known) as address:
-        settings = sys.modules["mp_api.client.core.settings"].MAPI_CLIENT_SETTINGS
-        monkeypatch.setattr(settings, "ENDPOINT", address)
+        monkeypatch.setattr(MAPI_CLIENT_SETTINGS, "ENDPOINT", address)
         monkeypatch.setattr(mp_client, "ATTEMPTS", 3)
         monkeypatch.setenv("MP_API_KEY", KEY)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         only_this_machine(monkeypatch)
         yield known
-
-
-import mp_api.client.core.client as api_client  # noqa: E402
 
 
 def only_this_machine(monkeypatch):
@@ -85,6 +89,10 @@ def only_this_machine(monkeypatch):
 
 def fetch(folder, query=ENERGY, **options):
     return fetch_snapshot(query, folder, **{"page_documents": 5, "backoff_seconds": 0.01, **options})
+
+
+def arrived(materials):
+    return [one for page in materials.answered for one in page]
 
 
 def ids(folder):
@@ -125,7 +133,7 @@ def test_a_second_fetch_and_reading_need_neither_key_nor_server(materials, tmp_p
 def test_passing_failures_cost_no_page_and_no_document(fault, materials, tmp_path):
     materials.faults = [None, fault, None, fault]
     fetch(tmp_path / "s")
-    assert sum(materials.answered, []) == ids(tmp_path / "s")
+    assert arrived(materials) == ids(tmp_path / "s")
     assert len(set(ids(tmp_path / "s"))) == COUNT - 1
 
 
@@ -137,7 +145,7 @@ def test_a_fetch_that_broke_goes_on_with_the_missing_page(materials, tmp_path):
         open_source(str(tmp_path / "s"))
     materials.faults = []
     fetch(tmp_path / "s")
-    assert sum(materials.answered, []) == ids(tmp_path / "s")  # nothing twice, nothing lost
+    assert arrived(materials) == ids(tmp_path / "s")  # nothing twice, nothing lost
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
@@ -158,7 +166,7 @@ def test_another_database_version_is_no_part_of_the_snapshot(interrupted, materi
 def test_limits_take_the_first_ids_and_hardly_more_travels(materials, tmp_path):
     fetch(tmp_path / "s", MpQuery(("formation_energy",), MpFilter(limit=11, gnome=True)))
     assert ids(tmp_path / "s") == sorted(f"mp-{number + 1}" for number in range(COUNT))[:11]
-    assert len(sum(materials.answered, [])) == 12  # three pages of four
+    assert len(arrived(materials)) == 12  # three pages of four
 
 
 @pytest.mark.parametrize(
@@ -222,8 +230,9 @@ def test_errors_are_one_line_that_says_what_to_do(materials, tmp_path, monkeypat
 
 
 def test_no_network_is_said(materials, tmp_path, monkeypatch):
-    settings = sys.modules["mp_api.client.core.settings"].MAPI_CLIENT_SETTINGS
-    monkeypatch.setattr(settings, "ENDPOINT", "http://127.0.0.1:9/")  # the port of `discard`: nobody listens
+    monkeypatch.setattr(
+        MAPI_CLIENT_SETTINGS, "ENDPOINT", "http://127.0.0.1:9/"
+    )  # the port of `discard`: nobody listens
     with pytest.raises(MpError, match="check the network"):
         fetch(tmp_path / "s")
 
@@ -237,38 +246,75 @@ def test_queries_that_nothing_fits_are_refused():
         MpFilter(elements=("O",), exclude_elements=("O",))
 
 
-def test_a_sweep_fetches_records_its_query_and_the_key_is_nowhere(made, tmp_path):
-    """In processes of their own, as a user runs them: the endpoint comes from the environment, the key too."""
-    sweep = tmp_path / "mine.toml"
-    sweep.write_text(
-        '[data]\nsource = "mp"\ntarget = "formation_energy"\n[data.mp]\nlimit = 20\ntheoretical = false\n'
-        '[data.published]\nsource = "a paper"\ncrystals = 5\nmean = 1.5\nstd = 1.0\nminimum = 0.0\nmaximum = 2.0\n'
-        "[axes]\ndepths = [1]\nmodels = ['cgcnn']\nseeds = 1\n[training]\nepochs = 1\nmilestones = []\n"
+SWEEP = """
+[data]
+source = "mp"
+target = "formation_energy"
+[data.mp]
+limit = 20
+theoretical = false
+[data.published]
+source = "a paper"
+crystals = 5
+mean = 1.5
+std = 1.0
+minimum = 0.0
+maximum = 2.0
+[axes]
+depths = [1, 2]
+"""
+
+
+def test_a_sweep_asks_once_for_its_materials_and_a_plan_asks_nobody(materials, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text(SWEEP)
+    spec = read_spec(Path("mine.toml"), {})
+    plan = partial(depth_sweep.main, ["--sweep", "mine.toml", "--dry-run"])
+    assert plan() == 0
+    assert "formation_energy [eV/atom]; graphs are not built" in capsys.readouterr().out
+    assert not materials.asked
+    found = find_data(spec.data, Path("stores"), build=True, strict=True)
+    assert found.manifest.crystals == 11
+    asked = len(materials.asked)
+    assert plan() == 0
+    shown = capsys.readouterr().out
+    assert f"11 crystals, formation_energy [eV/atom], store {found.folder}" in shown
+    assert "a paper: 5 crystals, mean 1.500, deviation 1.000, range 0.000 .. 2.000 eV/atom" in shown
+    assert find_data(spec.data, Path("stores"), build=True, strict=True) == found
+    assert len(materials.asked) == asked
+    assert spec.data.mp == MpFilter(limit=20, theoretical=False)
+    assert read_snapshot(default_snapshot(MpQuery(("formation_energy",), spec.data.mp))).expected == 11
+    with pytest.raises(ValueError, match=r"\[data.mp\] belongs to source = 'mp'"):
+        DataSpec(source="demo", mp=MpFilter())
+
+
+def test_the_key_stands_in_nothing_that_is_written_or_said(materials, tmp_path):
+    """In a process of its own, with every logger at its most talkative, through success and failure."""
+    code = (
+        "import logging, sys\nlogging.basicConfig(level=logging.DEBUG)\n"
+        "from srcgcnn.data import mp_client\nmp_client.BACKOFF_SECONDS = 0.01\n"
+        "from srcgcnn.cli import main\nsys.exit(main(sys.argv[1:]))"
     )
-    with serving(Materials(made)) as address:
-        environment = {
-            **os.environ,
-            "MP_API_ENDPOINT": address,
-            "MP_API_KEY": KEY,
-            "XDG_CACHE_HOME": str(tmp_path / "cache"),
-            "PYTHONPATH": str(ROOT),
-        }
-        command = [sys.executable, str(ROOT / "sweeps/depth_sweep.py"), "--sweep", str(sweep)]
-        dry = subprocess.run([*command, "--dry-run"], env=environment, cwd=tmp_path, capture_output=True, text=True)
-        assert dry.returncode == 0, dry.stderr
-        assert "formation_energy [eV/atom]; graphs are not built" in dry.stdout
-        assert not (tmp_path / "cache").exists()
-        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200)
-        assert done.returncode == 0, done.stderr
-    assert "a paper: 5 crystals, mean 1.500" in done.stdout
-    record = json.loads((tmp_path / "runs/mine/sweep.json").read_text())
-    assert record["spec"]["data"]["mp"]["limit"] == 20
-    written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert any(path.name == "mlflow.db" for path in written)
-    for path in written:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        assert KEY.encode() not in content, path
-    assert KEY not in dry.stdout + dry.stderr + done.stdout + done.stderr
-    query = MpQuery(("formation_energy",), MpFilter(limit=20, theoretical=False))
-    snapshot = tmp_path / "cache" / default_snapshot(query).relative_to(default_snapshot(query).parents[2])
-    assert read_snapshot(snapshot).query == query
+    environment = {
+        **os.environ,
+        "MP_API_ENDPOINT": MAPI_CLIENT_SETTINGS.ENDPOINT,
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(tmp_path),
+    }
+
+    def run(out, key=KEY):
+        command = [sys.executable, "-c", code, "data", "fetch", "mp", "--target", "band_gap", "--out", out]
+        return subprocess.run(
+            command, env={**environment, "MP_API_KEY": key}, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    materials.faults = [429, "cut"]
+    good, bad = run("good"), run("bad", "wrong" + KEY[5:])
+    assert (good.returncode, bad.returncode) == (0, 2), good.stderr + bad.stderr
+    assert "band_gap [eV]: 22 values" in good.stdout
+    written = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert any(path.name == "snapshot.json" for path in written)
+    unpacked = [gzip.decompress(content) for path, content in written.items() if path.suffix == ".gz"]
+    said = [text.encode() for text in (good.stdout, good.stderr, bad.stdout, bad.stderr)]
+    for content in [*written.values(), *unpacked, *said]:
+        assert KEY[5:].encode() not in content

@@ -63,7 +63,8 @@ def runs_of(sweep):
     return client.search_runs([experiment.experiment_id])
 
 
-def test_a_sweep_ends_with_results_predictions_models_and_mlflow_runs_and_is_not_repeated(sweep):
+def test_a_sweep_ends_with_results_predictions_models_and_mlflow_runs_and_is_not_repeated(sweep, monkeypatch):
+    monkeypatch.setenv("MP_API_KEY", "a-key-that-nobody-writes-anywhere")
     flags = ("--depths", 1, 2, "--seeds", 1, "--epochs", 2)
     output = sweep.run(*flags)
     results = list(read_results(sweep.paths))

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from srcgcnn.data.manifest import Manifest
 
 SOURCES_HELP = (
-    "demo | a snapshot (srcgcnn data fetch mp) | jarvis:NAME | matbench:NAME | a CGCNN folder (id_prop.csv and CIF files) "
-    "| a table .csv/.csv.gz/.parquet with a cif column | a matbench .json.gz | .jsonl(.gz) with pymatgen structures | "
+    "demo | a snapshot (srcgcnn data fetch mp) | jarvis:NAME | matbench:NAME | a CGCNN folder (id_prop.csv and CIFs) | "
+    "a table .csv/.csv.gz/.parquet with a cif column | a matbench .json.gz | .jsonl(.gz) with pymatgen structures | "
     ".extxyz and what ASE reads"
 )
 FORMATS = ("csv", "cgcnn", "matbench")
@@ -66,10 +66,16 @@ def _add_fetch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exclude-elements", nargs="+", default=[], metavar="EL", help="none of these")
     for name, unit in (("band-gap", "eV"), ("formation-energy", "eV/atom"), ("above-hull", "eV/atom")):
         for end in ("min", "max"):
-            parser.add_argument(f"--{end}-{name}", type=float, metavar="E", help=f"in {unit}", dest=f"{end}_{name}_ev")
+            parser.add_argument(
+                f"--{end}-{name}", type=float, metavar="E", help=f"in {unit}", dest=_key(f"{end}-{name}")
+            )
     parser.add_argument("--min-sites", type=int, metavar="N", help="atoms in the cell")
     parser.add_argument("--max-sites", type=int, metavar="N")
     parser.set_defaults(command=_fetch)
+
+
+def _key(flag: str) -> str:
+    return f"{flag.replace('-', '_')}_ev"
 
 
 def _fetch(options: argparse.Namespace) -> int:

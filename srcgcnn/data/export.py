@@ -1,4 +1,4 @@
-"""A source as files that others read: a table with CIFs, a CGCNN folder, matbench's JSON; with a line on how to cite it."""
+"""A source as files that others read: a table with CIFs, a CGCNN folder, matbench's JSON; with how to cite it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from tempfile import TemporaryFile
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 from srcgcnn.data.source import RowError, Source, SourceError, parse_structure
 from srcgcnn.data.sources import ID_PROP_FILE
@@ -77,7 +77,9 @@ def _readable(source: Source, left_out: list[str]) -> Iterator[tuple[SourceRow, 
         found = True
         yield row, structure
     if not found:
-        raise SourceError(f"{source.name}: no row can be read; the first: {left_out[0] if left_out else 'there is none'}")
+        raise SourceError(
+            f"{source.name}: no row can be read; the first: {left_out[0] if left_out else 'there is none'}"
+        )
 
 
 def _cif(row: SourceRow, structure: Structure) -> str:
@@ -94,9 +96,9 @@ def _values(row: SourceRow, source: Source) -> list[Any]:
 def _text(path: Path) -> Iterator[IO[str]]:
     """Open a new text file, compressed if its name says so, that appears when it is whole."""
     with replacing(path) as temporary:
-        opened = gzip.open(temporary, "wt", encoding="utf-8", newline="") if path.suffix == ".gz" else None
-        with opened or temporary.open("w", encoding="utf-8", newline="") as stream:
-            yield stream
+        opener = gzip.open if path.suffix == ".gz" else open
+        with opener(temporary, "wt", encoding="utf-8", newline="") as stream:
+            yield cast("IO[str]", stream)
 
 
 def _csv(source: Source, out: Path, left_out: list[str]) -> int:
@@ -128,7 +130,7 @@ def _matbench(source: Source, out: Path, left_out: list[str]) -> int:
     """Write {"index", "columns", "data"}; the rows wait in a file, since all ids stand before them."""
     from monty.json import MontyEncoder
 
-    ids = []
+    ids: list[str] = []
     with TemporaryFile("w+", encoding="utf-8") as rows:
         for row, structure in _readable(source, left_out):
             crystal = row.content if row.form == "dict" else structure.as_dict()

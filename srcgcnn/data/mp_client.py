@@ -1,7 +1,8 @@
 """Questions to the Materials Project through mp-api, and its failures in one line each.
 
-The key comes from `MP_API_KEY` or pymatgen's configuration, travels in a header that mp-api sets, and stands nowhere else.
-Only the API's own host is asked: mp-api takes whole tables from AWS when a search has no condition, and ours always has.
+The key comes from `MP_API_KEY` or pymatgen's configuration, travels in a header that mp-api sets, and stands nowhere
+else. Only the API's own host is asked: mp-api takes whole tables from AWS when a search has no condition, and ours
+always has one.
 """
 
 from __future__ import annotations

@@ -99,7 +99,9 @@ class MpFilter:
 
 
 def _text(value: Any) -> str:
-    return " ".join(value) if isinstance(value, tuple) else str(value).lower() if isinstance(value, bool) else f"{value}"
+    return (
+        " ".join(value) if isinstance(value, tuple) else str(value).lower() if isinstance(value, bool) else f"{value}"
+    )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A folder with the raw answers to one query: fetched once, resumable, a source of crystals without a network.
 
-Pages are written as they come (`page-*.json.gz`), `snapshot.json` at the end: a folder without it is an unfinished fetch,
-and the same command goes on with the first page that is missing.
+Pages are written as they come (`page-*.json.gz`), `snapshot.json` at the end: a folder without it is an unfinished
+fetch, and the same command goes on with the first page that is missing.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def fetch_snapshot(
         client = MpClient(backoff_seconds)
         version = client.database_version()
         start = _started(folder, query, version) or _start(client, query, version, folder, page_documents)
-        return _finish(client, start, folder, on_page or (lambda done, total: None))
+        return _finish(client, start, folder, on_page)
 
 
 def _same_query(folder: Path, found: MpQuery, wanted: MpQuery) -> None:
@@ -192,7 +192,7 @@ def _start(client: MpClient, query: MpQuery, version: str, folder: Path, page_do
     return start
 
 
-def _finish(client: MpClient, start: FetchStart, folder: Path, on_page: Callable[[int, int], None]) -> Snapshot:
+def _finish(client: MpClient, start: FetchStart, folder: Path, on_page: Callable[[int, int], None] | None) -> Snapshot:
     pages = []
     for number in range(math.ceil(start.expected / start.page_documents)):
         path = _page_file(folder, number)
@@ -202,10 +202,13 @@ def _finish(client: MpClient, start: FetchStart, folder: Path, on_page: Callable
             _write_page(folder, start, number, documents)
         documents = _read_page(path)
         pages.append(Page(path.name, len(documents), hashlib.sha256(canonical_json(documents).encode()).hexdigest()))
-        on_page(sum(page.documents for page in pages), start.expected)
-    got = sum(page.documents for page in pages)
+        got = sum(page.documents for page in pages)
+        if on_page:
+            on_page(got, start.expected)
     if got != start.expected:
-        raise MpError(f"the Materials Project promised {start.expected} materials and gave {got}; delete {folder}, retry")
+        raise MpError(
+            f"the Materials Project promised {start.expected} materials and gave {got}; delete {folder}, retry"
+        )
     from mp_api.client.core.client import __version__ as client_version
 
     today = datetime.now(UTC).date().isoformat()

@@ -67,9 +67,9 @@ def _jarvis_file(name: str, member: str) -> Path:
         except Exception as error:  # requests, zipfile and json raise their own kinds
             path.unlink(missing_ok=True)  # jarvis-tools would take half a file, or an error page, for the dataset
             raise SourceError(
-                f"jarvis:{name} is not in the cache ({path}) and cannot be downloaded ({type(error).__name__}); fetch it "
-                "on a machine with a network and copy that file"
-            ) from None
+                f"jarvis:{name} is not in the cache ({path}) and cannot be downloaded ({type(error).__name__}); "
+                "fetch it on a machine with a network and copy that file"
+            ) from error
     return path
 
 
@@ -95,7 +95,7 @@ def _jarvis_row(record: Any, number: int, targets: tuple[str, ...]) -> SourceRow
     values = {name: None if record.get(name) == "na" else record.get(name) for name in targets}
     try:
         return SourceRow(row_id, "structure", Atoms.from_dict(record["atoms"]).pymatgen_converter(), values)
-    except Exception as error:  # whatever a broken record makes jarvis-tools raise: the row is reported
+    except (KeyError, TypeError, ValueError, IndexError) as error:
         return error_row(row_id, f"cannot read 'atoms': {type(error).__name__}: {error}", values)
 
 
@@ -128,5 +128,7 @@ def _matbench_file(name: str) -> Path:
         with contextlib.redirect_stdout(sys.stderr):
             load_dataset(name, data_home=str(folder))
     except Exception as error:  # an unknown name, no network, a wrong hash
-        raise SourceError(f"{where} and matminer cannot load it ({type(error).__name__}: {error}); {by_hand}") from None
+        raise SourceError(
+            f"{where} and matminer cannot load it ({type(error).__name__}: {error}); {by_hand}"
+        ) from error
     return path

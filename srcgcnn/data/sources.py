@@ -17,8 +17,8 @@ from srcgcnn.data.manifest import MANIFEST_FILE
 from srcgcnn.data.mp_snapshot import is_snapshot, open_snapshot
 from srcgcnn.data.source import Source, SourceError, SourceRow
 from srcgcnn.data.source_atoms import open_atoms
-from srcgcnn.data.source_columns import choose_targets, error_row, file_source, hash_files, reading
 from srcgcnn.data.source_collections import open_jarvis, open_matbench
+from srcgcnn.data.source_columns import choose_targets, error_row, file_source, hash_files, reading
 from srcgcnn.data.source_json import open_json_lines, open_split_json
 from srcgcnn.data.source_tables import open_csv, open_parquet
 
@@ -54,7 +54,7 @@ def _open(text: str, targets: Sequence[str]) -> Source:
         return _open_demo(targets)
     if text == "mp":
         raise SourceError(
-            "source 'mp' is fetched first: srcgcnn data fetch mp --target TARGET --out SNAPSHOT; then name SNAPSHOT here"
+            "'mp' must be fetched first: srcgcnn data fetch mp --target TARGET --out SNAPSHOT; then name SNAPSHOT here"
         )
     collection, colon, name = text.partition(":")
     if colon and collection in COLLECTIONS:

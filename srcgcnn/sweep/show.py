@@ -11,10 +11,11 @@ from srcgcnn.sweep.display import duration
 from srcgcnn.terminal import make_console
 
 if TYPE_CHECKING:
+    from srcgcnn.data.manifest import TargetColumn
     from srcgcnn.sweep.paths import RunPaths
     from srcgcnn.sweep.plan import Plan
     from srcgcnn.sweep.prepare import FoundData
-    from srcgcnn.sweep.spec import DataSpec
+    from srcgcnn.sweep.spec import DataSpec, PublishedStatistics
     from srcgcnn.training.trial import TrialConfig
 
 
@@ -57,14 +58,18 @@ def _statistics(data: DataSpec, found: FoundData) -> list[str]:
     if data.published is None:
         return []
     lines = [] if data.mp is None else [f"Materials Project: {data.mp}"]
-    rows = [(data.published.source, data.published.crystals, data.published)]
     if found.manifest is not None:
-        rows.insert(0, ("here", found.manifest.crystals, found.manifest.target(found.reference.target)))
-    return lines + [
-        f"{name}: {crystals:,} crystals, mean {column.mean:.3f}, deviation {column.std:.3f}, "
-        f"range {column.minimum:.3f} .. {column.maximum:.3f} {found.reference.unit}"
-        for name, crystals, column in rows
-    ]
+        ours = found.manifest.target(found.reference.target)
+        lines.append(f"here: {_spread(found.manifest.crystals, ours)} {found.reference.unit}")
+    published = _spread(data.published.crystals, data.published)
+    return [*lines, f"{data.published.source}: {published} {found.reference.unit}"]
+
+
+def _spread(crystals: int, target: TargetColumn | PublishedStatistics) -> str:
+    return (
+        f"{crystals:,} crystals, mean {target.mean:.3f}, deviation {target.std:.3f}, "
+        f"range {target.minimum:.3f} .. {target.maximum:.3f}"
+    )
 
 
 def _variants(plan: Plan) -> Table:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from srcgcnn.data.mp_query import MpFilter
+from srcgcnn.data.mp_query import MpFilter  # noqa: TC001 - pydantic reads these annotations
 from srcgcnn.models.config import Alpha, Family, ModelConfig, Norm, Task
 from srcgcnn.records import RecordError, parse
 from srcgcnn.training.trial import DataRef, Seeds, TrainingConfig, TrialConfig
