@@ -70,6 +70,8 @@ def describe(error: Any, kind: type, where: str) -> str:
         if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             name = ".".join(str(part) for part in fault["loc"])
             phrases.append(f"unknown key {name!r}; known keys: {', '.join(_fields(inner))}")
+        elif fault["type"] in ("missing", "missing_argument"):
+            phrases.append(f"{place} is missing")
         elif fault["type"] == "value_error":
             phrases.append(f"{place}: {fault['ctx']['error']}")  # our own check, which names the value
         else:
@@ -83,8 +85,6 @@ def _allowed(fault: Any) -> str:
     """Say what is allowed in the words of a file, not of pydantic."""
     if fault["type"] == "literal_error":
         return str(fault["ctx"]["expected"])
-    if fault["type"] in ("missing", "missing_argument"):
-        return "given"
     return EXPECTED.get(fault["type"].split("_")[0], fault["msg"])
 
 
@@ -98,7 +98,8 @@ def _follow(kind: Any, path: tuple[Any, ...]) -> tuple[str, Any]:
                 break  # an unknown key
             kind = _of_optional(hints[part])
         elif isinstance(part, int) or get_origin(kind) is dict:
-            kind = _of_optional(next(iter(get_args(kind)[-1:] if get_origin(kind) is dict else get_args(kind)), kind))
+            inner = get_args(kind) or (Any,)
+            kind = _of_optional(inner[-1] if get_origin(kind) is dict else inner[0])
         else:
             continue  # the name of a branch
         place.append(str(part))

@@ -66,16 +66,11 @@ def _add_fetch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exclude-elements", nargs="+", default=[], metavar="EL", help="none of these")
     for name, unit in (("band-gap", "eV"), ("formation-energy", "eV/atom"), ("above-hull", "eV/atom")):
         for end in ("min", "max"):
-            parser.add_argument(
-                f"--{end}-{name}", type=float, metavar="E", help=f"in {unit}", dest=_key(f"{end}-{name}")
-            )
+            key = f"{end}_{name.replace('-', '_')}_ev"
+            parser.add_argument(f"--{end}-{name}", type=float, metavar="E", help=f"in {unit}", dest=key)
     parser.add_argument("--min-sites", type=int, metavar="N", help="atoms in the cell")
     parser.add_argument("--max-sites", type=int, metavar="N")
     parser.set_defaults(command=_fetch)
-
-
-def _key(flag: str) -> str:
-    return f"{flag.replace('-', '_')}_ev"
 
 
 def _fetch(options: argparse.Namespace) -> int:

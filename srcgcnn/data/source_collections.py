@@ -128,7 +128,6 @@ def _matbench_file(name: str) -> Path:
         with contextlib.redirect_stdout(sys.stderr):
             load_dataset(name, data_home=str(folder))
     except Exception as error:  # an unknown name, no network, a wrong hash
-        raise SourceError(
-            f"{where} and matminer cannot load it ({type(error).__name__}: {error}); {by_hand}"
-        ) from error
+        reason = f"{type(error).__name__}: {error}"
+        raise SourceError(f"{where} and matminer cannot load it ({reason}); {by_hand}") from error
     return path

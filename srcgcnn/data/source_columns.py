@@ -66,8 +66,8 @@ def choose_targets(
     if wanted:
         return tuple(dict.fromkeys(wanted))
     if len(numeric) != 1:
-        found = f"{len(numeric)} columns of numbers; name the target, one of: {', '.join(numeric)}"
-        raise SourceError(f"{where}: {found if numeric else 'no column of numbers that could be a target'}")
+        found = f"{len(numeric)} numeric columns; name the target, one of: {', '.join(numeric)}"
+        raise SourceError(f"{where}: {found if numeric else 'no numeric column that could be a target'}")
     return (numeric[0],)
 
 
