@@ -253,6 +253,7 @@ limit = 20
 theoretical = false
 [data.published]
 source = "a paper"
+target = "formation_energy"
 crystals = 5
 mean = 1.5
 std = 1.0

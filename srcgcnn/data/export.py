@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import shutil
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from tempfile import TemporaryFile
@@ -54,7 +55,9 @@ def export_source(source: Source, form: Format, out: Path) -> ExportReport:
         raise SourceError(f"--out {out}: format {form} needs a name that ends with {' or '.join(endings)}")
     left_out: list[str] = []
     write: Callable[[Source, Path, list[str]], int] = {"csv": _csv, "cgcnn": _cgcnn, "matbench": _matbench}[form]
-    crystals = write(source, out, left_out)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pymatgen warns about rounding, and about elements without a property
+        crystals = write(source, out, left_out)
     citation = out / CITATION_FILE if out.is_dir() else out.with_name(f"{out.name}.{CITATION_FILE}")
     units = ", ".join(f"{name} [{unit or 'no unit'}]" for name, unit in zip(source.targets, source.units, strict=True))
     write_text(citation, f"{source.provenance}\ntargets: {units}\n")
@@ -63,14 +66,10 @@ def export_source(source: Source, form: Format, out: Path) -> ExportReport:
 
 def _readable(source: Source, left_out: list[str]) -> Iterator[tuple[SourceRow, Structure]]:
     """Yield the rows that are crystals."""
-    import warnings
-
     found = False
     for row in source.rows():
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                structure = parse_structure(row)
+            structure = parse_structure(row)
         except RowError as error:
             left_out.append(f"{row.row_id}: {error}")
             continue

@@ -55,7 +55,7 @@ def _data_line(found: FoundData) -> str:
 
 def _statistics(data: DataSpec, found: FoundData) -> list[str]:
     """Our targets beside published ones, where the sweep definition has some."""
-    if data.published is None:
+    if data.published is None or data.published.target != data.target:
         return []
     lines = [] if data.mp is None else [f"Materials Project: {data.mp}"]
     if found.manifest is not None:

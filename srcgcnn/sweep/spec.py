@@ -21,9 +21,10 @@ MATERIALS_PROJECT = "mp"
 
 @dataclass(frozen=True)
 class PublishedStatistics:
-    """What a publication says of its targets, to be printed beside ours; the unit is the target's."""
+    """What a publication says of one target, to be printed beside ours; the unit is the target's."""
 
     source: str
+    target: str
     crystals: int
     mean: float
     std: float
