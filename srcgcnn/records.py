@@ -57,6 +57,7 @@ EXPECTED = {
     "bool": "true or false",
     "string": "a text",
     "tuple": "a list",
+    "dataclass": "a table",
 }
 
 
@@ -85,7 +86,7 @@ def _allowed(fault: Any) -> str:
     """Say what is allowed in the words of a file, not of pydantic."""
     if fault["type"] == "literal_error":
         return str(fault["ctx"]["expected"])
-    return EXPECTED.get(fault["type"].split("_")[0], fault["msg"])
+    return EXPECTED.get(fault["type"].split("_")[0], fault["msg"].removeprefix("Input should be "))
 
 
 def _follow(kind: Any, path: tuple[Any, ...]) -> tuple[str, Any]:

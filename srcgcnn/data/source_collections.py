@@ -121,7 +121,7 @@ def _matbench_file(name: str) -> Path:
     where = f"matbench:{name} is not in {folder}" if folder else f"matbench:{name}: MATMINER_DATA is not set"
     by_hand = f"set MATMINER_DATA to a folder with {name}.json.gz"
     if package is None or path is None:
-        raise SourceError(f"{where} and matminer is not installed: pip install matminer, or {by_hand}")
+        raise SourceError(f"{where} and matminer is not installed; {by_hand}")
     from matminer.datasets import load_dataset
 
     try:
