@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import shutil
 import warnings
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 from srcgcnn.data.source import RowError, Source, SourceError, parse_structure
 from srcgcnn.data.sources import ID_PROP_FILE
-from srcgcnn.files import replacing, write_text
+from srcgcnn.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,10 +95,15 @@ def _values(row: SourceRow, source: Source) -> list[Any]:
 @contextmanager
 def _text(path: Path) -> Iterator[IO[str]]:
     """Open a new text file, compressed if its name says so, that appears when it is whole."""
-    with replacing(path) as temporary:
-        opener = gzip.open if path.suffix == ".gz" else open
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
         with opener(temporary, "wt", encoding="utf-8", newline="") as stream:
             yield cast("IO[str]", stream)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _csv(source: Source, out: Path, left_out: list[str]) -> int:

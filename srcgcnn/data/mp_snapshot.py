@@ -23,7 +23,7 @@ from srcgcnn.data.mp_client import BACKOFF_SECONDS, PAGE_DOCUMENTS, MpClient, Mp
 from srcgcnn.data.mp_query import MP_TARGETS, MpQuery, target_values
 from srcgcnn.data.source import Source, SourceError, SourceRow
 from srcgcnn.data.source_columns import choose_targets, error_row, reading, row_identity
-from srcgcnn.files import replacing, write_text
+from srcgcnn.files import write_bytes, write_text
 from srcgcnn.records import as_dict, canonical_json, digest, parse
 
 if TYPE_CHECKING:
@@ -232,8 +232,7 @@ def _write_page(folder: Path, start: FetchStart, number: int, documents: list[An
         "fetched_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "documents": kept,
     }
-    with replacing(_page_file(folder, number)) as temporary:
-        temporary.write_bytes(gzip.compress(json.dumps(record).encode(), compresslevel=5))
+    write_bytes(_page_file(folder, number), gzip.compress(json.dumps(record).encode(), compresslevel=5))
 
 
 def _read_page(path: Path) -> list[Any]:

@@ -48,12 +48,11 @@ def find_data(spec: DataSpec, stores: Path, *, build: bool, strict: bool) -> Fou
     if (folder / MANIFEST_FILE).exists():
         return _of_store(GraphStore(folder), spec)
     if spec.source == MATERIALS_PROJECT:
-        fetched = _fetched(spec, fetch=build)
-        if fetched is None:
-            target = spec.target or ""
+        if not build and not is_complete(default_snapshot(_query(spec))):
+            target = _query(spec).targets[0]
             reference = DataRef(NOT_BUILT, MATERIALS_PROJECT, target, spec.unit or MP_TARGETS[target].unit)
             return FoundData(reference, stores / MATERIALS_PROJECT, None)
-        spec = replace(spec, source=str(fetched), mp=None)
+        spec = fetch_materials(spec)
     from srcgcnn.data.sources import open_source
 
     source = open_source(spec.source, [spec.target] if spec.target else [], spec.unit)
@@ -67,15 +66,20 @@ def find_data(spec: DataSpec, stores: Path, *, build: bool, strict: bool) -> Fou
     return FoundData(DataRef(NOT_BUILT, source.name, source.targets[0], source.units[0]), folder, None)
 
 
-def _fetched(spec: DataSpec, *, fetch: bool) -> Path | None:
-    """Return the snapshot of a sweep's materials, None if it is not there and must not be fetched."""
-    query = MpQuery((spec.target,) if spec.target else (), spec.mp or MpFilter())
-    folder = default_snapshot(query)
-    if fetch:
+def fetch_materials(spec: DataSpec) -> DataSpec:
+    """Return the spec with `mp` replaced by the folder of its snapshot, fetched here if need be; any other as it is."""
+    if spec.source != MATERIALS_PROJECT:
+        return spec
+    folder = default_snapshot(_query(spec)).absolute()
+    if not is_complete(folder):
         from srcgcnn.data.progress import fetch_with_progress
 
-        fetch_with_progress(query, folder)
-    return folder if is_complete(folder) else None
+        fetch_with_progress(_query(spec), folder)
+    return replace(spec, source=str(folder), mp=None)
+
+
+def _query(spec: DataSpec) -> MpQuery:
+    return MpQuery((spec.target,) if spec.target else (), spec.mp or MpFilter())
 
 
 def _of_store(store: GraphStore, spec: DataSpec) -> FoundData:
