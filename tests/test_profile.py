@@ -16,7 +16,7 @@ def test_the_phases_of_a_step_add_up_and_the_operators_are_named(demo_store, cap
     assert main(["profile", str(demo_store.folder), *options]) == 0
     said = capsys.readouterr().out
     phases = rows_of(said, "host ms")
-    names = [row.split("  ")[0].strip() for row in phases]
+    names = [row.strip().split("  ")[0] for row in phases]
     assert names == [
         "batch",
         "forward",
