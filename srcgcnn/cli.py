@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from srcgcnn import __version__
 from srcgcnn.data.commands import add_data_commands
 from srcgcnn.launch.commands import add_cluster_commands
+from srcgcnn.training.commands import add_training_commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     ui.add_argument("out", type=Path, metavar="OUT", help="folder of the sweep")
     ui.add_argument("--port", type=int, help="default: a free one")
     ui.set_defaults(command=_ui)
+    add_training_commands(commands)
     add_cluster_commands(commands)
     return parser
 
