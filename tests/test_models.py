@@ -13,9 +13,10 @@ from srcgcnn.data.graph import build_graph
 from srcgcnn.models.cgcnn import CrystalGraphNetwork
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.models.counts import count_parameters
+from srcgcnn.models.inductor import CompiledCall
 from srcgcnn.models.native import NativeEdges, native_library
 from srcgcnn.models.reference import reference_forward
-from srcgcnn.training.graphset import GraphSet
+from srcgcnn.training.graphset import GraphSet, size_class
 from srcgcnn.training.predictor import _as_shard
 
 VARIANTS = [
@@ -150,6 +151,62 @@ def test_without_a_compiler_training_goes_on_uncompiled(crystals, monkeypatch, t
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert native_library.__wrapped__(64) is None
     assert "no-such-compiler" in caplog.text
+
+
+@pytest.mark.parametrize("config", VARIANTS, ids=label)
+@ALL_PATHS
+def test_padding_to_a_size_class_changes_nothing(config, path, dilute):
+    """Padding must not enter BatchNorm's statistics: same outputs, gradients and running averages."""
+    graphs, found = dilute, []
+    for static in (False, True):
+        graphs.static_shapes = static
+        batch = graphs.batch(torch.arange(4)[None])
+        graphs.static_shapes = False
+        assert (batch.atom_mask is not None) == static
+        network = network_of(config, graphs, path=path)
+        network(batch).square().sum().backward()
+        network.eval()
+        with torch.no_grad():
+            evaluated = network(batch)
+        found.append((evaluated, dict(network.named_buffers()), [value.grad for value in network.parameters()]))
+    torch.testing.assert_close(found[1], found[0], atol=1e-4, rtol=1e-3)
+
+
+def test_size_classes_are_few_and_close():
+    sizes = [size_class(atoms) for atoms in range(1, 10_000)]
+    assert all(atoms <= size <= max(atoms + 1, 1.125 * atoms) for atoms, size in enumerate(sizes, 1))
+    assert len({size for size in sizes if size > 5000}) < 10
+
+
+def test_a_network_compiled_whole_computes_the_same(crystals):
+    """What a GPU runs, here compiled for the CPU, with the padding of static shapes."""
+    network, batch = network_of(ModelConfig("srcgcnn", 1), crystals), crystals.batch(torch.arange(6)[None])
+    crystals.static_shapes = True
+    padded = crystals.batch(torch.arange(6)[None])
+    crystals.static_shapes = False
+    compiled = CompiledCall(network._outputs)
+    found = compiled(padded, None)
+    found.sum().backward()
+    gradient = network.linears[0].weight.grad.clone()
+    if compiled.failed:
+        pytest.skip("inductor cannot compile on this machine")
+    network.zero_grad()
+    expected = network(batch)
+    expected.sum().backward()
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(gradient, network.linears[0].weight.grad, atol=1e-4, rtol=1e-3)
+
+
+def test_where_inductor_fails_the_network_runs_uncompiled(caplog):
+    def double(value):
+        if torch.compiler.is_compiling():
+            torch._dynamo.graph_break()  # which a full graph may not have
+        return 2 * value
+
+    call = CompiledCall(double)
+    assert call(torch.ones(1)).item() == call(torch.ones(1)).item() == 2
+    assert call.failed
+    assert caplog.text.count("training goes on uncompiled") == 1
 
 
 def test_deep_recurrence_takes_the_sparing_path(crystals):

@@ -27,6 +27,7 @@ from srcgcnn.data.elements import ELEMENT_FEATURES
 from srcgcnn.data.graph import GAUSSIAN_COUNT, GAUSSIAN_STEP_ANGSTROM
 from srcgcnn.models.edges import TensorEdges
 from srcgcnn.models.fused import FusedConvolution
+from srcgcnn.models.inductor import CompiledCall
 from srcgcnn.models.native import NativeEdges, native_library
 from srcgcnn.models.stacked import StackedBatchNorm, StackedLayerNorm, StackedLinear, take_rows
 
@@ -133,6 +134,7 @@ class CrystalGraphNetwork(nn.Module):
         self.layer_norm = StackedLayerNorm(self.models, hidden) if config.layer_norm else None
         self._add_damping(alphas)
         self.head = Head(self.models, config)
+        self._inductor = CompiledCall(self._outputs)
 
     def _add_damping(self, alphas: list[Alpha]) -> None:
         self.alpha_logits: nn.Parameter | None = None
@@ -156,6 +158,11 @@ class CrystalGraphNetwork(nn.Module):
 
     def forward(self, batch: GraphBatch, dropout_mask: Tensor | None = None) -> Tensor:
         """Return the standardised target [M, B], or log-probabilities [M, B, 2]."""
+        if self.path == "compiled" and batch.distances.is_cuda:
+            return self._inductor(batch, dropout_mask)
+        return self._outputs(batch, dropout_mask)
+
+    def _outputs(self, batch: GraphBatch, dropout_mask: Tensor | None) -> Tensor:
         crystals = mean_over_atoms(self.atom_states(batch), batch)
         outputs = self.head(crystals, dropout_mask)
         return outputs if self.head.classify else outputs.squeeze(-1)
@@ -195,23 +202,21 @@ class CrystalGraphNetwork(nn.Module):
     def _fused(self, batch: GraphBatch) -> FusedConvolution | None:
         """The fused convolutions, where asked for and possible: without gradients in evaluation mode."""
         differentiated = torch.is_grad_enabled() and (not self.training or batch.distances.requires_grad)
-        if self.path == "plain" or differentiated:
+        by_inductor = self.path == "compiled" and batch.distances.is_cuda  # which fuses the plain operators
+        if self.path == "plain" or by_inductor or differentiated:
             return None
         with torch.no_grad():
-            return FusedConvolution(
-                self._edges(batch), training=self.training, recompute=self.config.depth > DEEPEST_KEPT
-            )
+            recompute = self.config.depth > DEEPEST_KEPT
+            return FusedConvolution(self._edges(batch), training=self.training, recompute=recompute)
 
     def _edges(self, batch: GraphBatch) -> list[NativeEdges] | list[TensorEdges]:
-        compiled, distances = self.path == "compiled", batch.distances
-        if compiled and distances.dtype == torch.float32 and distances.device.type == "cpu":
+        members = range(self.models)
+        if self.path == "compiled" and batch.distances.dtype == torch.float32:
             library = native_library(self.config.hidden_channels)
             if library is not None:
-                return [NativeEdges.of_member(batch, member, library) for member in range(self.models)]
-        gaussians, compiled = self.gaussians(distances), compiled and distances.is_cuda
-        return [
-            TensorEdges.of_member(batch, member, gaussians[member], compiled=compiled) for member in range(self.models)
-        ]
+                return [NativeEdges.of_member(batch, member, library) for member in members]
+        gaussians = self.gaussians(batch.distances)
+        return [TensorEdges.of_member(batch, member, gaussians[member]) for member in members]
 
     def gaussians(self, distances: Tensor) -> Tensor:
         """Expand distances [M, N, K] into exp(-(d - mu)^2 / 0.2^2): [M, N*K, 41]; zero for masked edges."""

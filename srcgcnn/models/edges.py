@@ -171,22 +171,20 @@ class TensorEdges:
         index: who sees whom.
         gaussians: [N*K, G], zero for masked edges.
         sums: their moments.
-        compiled: let inductor compile the gate.
     """
 
     index: EdgeIndex
     gaussians: Tensor
     sums: GaussianSums
-    compiled: bool
 
     @classmethod
-    def of_member(cls, batch: GraphBatch, member: int, gaussians: Tensor, *, compiled: bool) -> TensorEdges:
+    def of_member(cls, batch: GraphBatch, member: int, gaussians: Tensor) -> TensorEdges:
         """Take one member out of a batch; `gaussians` [N*K, G] are its own."""
         index = EdgeIndex.of_member(batch, member, gaussians.dtype)
         centre = gaussians.view(*index.neighbours.shape, -1).sum(dim=1)
         plain = (centre, index.edges_seen_by(gaussians), gaussians.T @ gaussians)
         sums = GaussianSums.centred(*plain, index.out_degree, index.in_degree, float(index.edges))
-        return cls(index, gaussians, sums, compiled)
+        return cls(index, gaussians, sums)
 
     @property
     def out_degree(self) -> Tensor:
@@ -216,7 +214,7 @@ class TensorEdges:
         """Return m [N, F]; see `gates.gate_sum`."""
         index = self.index
         inputs = (centre, neighbour, self.gaussians, weight, index.neighbours, index.mask, scale, shift)
-        return gate_sum(*inputs, compiled=self.compiled)
+        return gate_sum(*inputs)
 
     def gate_gradient(
         self, centre: Tensor, neighbour: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, upstream: Tensor
@@ -224,7 +222,7 @@ class TensorEdges:
         """Recompute the gate and differentiate it; `upstream` is the gradient of m [N, F]."""
         index = self.index
         inputs = (centre, neighbour, self.gaussians, weight, index.neighbours, index.mask, scale, shift, upstream)
-        of_edges, of_centre, of_weight = gate_gradient(*inputs, compiled=self.compiled)
+        of_edges, of_centre, of_weight = gate_gradient(*inputs)
         of_neighbour = index.edges_seen_by(of_edges)
         product = (of_centre * centre).sum(dim=0) + (of_neighbour * neighbour).sum(dim=0)
         return GateGradient(of_centre, of_neighbour, of_weight, of_centre.sum(dim=0), product)

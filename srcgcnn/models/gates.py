@@ -4,21 +4,20 @@
     y_ij = scale * z_ij + shift        (BatchNorm, folded)
     m_i  = sum_j sigmoid(y first half) * softplus(y second half)
 
-These are PyTorch's operators, a few hundred atoms at a time so that intermediates stay in the cache, or compiled by
-inductor for all atoms at once. `convolution.cpp` is the same for float32 on the CPU.
+These are PyTorch's operators, on the CPU a few hundred atoms at a time so that intermediates stay in the cache.
+`convolution.cpp` is the same for float32 on the CPU.
 """
 
 from __future__ import annotations
 
-import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 ATOMS_PER_CHUNK = 256  # 1.5 MB per [256, 12, 128] float32
 
@@ -32,8 +31,6 @@ def gate_sum(
     mask: Tensor | None,
     scale: Tensor,
     shift: Tensor,
-    *,
-    compiled: bool,
 ) -> Tensor:
     """Return m [N, F].
 
@@ -46,13 +43,11 @@ def gate_sum(
         mask: [N, K], 1 or 0; None when all edges are real.
         scale: [2F].
         shift: [2F].
-        compiled: all atoms at once, compiled by inductor.
     """
-    function = _compiled(_gate_sum) if compiled else _gate_sum
     summed = centre.new_empty(len(centre), centre.shape[1] // 2)
-    for rows, edge in _chunks(index, gaussians, weight, whole=compiled):
+    for rows, edge in _chunks(index, gaussians, weight):
         part = None if mask is None else mask[rows]
-        summed[rows] = function(centre[rows], neighbour, edge, index[rows], part, scale, shift)
+        summed[rows] = _gate_sum(centre[rows], neighbour, edge, index[rows], part, scale, shift)
     return summed
 
 
@@ -66,8 +61,6 @@ def gate_gradient(
     scale: Tensor,
     shift: Tensor,
     upstream: Tensor,
-    *,
-    compiled: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Recompute the gate and differentiate it.
 
@@ -81,27 +74,25 @@ def gate_gradient(
         scale: [2F].
         shift: [2F].
         upstream: the gradient of m [N, F].
-        compiled: all atoms at once, compiled by inductor.
 
     Returns:
         The gradient of z at fixed scale [N*K, 2F], its sum over K [N, 2F], and the gradient of the weight [G, 2F].
     """
-    function = _compiled(_gate_gradient) if compiled else _gate_gradient
     gradient = centre.new_empty(*index.shape, centre.shape[1])
     sums, of_weight = torch.empty_like(centre), torch.zeros_like(weight)
     by_atom = gaussians.view(*index.shape, -1)
-    for rows, edge in _chunks(index, gaussians, weight, whole=compiled):
+    for rows, edge in _chunks(index, gaussians, weight):
         part = None if mask is None else mask[rows]
         inputs = (centre[rows], neighbour, edge, index[rows], part, scale, shift, upstream[rows])
-        gradient[rows], sums[rows] = function(*inputs)
+        gradient[rows], sums[rows] = _gate_gradient(*inputs)
         of_weight.addmm_(by_atom[rows].flatten(0, 1).T, gradient[rows].flatten(0, 1))
     return gradient.flatten(0, 1), sums, of_weight
 
 
-def _chunks(index: Tensor, gaussians: Tensor, weight: Tensor, *, whole: bool) -> Iterator[tuple[slice, Tensor]]:
+def _chunks(index: Tensor, gaussians: Tensor, weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Yield runs of atoms with their edges' u [atoms, K, 2F]."""
     atoms, degree = index.shape
-    step = atoms if whole else ATOMS_PER_CHUNK
+    step = atoms if gaussians.is_cuda else ATOMS_PER_CHUNK
     for start in range(0, atoms, step):
         edge = gaussians[start * degree : (start + step) * degree] @ weight
         yield slice(start, start + step), edge.view(-1, degree, weight.shape[1])
@@ -142,18 +133,10 @@ def _gate_gradient(
 def _halves(
     centre: Tensor, neighbour: Tensor, edge: Tensor, index: Tensor, scale: Tensor, shift: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return y of the gate and of the core, [N, K, F] each.
-
-    Written as two expressions: taken from one [N, K, 2F], inductor would store that in memory.
-    """
+    """Return y of the gate and of the core, [N, K, F] each."""
     half = centre.shape[1] // 2
     first, second = (
         (centre[:, None, part] + neighbour[:, part][index] + edge[..., part]) * scale[part] + shift[part]
         for part in (slice(None, half), slice(half, None))
     )
     return first, second
-
-
-@functools.cache
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    return torch.compile(function, fullgraph=True, dynamic=True)

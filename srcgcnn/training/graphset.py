@@ -50,6 +50,7 @@ class GraphSet:
 
     Attributes:
         device: where they lie.
+        static_shapes: pad batches to few sizes (`size_class`), so that compiled code meets few shapes.
         element_features: float32 [101, 92].
     """
 
@@ -70,14 +71,15 @@ class GraphSet:
             padding_distance: None masks missing neighbours; a distance in angstrom makes them unmasked edges to
                 atom 0 of the crystal, as the original code does with 9 angstrom.
         """
-        self.device = device
+        self.device, self.static_shapes = device, False
         incomplete = any(np.isinf(shard["distances"][:, -1]).any() for shard in shards)
         self._masked = incomplete and padding_distance is None
         self._padding_distance = padding_distance if incomplete else None
         self._numbers = self._rows(shards, "atomic_numbers")
         self._neighbours = self._rows(shards, "neighbours")
         self._distances = self._rows(shards, "distances")
-        self._offsets = torch.from_numpy(_joined_offsets(shards)).to(device)
+        self._host_offsets = torch.from_numpy(_joined_offsets(shards))
+        self._offsets = self._host_offsets.to(device)
         self.element_features = torch.from_numpy(np.array(element_features)).float().to(device)
 
     @classmethod
@@ -91,12 +93,19 @@ class GraphSet:
         return ShardedRows(parts if self.device.type == "cpu" else [torch.cat(parts)])
 
     def batch(self, rows: Tensor) -> GraphBatch:
-        """Gather crystals, int64 [M, B] row numbers on the device, into one batch for M models."""
+        """Gather crystals, int64 [M, B] row numbers (best on the host), into one batch for M models.
+
+        Sizes are worked out on the host, so that a GPU need not be waited for.
+        """
+        rows = rows.cpu()
+        host_counts = self._host_offsets[rows + 1] - self._host_offsets[rows]
+        atoms, largest = int(host_counts.sum()), int(host_counts.sum(dim=1).max())
         models, crystals = rows.shape
+        rows = rows.to(self.device, non_blocking=True)
         counts = (self._offsets[rows + 1] - self._offsets[rows]).flatten()  # atoms of each crystal [M*B]
-        owner = torch.repeat_interleave(torch.arange(models * crystals, device=self.device), counts)  # [atoms]
+        owner = torch.arange(models * crystals, device=self.device).repeat_interleave(counts, output_size=atoms)
         starts = torch.cumsum(counts, 0) - counts
-        within = torch.arange(len(owner), device=self.device) - starts[owner]  # number of the atom in its crystal
+        within = torch.arange(atoms, device=self.device) - starts[owner]  # number of the atom in its crystal
         source = self._offsets[rows.flatten()][owner] + within
         distances = self._distances.take(source)
         if self._padding_distance is not None:
@@ -108,9 +117,11 @@ class GraphSet:
         numbers = self._numbers.take(source).long()
         atom_counts = counts.view(models, crystals).float()
         crystal = owner - member * crystals
-        if models == 1:
+        if models == 1 and not self.static_shapes:
             return self._unpadded(numbers, neighbours, distances, crystal, atom_counts)
-        return _padded(numbers, neighbours, distances, crystal, atom_counts, member, local_start + within)
+        width = size_class(largest) if self.static_shapes else largest
+        place = member * width + local_start + within
+        return _padded(numbers, neighbours, distances, crystal, atom_counts, place, width)
 
     def _unpadded(
         self, numbers: Tensor, neighbours: Tensor, distances: Tensor, crystal: Tensor, atom_counts: Tensor
@@ -119,23 +130,27 @@ class GraphSet:
         return GraphBatch(numbers[None], neighbours[None], distances[None], edge_mask, crystal[None], None, atom_counts)
 
 
+def size_class(atoms: int) -> int:
+    """Return the smallest of 8, 9, ..., 15 times a power of two that holds `atoms`: at most an eighth larger."""
+    step = 2 ** max(0, (atoms - 1).bit_length() - 4)
+    return -(-atoms // step) * step
+
+
 def _padded(
     numbers: Tensor,
     neighbours: Tensor,
     distances: Tensor,
     crystal: Tensor,
     atom_counts: Tensor,
-    member: Tensor,
     place: Tensor,
+    width: int,
 ) -> GraphBatch:
-    """Lay the atoms of M models side by side: [M, N] with N the largest member; padding atoms are masked."""
+    """Lay the atoms of M models side by side, [M, width], each at its place in 0..M*width; the others are masked."""
     models, crystals = atom_counts.shape
-    width = int(atom_counts.sum(dim=1).max())
-    target = member * width + place
 
     def spread(values: Tensor, fill: float) -> Tensor:
         full = values.new_full((models * width, *values.shape[1:]), fill)
-        return full.index_copy(0, target, values).view(models, width, *values.shape[1:])
+        return full.index_copy(0, place, values).view(models, width, *values.shape[1:])
 
     distances = spread(distances, float("inf"))
     return GraphBatch(
@@ -144,6 +159,6 @@ def _padded(
         distances=distances,
         edge_mask=torch.isfinite(distances),
         crystal=spread(crystal, crystals),
-        atom_mask=spread(torch.ones_like(member, dtype=torch.bool), False),
+        atom_mask=spread(torch.ones_like(crystal, dtype=torch.bool), False),
         atom_counts=atom_counts,
     )

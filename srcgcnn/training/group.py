@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.profiler import record_function
 
 from srcgcnn.files import write_bytes
 from srcgcnn.models.cgcnn import CrystalGraphNetwork, dropout_masks
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT_INTERVAL_S = 30.0
 CHECKPOINT_FORMAT = 2
+BATCH, FORWARD, BACKWARD, OPTIMISER, EVALUATION = "batch", "forward", "backward", "optimiser", "evaluation"  # profiles
 
 
 class InterruptedGroupError(RuntimeError):
@@ -94,6 +96,7 @@ class GroupTrainer:
         self._started = self._saved = time.monotonic()
         if checkpoint is not None and checkpoint.exists():
             self._resume(checkpoint)
+        self.crystals.static_shapes = self.device.type == "cuda" and self.network.path == "compiled"
 
     def _load_data(self, store: GraphStore) -> None:
         config = self.configs[0]
@@ -119,12 +122,12 @@ class GroupTrainer:
         return ((self._targets - normaliser.mean) / normaliser.std).float()
 
     def rows_of(self, part: str) -> Tensor:
-        """Return the rows of one set for every member: int64 [M, R] on the device."""
-        return torch.from_numpy(np.stack([getattr(split, part) for split in self.splits])).to(self.device)
+        """Return the rows of one set for every member: int64 [M, R] on the host."""
+        return torch.from_numpy(np.stack([getattr(split, part) for split in self.splits]))
 
     def targets_of(self, rows: Tensor) -> Tensor:
         """Return targets in their unit, float64, for rows [M, R]."""
-        return self._targets[rows]
+        return self._targets[rows.to(self.device)]
 
     def predict(self, rows: Tensor) -> Tensor:
         """Predict with the current weights: float64 [M, R] in the target's unit."""
@@ -173,7 +176,7 @@ class GroupTrainer:
         orders = []
         for member, config in enumerate(self.configs):
             generator = _generator(config.seeds.order, self.progress.epoch)
-            shuffled = torch.randperm(self._train_rows.shape[1], generator=generator).to(self.device)
+            shuffled = torch.randperm(self._train_rows.shape[1], generator=generator)
             orders.append(self._train_rows[member, shuffled])
         return torch.stack(orders)
 
@@ -196,19 +199,25 @@ class GroupTrainer:
         """Take one step; returns the loss of each member [M]."""
         generators = [_generator(config.seeds.order, self.progress.epoch, number + 1) for config in self.configs]
         dropout = dropout_masks(generators, rows.shape[1], self._model)
-        outputs = self.network(self.crystals.batch(rows), None if dropout is None else dropout.to(self.device))
-        wanted = self._standardised.gather(1, rows)
-        losses = loss_per_model(self._training, self._model.task, outputs, wanted)
-        self._optimizer.zero_grad()
-        losses.sum().backward()  # the members share no parameter: each gets the gradient of its own loss
-        if self._training.clip_norm is not None:
-            clip_per_model(self.network.parameters(), self._training.clip_norm)
-        self._optimizer.step()
+        with record_function(BATCH):
+            batch = self.crystals.batch(rows)
+            wanted = self._standardised.gather(1, rows.to(self.device, non_blocking=True))
+        with record_function(FORWARD):
+            outputs = self.network(batch, None if dropout is None else dropout.to(self.device))
+            losses = loss_per_model(self._training, self._model.task, outputs, wanted)
+        with record_function(BACKWARD):
+            self._optimizer.zero_grad()
+            losses.sum().backward()  # the members share no parameter: each gets the gradient of its own loss
+        with record_function(OPTIMISER):
+            if self._training.clip_norm is not None:
+                clip_per_model(self.network.parameters(), self._training.clip_norm)
+            self._optimizer.step()
         return losses.detach().double()
 
     def _finish_epoch(self) -> list[EpochReport]:
         """Validate, keep the best weights, step the schedule, move to the next epoch."""
-        predictions = self.predict(self._val_rows)
+        with record_function(EVALUATION):
+            predictions = self.predict(self._val_rows)
         errors = errors_per_model(self._model.task, predictions, self.targets_of(self._val_rows)).tolist()
         rates, crystals = self._optimizer.rates, self._train_rows.shape[1]
         reports = []

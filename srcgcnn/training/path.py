@@ -23,5 +23,6 @@ def choose_path(model: ModelConfig, device: torch.device, steps: int) -> Path:
     if device.type == "cpu":
         compiled = native_library(model.hidden_channels) is not None
     else:
-        compiled = steps >= CUDA_STEPS_WORTH_COMPILING and importlib.util.find_spec("triton") is not None
+        pays = steps >= CUDA_STEPS_WORTH_COMPILING and uncompiled_path(model) == "plain"
+        compiled = pays and importlib.util.find_spec("triton") is not None
     return "compiled" if compiled else uncompiled_path(model)

@@ -1,0 +1,62 @@
+"""A forward compiled by inductor, for GPUs: one compilation per shape of the batch, with a way out."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from srcgcnn.models.native import cache_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MOST_SHAPES = 64  # sizes of batches (training/graphset.py: size_class) x last batches x training and evaluation
+
+logger = logging.getLogger(__name__)
+
+
+class CompiledCall:
+    """A function, compiled; where inductor fails, the function itself from then on, after one warning."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        """Prepare; compilation happens at the first call with each shape."""
+        self._function = function
+        self._compiled: Callable[..., Any] | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether inductor has failed."""
+        return self._compiled is self._function
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Call the function."""
+        if self.failed:
+            return self._function(*inputs)
+        try:
+            if self._compiled is None:
+                self._compiled = _compile(self._function)
+            return self._compiled(*inputs)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - inductor's failures have no common class
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            logger.warning("inductor cannot compile the network here (%s): training goes on uncompiled", reason)
+            self._compiled = self._function
+            return self._function(*inputs)
+
+
+def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile with a cache that a user's processes share; the backward too, so that its failure shows at once."""
+    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_folder() / "inductor")
+    if len(os.sched_getaffinity(0)) <= 2:
+        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of processes would only compete
+    import torch._dynamo
+    import torch._functorch.config
+
+    torch._dynamo.config.recompile_limit = max(MOST_SHAPES, torch._dynamo.config.recompile_limit)
+    torch._functorch.config.force_non_lazy_backward_lowering = True
+    return torch.compile(function, dynamic=False, fullgraph=True)
