@@ -18,6 +18,7 @@ from srcgcnn.analysis.tradeoff import as_csv, as_markdown, print_tradeoff, trade
 from srcgcnn.launch.reaper import reaping
 from srcgcnn.launch.token import write_token
 from srcgcnn.sweep.display import SweepDisplay
+from srcgcnn.sweep.show import show_proposals
 from srcgcnn.terminal import make_console
 
 if TYPE_CHECKING:
@@ -86,12 +87,13 @@ def conduct(
     console = make_console()
     with _only_driver(paths, lock_timeout_s):
         writer = MlflowWriter(paths, plan.spec.name, tracking_uri)
-        end = run(writer, console) if plan.groups else None
+        end = None if plan.over else run(writer, console)
         interrupted = end is not None and end.interrupted
         rows = tradeoff_of(paths)
         writer.sweep_finished(as_markdown(rows), as_csv(rows), stopped=interrupted)
     if rows:
         print_tradeoff(rows, console)
+    show_proposals(plan, paths, console)
     return _report(end, paths, tracking_uri, console, command)
 
 

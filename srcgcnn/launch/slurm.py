@@ -151,7 +151,7 @@ def sbatch_texts(site: SlurmSite, paths: RunPaths, plan: Plan) -> dict[str, str]
     """Return what would be submitted, by a name for people."""
     name = job_name(plan.spec.name)
     texts = {"head": head_executor(site, paths, name).text()}
-    sizes = array_sizes(worker_count(site, len(plan.groups)), site.worker.max_array_size)
+    sizes = array_sizes(worker_count(site, plan.parallel_groups), site.worker.max_array_size)
     for number, size in enumerate(sizes):
         label = "workers" if len(sizes) == 1 else f"workers, array {number + 1} of {len(sizes)}"
         texts[label] = worker_executor(site, paths, name).text(size)
@@ -198,7 +198,7 @@ def submit(plan: Plan, paths: RunPaths, request: LaunchRequest) -> JobIds:
     jobs = JobIds(head)
     write_record_file(paths.jobs, jobs)
     try:
-        return submit_workers(request.site, paths, name, worker_count(request.site, len(plan.groups)))
+        return submit_workers(request.site, paths, name, worker_count(request.site, plan.parallel_groups))
     except SlurmError:
         cancel(jobs.all)
         raise

@@ -27,10 +27,10 @@ EXIT_LOST = 3  # the jobs are gone and the sweep is not over
 def show_submission(plan: Plan, paths: RunPaths, site: SlurmSite) -> None:
     """Print GPU-hours, every sbatch text, and what SLURM says of each."""
     console = make_console()
-    if not plan.groups:
+    if plan.over:
         return
     console.print(f"GPU-hours: {gpu_hours(plan, site)}", soft_wrap=True)
-    workers = worker_count(site, len(plan.groups))
+    workers = worker_count(site, plan.parallel_groups)
     console.print(f"jobs: 1 head, {workers} workers with {site.groups_per_worker} groups each at a time")
     for name, text in sbatch_texts(site, paths, plan).items():
         console.print(f"--- sbatch text: {name}", soft_wrap=True)
@@ -56,7 +56,7 @@ def launch_slurm(plan: Plan, paths: RunPaths, site: SlurmSite, tracking_uri: str
         SlurmError: SLURM refuses, or the sweep is submitted already.
     """
     console = make_console()
-    if not plan.groups:
+    if plan.over:
         console.print(f"nothing is left to train; results: srcgcnn results {paths.out}")
         return 0
     jobs = submit(plan, paths, LaunchRequest(site, tracking_uri, socket.getfqdn()))

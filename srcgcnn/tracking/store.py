@@ -32,6 +32,7 @@ KEY_TAG = "srcgcnn.trial_key"
 SWEEP_TAG = "srcgcnn.sweep_id"
 DIGEST_TAG = "srcgcnn.result_digest"
 FAILURE_TAG = "srcgcnn.failure"
+STOPPED_TAG = "srcgcnn.stopped_early"
 MODEL_NAME = "model"  # as in runs:/<run id>/model
 PAGE_RUNS = 500
 # Tables and columns in which MLflow 3.17 keeps absolute artifact URIs (mlflow.store.tracking.dbmodels).

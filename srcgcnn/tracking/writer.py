@@ -19,13 +19,14 @@ from mlflow.exceptions import MlflowException
 from srcgcnn.records import RecordError, digest, parse
 from srcgcnn.sweep.results import read_results
 from srcgcnn.tracking import fields
-from srcgcnn.tracking.store import DIGEST_TAG, FAILURE_TAG, Child, SweepStore
+from srcgcnn.tracking.store import DIGEST_TAG, FAILURE_TAG, STOPPED_TAG, Child, SweepStore
 from srcgcnn.training.trial import TrialConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from srcgcnn.sweep.paths import RunPaths
+    from srcgcnn.sweep.stopped import Stopped
     from srcgcnn.training.trial import TrialResult
 
 NOTE_TAG = "mlflow.note.content"
@@ -114,6 +115,13 @@ class MlflowWriter:
     def trial_failed(self, key: str, reason: str) -> None:
         """Mark the run of a trial as failed, with the reason as a tag."""
         self._fail(self._started_child(key), reason)
+
+    @_survivable
+    def trial_stopped(self, stopped: Stopped) -> None:
+        """End the run of a trial that a scheduler stopped, and say so; it is no result."""
+        store, child = self._store(), self._started_child(stopped.config.key)
+        store.client.set_tag(child.run_id, STOPPED_TAG, f"by {stopped.scheduler} after {stopped.epoch} epochs")
+        store.set_status(child, "KILLED")
 
     @_survivable
     def sweep_finished(self, table_markdown: str, table_csv: str, *, stopped: bool = False) -> None:
