@@ -8,6 +8,7 @@ goes on as if it had not been.
 
 from __future__ import annotations
 
+import warnings
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -195,7 +196,8 @@ def _open_study(name: str, spec: SearchSpec, paths: RunPaths) -> optuna.Study:
         directions=["minimize"] * len(spec.objectives),
         load_if_exists=True,
     )
-    study.set_metric_names(list(spec.objectives))
+    with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
+        study.set_metric_names(list(spec.objectives))  # optuna-dashboard writes them on its axes
     return study
 
 

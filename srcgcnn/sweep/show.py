@@ -84,7 +84,7 @@ def show_proposals(plan: Plan, paths: RunPaths, console: Console) -> None:
     if not plan.spec.search.proposes:
         return
     proposals = proposals_of(plan.spec, plan.data, paths)
-    table = Table(caption="best proposals; the error is on validation rows, averaged over seeds")
+    table = Table()
     for heading in ("proposal", "variant", *plan.spec.search.objectives):
         table.add_column(heading, justify="left" if heading == "variant" else "right")
     shown: dict[str, Proposal] = {}
@@ -97,6 +97,7 @@ def show_proposals(plan: Plan, paths: RunPaths, console: Console) -> None:
     made = [proposal for proposal in proposals if not proposal.known]
     distinct = len({proposal.trials for proposal in made})
     states = ", ".join(f"{count} {state}" for state, count in Counter(proposal.state for proposal in made).items())
+    console.print("best proposals; the error is the mean over seeds on validation rows")
     console.print(table)
     console.print(f"{len(made)} proposals ({states}) of {distinct} variants; study: {paths.study_db}", soft_wrap=True)
 
