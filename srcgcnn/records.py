@@ -59,7 +59,9 @@ def describe(error: Any, kind: type, where: str) -> str:
         if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             lines.append(f"unknown key {place!r}; known keys: {', '.join(_known_keys(kind, fault['loc'][:-1]))}")
         else:
-            lines.append(f"{place or kind.__name__}: {fault['msg']} (got {fault.get('input')!r})")
+            value = fault.get("input")
+            got = "" if isinstance(value, dict) else f" (got {value!r})"  # a whole record says nothing more
+            lines.append(f"{place or kind.__name__}: {fault['msg']}{got}")
     return f"{where}: " + "; ".join(lines)
 
 

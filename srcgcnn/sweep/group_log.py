@@ -62,6 +62,9 @@ def group_log(paths: RunPaths, group: TrialGroup) -> Iterator[GroupLog]:
             stream.write(traceback.format_exc())
             log.say(f"{group.label} ends: {error}")
             raise
+        except SystemExit:  # how Tune ends a group that its scheduler stops
+            log.say(f"{group.label} is stopped early by the scheduler")
+            raise
         log.say(f"{group.label} ends")
 
 
@@ -90,10 +93,11 @@ def find_log(paths: RunPaths, wanted: str) -> FoundLog:
     found = exact or [log for log in logs if log.tells_of(wanted)]
     if len(found) == 1:
         return found[0]
-    what = f"{len(found)} trials are meant by" if found else "no trial with a log is meant by"
     pairs = sorted((label, key) for log in found or logs for key, label in log.trials)
-    known = "".join(f"\n  {key}  {label}" for label, key in pairs)
-    raise FileNotFoundError(f"{what} {wanted!r}; give more of the key or the label:{known or ' (no log yet)'}")
+    known = "".join(f"\n  {key}  {label}" for label, key in pairs) or " none yet"
+    meant = f"{len(found)} logs" if found else "no log"
+    what = f"{meant} of a trial {wanted!r}; give" if wanted else "whose log? Give"
+    raise FileNotFoundError(f"{what} the beginning of a key, or more of a label:{known}")
 
 
 def _read_head(path: Path) -> FoundLog:

@@ -87,12 +87,13 @@ class Search:
         self._changed = False
         resumed, self._resumed = self._resumed, []
         groups = [group for trial in resumed for group in self._groups_for(trial.params)]
-        while True:
-            while self._running and self._tell(self._running[0]):
+        while True:  # one answer, one question: what a proposal sees must not depend on how many answers are in
+            if self.left and len(self._running) < self._spec.parallel:
+                groups += self._groups_for(self._ask())
+            elif self._running and self._tell(self._running[0]):
                 self._running.pop(0)
-            if len(self._running) >= self._spec.parallel or not self.left:
+            else:
                 break
-            groups += self._groups_for(self._ask())
         self._write()
         return groups
 
