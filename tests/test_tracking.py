@@ -226,6 +226,8 @@ def test_rebuild_twice_changes_nothing(paths):
 
 
 def test_rebuild_adds_nothing_to_a_finished_live_sweep(paths):
+    from srcgcnn.tracking.writer import rebuild
+
     live_sweep(paths)
     before = everything(client_of(paths))
     rebuild(paths, SWEEP, None)
@@ -401,8 +403,6 @@ def test_ui_refuses_a_port_that_is_none(paths, port):
 
 
 def test_a_store_that_was_deleted_leaves_no_files_behind_after_a_rebuild(paths):
-    from srcgcnn.tracking.writer import rebuild
-
     live_sweep(paths)
     before = sorted(path.name for path in paths.mlflow_artifacts.rglob("result.json"))
     runs = {path.name for path in paths.mlflow_artifacts.iterdir()}
