@@ -47,12 +47,12 @@ def chromium(folder):
         process.wait()
 
 
-def visit(port, url, words=(), *, cookies=None, size=(1180, 900), settle_s=0.0):
-    """Open a page and return it once it shows all the words, or as it is after a while."""
-    return asyncio.run(_visit(port, url, words, cookies or {}, size, settle_s))
+def visit(port, url, words=(), *, cookies=None, size=(1180, 900), settle_s=0.0, script=""):
+    """Open a page and return it once it shows all the words, or as it is after a while; run a script on it then."""
+    return asyncio.run(_visit(port, url, words, cookies or {}, size, settle_s, script))
 
 
-async def _visit(port, url, words, cookies, size, settle_s):
+async def _visit(port, url, words, cookies, size, settle_s, script):
     async with aiohttp.ClientSession() as session:
         async with session.put(f"http://127.0.0.1:{port}/json/new") as answer:
             socket = (await answer.json())["webSocketDebuggerUrl"]
@@ -71,6 +71,7 @@ async def _visit(port, url, words, cookies, size, settle_s):
                 if text and all(word in text for word in words):
                     break
                 await asyncio.sleep(0.5)
+            await call("Runtime.evaluate", expression=script)
             await asyncio.sleep(settle_s)
             png = (await call("Page.captureScreenshot", format="png"))["data"]
             await call("Page.close")

@@ -434,7 +434,7 @@ def test_a_report_and_early_stops_are_on_the_pages(paths):
 
 def test_a_server_with_login_refuses_who_has_none(tmp_path):
     """`mlflow/server.sh` with login on a real server: nobody without a password, nobody with a wrong one."""
-    pytest.importorskip("flask_wtf", reason="Flask-WTF is not installed: pip install 'srcgcnn[server]'")
+    pytest.importorskip("flask_wtf", reason="Flask-WTF is not installed: pip install '.[server]'")
     port = ui.free_port("127.0.0.1")
     settings = tmp_path / "group.env"
     settings.write_text(
