@@ -29,14 +29,8 @@ if TYPE_CHECKING:
 
 IMAGES = Path(__file__).resolve().parent / "img"
 ROOT = IMAGES.parents[1]
-SIZE = (1280, 820)
-CLOSE_ASSISTANT = """
-[...document.querySelectorAll("h1, h2, h3, h4, span, div")]
-  .filter(found => found.textContent.trim() === "MLflow Assistant").slice(0, 1)
-  .forEach(found => { let box = found;
-    while (box && box.querySelectorAll("button").length < 3) box = box.parentElement;
-    if (box) box.querySelectorAll("button")[2].click(); });
-"""
+SIZE = (1400, 820)
+CLOSE_ASSISTANT = """document.querySelector('[data-component-id="mlflow.assistant.chat_panel.close"]')?.click()"""
 COOKIE = "ray-authentication-token"
 
 
