@@ -16,7 +16,14 @@ from srcgcnn.sweep.group_log import GroupLog, group_log
 from srcgcnn.sweep.paths import RunPaths
 from srcgcnn.sweep.plan import TrialGroup
 from srcgcnn.sweep.scheduler import EPOCH, ERROR
-from srcgcnn.sweep.stopping import NODE_STORE, HandedBackError, counted_as_running, stop_asked
+from srcgcnn.sweep.stopping import (
+    NODE_STORE,
+    HandedBackError,
+    counted_as_running,
+    fits_time_left,
+    stop_asked,
+    take_no_more,
+)
 
 if TYPE_CHECKING:
     from srcgcnn.training.epoch import EpochReport
@@ -31,15 +38,22 @@ def train_in_worker(config: dict[str, Any]) -> None:
     group, paths = TrialGroup.from_dict(config["group"], "the group sent by the driver"), RunPaths(Path(config["out"]))
     reporter = _Reporter()
     if not paths.given_up(group.key).exists():
+        _hand_back_where_time_is_short(config["group"]["expected_s"])
         with counted_as_running(), group_log(paths, group) as log:
             _train(group, paths, config, reporter, log)
     reporter.end()
 
 
+def _hand_back_where_time_is_short(expected_s: float | None) -> None:
+    if not fits_time_left(expected_s):
+        take_no_more()
+    elif not stop_asked():
+        return
+    time.sleep(1.0)  # a node that leaves may be offered work until Ray has heard of it
+    raise HandedBackError("this node is about to leave")
+
+
 def _train(group: TrialGroup, paths: RunPaths, config: dict[str, Any], reporter: _Reporter, log: GroupLog) -> None:
-    if stop_asked():
-        time.sleep(1.0)  # a node that leaves may be offered work until Ray has heard of it
-        raise HandedBackError("this node is about to leave")
     import torch
 
     from srcgcnn.sweep.worker import run_group

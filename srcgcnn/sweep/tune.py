@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
-from ray.tune.search import Searcher
 
 from srcgcnn.files import write_text
 from srcgcnn.sweep.failures import write_failure
+from srcgcnn.sweep.group_searcher import GroupSearcher, as_sent
 from srcgcnn.sweep.progress import ProgressFile
 from srcgcnn.sweep.results import read_result
 from srcgcnn.sweep.retries import JUDGE_AFTER_S, RetryBudget, alive_ray_nodes
@@ -28,7 +27,7 @@ from srcgcnn.sweep.trainable import ENDED, train_in_worker
 from srcgcnn.training.epoch import EpochReport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from srcgcnn.sweep.display import SweepDisplay
     from srcgcnn.sweep.paths import RunPaths
@@ -85,8 +84,19 @@ def run_on_tune(
     resources: GroupResources,
     writer: MlflowWriter,
     display: SweepDisplay,
+    train: Callable[[dict[str, Any]], None] | None = None,
 ) -> SweepEnd:
-    """Run all groups of a plan on the connected Ray cluster, which may grow and shrink meanwhile."""
+    """Run all groups of a plan on the connected Ray cluster, which may grow and shrink meanwhile.
+
+    Args:
+        plan: what is left to train.
+        store_folder: the graphs.
+        paths: the sweep's folder.
+        resources: what a group gets.
+        writer: MLflow.
+        display: the terminal.
+        train: what workers do with a group, default `train_in_worker`; benchmarks of the driver give less work.
+    """
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's own banner; the display is ours
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # results are our files, not Tune's CSV and TensorBoard
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # schedulers hear of rungs only, not of every report
@@ -108,7 +118,7 @@ def run_on_tune(
     }
     todo = list(plan.groups)
     while todo or (search and not search.over):
-        _fit(plan, todo, constants, paths, resources, listener)
+        _fit(plan, todo, constants, paths, resources, listener, train or train_in_worker)
         todo = listener.take_lost()
     return listener.end()
 
@@ -120,12 +130,13 @@ def _fit(
     paths: RunPaths,
     resources: GroupResources,
     listener: DriverCallback,
+    train: Callable[[dict[str, Any]], None],
 ) -> None:
     """Give groups to Tune once: those of a grid all at the start, those of a search as they are proposed."""
-    asked = GroupSearcher(listener, constants) if plan.spec.search.proposes else None
-    grid = {"group": tune.grid_search([group.to_dict() for group in groups]), **constants}
+    asked = GroupSearcher(plan, listener, constants) if plan.spec.search.proposes else None
+    grid = {"group": tune.grid_search([as_sent(plan, group) for group in groups]), **constants}
     tuner = Tuner(
-        tune.with_resources(train_in_worker, {"cpu": resources.cpus, "gpu": resources.gpus}),
+        tune.with_resources(train, {"cpu": resources.cpus, "gpu": resources.gpus}),
         param_space={} if asked else grid,
         tune_config=TuneConfig(
             search_alg=asked,
@@ -144,31 +155,6 @@ def _fit(
         ),
     )
     tuner.fit()
-
-
-class GroupSearcher(Searcher):
-    """Hands Tune the groups of a search one by one, as workers become free."""
-
-    def __init__(self, listener: DriverCallback, constants: dict[str, Any]) -> None:
-        super().__init__()
-        self._listener, self._constants = listener, constants
-        self._waiting: deque[TrialGroup] = deque()
-
-    def suggest(self, trial_id: str) -> Any:
-        """Return the next group; None while the search waits for errors to learn from."""
-        self._waiting += [*self._listener.take_lost(), *self._listener.take_proposed()]
-        if self._waiting:
-            return {"group": self._waiting.popleft().to_dict(), **self._constants}
-        return Searcher.FINISHED if self._listener.search_over else None
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Do nothing: the search reads result files."""
-
-    def save(self, checkpoint_path: str) -> None:
-        """Save nothing: the study remembers."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Restore nothing: Tune's own restore is not used."""
 
 
 def _trial_name(trial: Any) -> str:
