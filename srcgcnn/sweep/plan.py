@@ -110,6 +110,8 @@ class Plan:
 
     def estimate_seconds(self) -> float | None:
         """Device seconds that are left, or None where no earlier result tells."""
+        if self.proposals_left:
+            return None
         times = [self.expected_seconds(group) for group in self.groups]
         known = [seconds for seconds in times if seconds is not None]
         return sum(known) if len(known) == len(times) else None
