@@ -36,7 +36,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     data = parser.add_argument_group("data")
     data.add_argument("--data", metavar="SOURCE", help="demo, mp, a file or folder of crystals, a graph store")
     data.add_argument("--target", help="target column")
-    data.add_argument("--unit", help="unit of the target")
+    data.add_argument("--unit", help="unit of the target; finished trials keep theirs")
     data.add_argument("--strict", action="store_true", help="bad rows of the source are an error")
     data.add_argument("--stores", type=Path, default=Path("stores"), help="where graph stores are kept")
 
@@ -49,6 +49,15 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     axes.add_argument("--seeds", type=int, metavar="N", help="seeds 0 .. N-1")
     axes.add_argument("--split-seeds", type=int, metavar="N", help="split seeds 0 .. N-1")
+
+    search = parser.add_argument_group("which combinations")
+    search.add_argument("--search", metavar="METHOD", help="grid: all (default) | random | tpe | nsga2: proposals")
+    search.add_argument("--proposals", type=int, metavar="N", help="variants that a search proposes in all")
+    objectives = "what a search makes small: val_error conv_params total_params seconds"
+    search.add_argument("--objectives", nargs="+", metavar="NAME", help=objectives)
+    search.add_argument("--search-seed", type=int, metavar="N", help="seed of the proposals")
+    search.add_argument("--scheduler", metavar="NAME", help="stop variants that fall behind: none | asha | median")
+    search.add_argument("--grace-epochs", type=int, metavar="N", help="epochs before which nothing is stopped")
 
     training = parser.add_argument_group("training")
     training.add_argument("--epochs", type=int)
@@ -80,6 +89,13 @@ def overrides_of(options: argparse.Namespace) -> dict[str, Any]:
             seeds=options.seeds,
             split_seeds=options.split_seeds,
         ),
+        "search": given(
+            method=options.search,
+            proposals=options.proposals,
+            objectives=options.objectives,
+            seed=options.search_seed,
+        ),
+        "scheduler": given(kind=options.scheduler, grace_epochs=options.grace_epochs),
         "training": given(epochs=options.epochs, batch_size=options.batch_size, learning_rate=options.learning_rate),
     }
     return {**given(name=options.name), **{name: values for name, values in sections.items() if values}}

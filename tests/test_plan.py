@@ -139,6 +139,17 @@ def test_finished_trials_are_not_planned_and_an_extension_adds_only_what_is_new(
     }
 
 
+def test_results_of_other_data_are_counted_and_left_alone(tmp_path):
+    paths = RunPaths(tmp_path / "out")
+    spec = spec_of(tmp_path, "[axes]\ndepths=[2]\nseeds=1\n")
+    for data in (DATA, replace(DATA, data_hash="b" * 16), replace(DATA, target="gap")):
+        for trial in plan_sweep(spec, data, paths).trials:
+            write_result(paths, result_of(trial))
+    plan = plan_sweep(spec, DATA, paths)
+    assert plan.groups == ()
+    assert plan.others == 4
+
+
 def test_other_data_or_training_is_another_trial(tmp_path):
     spec = spec_of(tmp_path, "[axes]\ndepths=[2]\nseeds=1\n")
     trial = plan_sweep(spec, DATA, RunPaths(tmp_path)).trials[0]

@@ -1,5 +1,6 @@
 """MLflow: live and rebuilt, SQLite and HTTP. Everything runs against the real MLflow."""
 
+import base64
 import dataclasses
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 import warnings
 from pathlib import Path
@@ -14,6 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from safetensors.numpy import save_file
 
@@ -168,8 +171,15 @@ def check_live_sweep(paths, uri=None):
     assert child.inputs.dataset_inputs[0].dataset.digest == "d" * 36
     names = [name for name, _ in files(client, child.info.run_id)]
     assert names == [f"predictions/{config.key}.parquet", "result.json"]
-    assert parent.data.metrics == {"trials_finished": 1, "trials_failed": 0, "best_val_mae": 0.25}
+    assert parent.data.metrics == {
+        "trials_finished": 1,
+        "trials_failed": 0,
+        "best_val_mae": 0.25,
+        "best_val_of_sr-cgcnn": 0.25,
+        "test_of_best_sr-cgcnn": 0.27,
+    }
     assert "| model | MAE |" in parent.data.tags["mlflow.note.content"]
+    assert "Best SR-CGCNN with T = 3" in parent.data.tags["mlflow.note.content"]
     assert {"tradeoff.md", "tradeoff.csv"} == {name for name, _ in files(client, parent.info.run_id)}
 
 
@@ -363,8 +373,8 @@ def test_long_values_are_shortened():
     assert len(values["split.lists"]) == 16
     assert len(fields.shorten("x" * 1000)) == fields.PARAM_CHARACTERS
     table = "\n".join(["| row |"] * 3000)
-    assert len(fields.note(table)) < 8000
-    assert "tradeoff.md" in fields.note(table)
+    assert len(fields.note("words", table)) < 8000
+    assert "tradeoff.md" in fields.note("words", table)
 
 
 def test_classification_curves_have_their_own_name():
@@ -384,6 +394,85 @@ def test_tunnel_line_names_the_port_the_user_connected_to(monkeypatch):
 def test_ui_without_a_store_says_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match="srcgcnn track"):
         ui.open_ui(RunPaths(tmp_path))
+
+
+@pytest.mark.parametrize("port", [0, -1, 80000])
+def test_ui_refuses_a_port_that_is_none(paths, port):
+    with pytest.raises(ValueError, match=f"{port}: ports are 1 to 65535"):
+        ui.open_ui(paths, port=port)
+
+
+def test_a_store_that_was_deleted_leaves_no_files_behind_after_a_rebuild(paths):
+    live_sweep(paths)
+    before = sorted(path.name for path in paths.mlflow_artifacts.rglob("result.json"))
+    runs = {path.name for path in paths.mlflow_artifacts.iterdir()}
+    paths.mlflow_db.unlink()
+    command = [sys.executable, "-m", "srcgcnn", "track", str(paths.out)]  # this process has the old store open
+    subprocess.run(command, check=True, cwd=Path(ui.__file__).parents[2])
+    assert sorted(path.name for path in paths.mlflow_artifacts.rglob("result.json")) == before
+    assert not runs & {path.name for path in paths.mlflow_artifacts.iterdir()} - {"models"}
+
+
+def test_a_report_and_early_stops_are_on_the_pages(paths):
+    from srcgcnn.sweep.stopped import Stopped
+
+    config = live_sweep(paths)
+    stopped = a_config(2)
+    (paths.out / "report").mkdir()
+    (paths.out / "report" / "index.html").write_text("<p>report</p>")
+    sweep = writer(paths)
+    sweep.trial_started(stopped)
+    sweep.trial_stopped(Stopped(stopped, 2, 0.3, (0.4, 0.3), "asha"))
+    sweep.sweep_finished("", "")
+    client = client_of(paths)
+    parent, children = family(client)
+    assert "report/index.html" in [name for name, _ in files(client, parent.info.run_id)]
+    assert children[stopped.key].info.status == "KILLED"
+    assert children[stopped.key].data.tags["srcgcnn.stopped_early"] == "by asha after 2 epochs"
+    assert children[config.key].info.status == "FINISHED"
+
+
+def test_a_server_with_login_refuses_who_has_none(tmp_path):
+    """`mlflow/server.sh` with login on a real server: nobody without a password, nobody with a wrong one."""
+    pytest.importorskip("flask_wtf", reason="Flask-WTF is not installed: pip install '.[server]'")
+    port = ui.free_port("127.0.0.1")
+    settings = tmp_path / "group.env"
+    settings.write_text(
+        f"SERVER_FOLDER={tmp_path / 'server'}\nSERVER_LOGIN=yes\nMLFLOW_BACKEND_STORE_URI=sqlite:///mlflow.db\n"
+        f"MLFLOW_ARTIFACTS_DESTINATION=./artifacts\nMLFLOW_HOST=127.0.0.1\nMLFLOW_PORT={port}\n"
+        "MLFLOW_AUTH_ADMIN_PASSWORD=correct-horse-battery\n"
+    )
+    settings.chmod(0o644)
+    script = str(Path(ui.__file__).parents[2] / "mlflow" / "server.sh")
+    environment = {**os.environ, "PYTHON": sys.executable}
+    refused = subprocess.run([script, settings], env=environment, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "chmod 600" in refused.stderr
+    settings.chmod(0o600)
+    with (tmp_path / "server.log").open("w") as log:
+        process = subprocess.Popen([script, settings], env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/health", process)
+        assert "correct-horse" not in " ".join(psutil.Process(process.pid).cmdline())
+        listed = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=5"
+        assert status_of(listed) == 401
+        assert status_of(f"http://127.0.0.1:{port}/") == 401
+        assert status_of(listed, "admin:password1234") == 401
+        assert status_of(listed, "admin:correct-horse-battery") == 200
+        assert status_of(listed, "admin:correct-horse-battery", host="evil.example.org") == 403
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+def status_of(url, login="", host=""):
+    headers = {"Authorization": "Basic " + base64.b64encode(login.encode()).decode()} if login else {}
+    headers |= {"Host": host} if host else {}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=20) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 OPEN_UI = """

@@ -1,4 +1,4 @@
-"""The commands of `srcgcnn` for sweeps on a cluster: status, logs, cancel, resume, cluster check."""
+"""The commands of `srcgcnn` for sweeps that run: status, logs; on a cluster also cancel, resume, cluster check."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ SITES = Path(__file__).resolve().parents[2] / "cluster"
 
 def add_cluster_commands(commands: Any) -> None:
     """Add the commands to a parser's subparsers."""
-    status = _on_sweep(commands, "status", "where a submitted sweep stands", _status)
+    status = _on_sweep(commands, "status", "where a sweep stands", _status)
     status.add_argument("--json", action="store_true", help="print JSON")
-    logs = _on_sweep(commands, "logs", "the log of a sweep's head, of a job, or why trials failed", _logs)
+    logs = _on_sweep(commands, "logs", "the log of a trial, of a sweep's head or job, or why trials failed", _logs)
+    logs.add_argument("trial", nargs="?", metavar="TRIAL", help="beginning of a key, or a part of a label")
     logs.add_argument("--job", metavar="ID", help="a job as `status` names it (17 or 17_3); default: the head")
     logs.add_argument("--failed", action="store_true", help="failed trials with the end of their logs")
     logs.add_argument("--lines", type=int, default=40, metavar="N", help="last N lines (40)")
@@ -50,12 +51,18 @@ def _run(options: argparse.Namespace) -> RunPaths:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from srcgcnn.launch.overview import status_of, status_text
+    from srcgcnn.launch.overview import show_groups, status_of, status_text
     from srcgcnn.records import as_dict
+    from srcgcnn.terminal import make_console
 
     paths = _run(options)
     status = status_of(paths)
-    print(json.dumps(as_dict(status), indent=1) if options.json else status_text(status, paths))
+    if options.json:
+        print(json.dumps(as_dict(status), indent=1))
+        return 0
+    print(status_text(status, paths))
+    if status.progress and status.alive:
+        show_groups(status.progress, make_console())
     return 0
 
 
@@ -66,11 +73,11 @@ def _logs(options: argparse.Namespace) -> int:
     paths = _run(options)
     if options.failed:
         for failure in read_failures(paths):
-            print(f"==> {failure.key}: {failure.reason}")
+            print(f"==> {failure.key} {failure.label}: {failure.reason}")
             if failure.log and Path(failure.log).exists():
                 print(tail(Path(failure.log), options.lines))
         return 0
-    for path in log_files(paths, options.job):
+    for path in log_files(paths, options.job, options.trial):
         print(f"==> {path}")
         print(tail(path, options.lines))
     return 0

@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from srcgcnn.analysis.tradeoff import as_csv, as_markdown, print_tradeoff, trade
 from srcgcnn.launch.reaper import reaping
 from srcgcnn.launch.token import write_token
 from srcgcnn.sweep.display import SweepDisplay
+from srcgcnn.sweep.show import show_proposals
 from srcgcnn.terminal import make_console
 
 if TYPE_CHECKING:
@@ -86,12 +88,13 @@ def conduct(
     console = make_console()
     with _only_driver(paths, lock_timeout_s):
         writer = MlflowWriter(paths, plan.spec.name, tracking_uri)
-        end = run(writer, console) if plan.groups else None
+        end = None if plan.over else run(writer, console)
         interrupted = end is not None and end.interrupted
         rows = tradeoff_of(paths)
         writer.sweep_finished(as_markdown(rows), as_csv(rows), stopped=interrupted)
     if rows:
         print_tradeoff(rows, console)
+    show_proposals(plan, paths, console)
     return _report(end, paths, tracking_uri, console, command)
 
 
@@ -122,8 +125,18 @@ def _run(
             max_retries=site.max_retries,
             checkpoint_interval_s=site.checkpoint_interval_s,
         )
-        with SweepDisplay(plan, console) as display:
+        with terminating_as_ctrl_c(), SweepDisplay(plan, console) as display:
             return run_on_tune(plan, store_folder, paths, resources, writer, display)
+
+
+@contextmanager
+def terminating_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does: groups stop, results stay. Ray's own handler ends with its crash report."""
+    before = signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -177,6 +190,8 @@ def _report(end: SweepEnd | None, paths: RunPaths, tracking_uri: str | None, con
             console.print(f"  {label}: {reason.splitlines()[-1]}")
         console.print(f"reasons and logs: {paths.failures}")
         return EXIT_FAILED_TRIALS
+    if end is not None and end.stopped:
+        console.print(f"{end.stopped} trials were stopped early; without --scheduler they go on from their checkpoints")
     out = shlex.quote(str(paths.out))
     pages = tracking_uri or f"srcgcnn ui {out}"
     console.print(f"results: {paths.results}   again: srcgcnn results {out}   MLflow: {pages}", soft_wrap=True)

@@ -71,7 +71,7 @@ def submit(plan: Plan, paths: RunPaths, request: LaunchRequest) -> JobIds:
     paths.job_logs.mkdir(parents=True, exist_ok=True)
     write_request(paths, request)
     site, name = request.site, job_name(plan.spec.name)
-    out, groups = str(paths.out.resolve()), len(plan.groups)
+    out, groups = str(paths.out.resolve()), plan.parallel_groups
     if site.gang:
         nodes = site.worker_counts(groups)[0]
         jobs = JobIds(_submitted(gang_executor(site, paths, name, nodes), [GangJob(out)]))

@@ -28,10 +28,10 @@ EXIT_LOST = 3  # the jobs are gone and the sweep is not over
 def show_submission(plan: Plan, paths: RunPaths, site: SlurmSite) -> None:
     """Print GPU-hours, every sbatch text, and what SLURM says of each."""
     console = make_console()
-    if not plan.groups:
+    if plan.over:
         return
     console.print(f"GPU-hours: {gpu_hours(plan, site)}", soft_wrap=True)
-    for name, text in sbatch_texts(site, paths, job_name(plan.spec.name), len(plan.groups)).items():
+    for name, text in sbatch_texts(site, paths, job_name(plan.spec.name), plan.parallel_groups).items():
         console.print(f"--- sbatch text: {name}", soft_wrap=True)
         console.print(text.rstrip(), soft_wrap=True)
         console.print(f"--- SLURM on it: {verdict(text, paths.launch)}", soft_wrap=True)
@@ -55,7 +55,7 @@ def launch_slurm(plan: Plan, paths: RunPaths, site: SlurmSite, tracking_uri: str
         SlurmError: SLURM refuses, or the sweep is submitted already.
     """
     console = make_console()
-    if not plan.groups:
+    if plan.over:
         console.print(f"nothing is left to train; results: srcgcnn results {paths.out}")
         return 0
     jobs = submit(plan, paths, LaunchRequest(site, tracking_uri, socket.getfqdn()))

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
 
     from rich.console import Console
 
     from srcgcnn.sweep.plan import Plan, TrialGroup
+    from srcgcnn.sweep.stopped import Stopped
     from srcgcnn.training.epoch import EpochReport
     from srcgcnn.training.trial import TrialResult
 
@@ -24,14 +26,10 @@ class SweepDisplay:
 
     def __init__(self, plan: Plan, console: Console) -> None:
         self._console = console
-        self._total, self._done, self._failed, self._running = plan.left, 0, 0, 0
-        self._work = {
-            trial.key: float(trial.training.epochs * (1 + trial.model.depth))
-            for group in plan.groups
-            for trial in group.trials
-        }
-        self._unit = {trial.key: 1.0 + trial.model.depth for group in plan.groups for trial in group.trials}
-        self._worked = dict.fromkeys(self._work, 0.0)
+        self._total, self._done, self._failed, self._running, self._stopped = 0, 0, 0, 0, 0
+        self._work: dict[str, float] = {}
+        self._unit: dict[str, float] = {}
+        self._worked: dict[str, float] = {}
         self._resumed_work: dict[str, float] = {}
         self._best: tuple[float, str] | None = None
         self._target_unit = plan.data.unit
@@ -44,7 +42,8 @@ class SweepDisplay:
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._task = self._live.add_task("sweep", total=sum(self._work.values()), state=self.state())
+        self._task = self._live.add_task("sweep", total=None, state="")
+        self.add(plan.groups)
 
     def __enter__(self) -> SweepDisplay:
         """Start the live bar."""
@@ -57,6 +56,15 @@ class SweepDisplay:
         """Leave the last state on the screen."""
         self._refresh()
         self._live.stop()
+
+    def add(self, groups: Iterable[TrialGroup]) -> None:
+        """Take in groups that are to be trained."""
+        for trial in (trial for group in groups for trial in group.trials):
+            self._total += 1
+            self._unit[trial.key] = 1.0 + trial.model.depth
+            self._work[trial.key] = trial.training.epochs * self._unit[trial.key]
+            self._worked[trial.key] = 0.0
+        self._live.update(self._task, total=sum(self._work.values()), state=self.state())
 
     def group_started(self, group: TrialGroup) -> None:
         """Count a group as running."""
@@ -93,24 +101,36 @@ class SweepDisplay:
         self._console.print(f"  FAILED {label}: {reason.splitlines()[-1][:200]}{where}")
         self._refresh()
 
+    def trial_stopped(self, stopped: Stopped) -> None:
+        """Announce a trial that a scheduler stopped."""
+        self._stopped += 1
+        self._work[stopped.config.key] = self._worked[stopped.config.key]  # nothing more is to be done for it
+        where = f"after {stopped.epoch} epochs at validation error {stopped.val_error:.4f}"
+        self._console.print(f"  stopped early  {stopped.config.label:35} {where}")
+        self._refresh()
+
     def state(self) -> str:
         """Return the line of numbers."""
-        left = max(self._total - self._done - self._failed - self._running, 0)
+        left = max(self._total - self._done - self._failed - self._stopped - self._running, 0)
         parts = [f"{self._done}/{self._total} done", f"{self._running} running", f"{left} left"]
         if self._failed:
             parts.append(f"{self._failed} failed")
+        if self._stopped:
+            parts.append(f"{self._stopped} stopped early")
         if self._best:
             parts.append(f"best validation error {self._best[0]:.4g} {self._target_unit} ({self._best[1]})")
-        if remaining := self._remaining():
-            parts.append(f"about {remaining} left")
+        remaining_s = self.remaining_s()
+        if remaining_s is not None:
+            parts.append(f"about {duration(remaining_s)} left")
         return ", ".join(parts)
 
-    def _remaining(self) -> str:
+    def remaining_s(self) -> float | None:
+        """Return the seconds to the end of all groups at the present speed; None where that cannot be said."""
         gained = sum(self._worked.values()) - sum(self._resumed_work.values())
         elapsed = time.monotonic() - self._started
-        if gained <= 0 or elapsed < 5 or self._done + self._failed == self._total:
-            return ""
-        return duration(elapsed * (sum(self._work.values()) - sum(self._worked.values())) / gained)
+        if gained <= 0 or elapsed < 5 or self._done + self._failed + self._stopped == self._total:
+            return None
+        return elapsed * (sum(self._work.values()) - sum(self._worked.values())) / gained
 
     def _refresh(self) -> None:
         self._live.update(self._task, completed=sum(self._worked.values()), state=self.state())

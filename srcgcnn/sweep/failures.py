@@ -7,20 +7,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from srcgcnn.files import write_text
-from srcgcnn.records import as_dict
+from srcgcnn.records import as_dict, parse
+from srcgcnn.training.trial import TrialConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from srcgcnn.sweep.paths import RunPaths
-    from srcgcnn.training.trial import TrialConfig
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A failed trial: its key, why, and the log that tells more ("" if none)."""
+    """A failed trial: its key, its name for people, why, and the log that tells more ("" if none)."""
 
     key: str
+    label: str
     reason: str
     log: str
 
@@ -35,4 +36,5 @@ def read_failures(paths: RunPaths) -> Iterator[Failure]:
     """Yield all failures of a sweep, ordered by key."""
     for path in sorted(paths.failures.glob("*.json")):
         data = json.loads(path.read_text(encoding="utf-8"))
-        yield Failure(path.stem, str(data.get("reason", "unknown")), str(data.get("log", "")))
+        label = parse(TrialConfig, data["config"], str(path)).label if "config" in data else path.stem
+        yield Failure(path.stem, label, str(data.get("reason", "unknown")), str(data.get("log", "")))

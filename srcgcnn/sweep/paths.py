@@ -47,6 +47,39 @@ class RunPaths:
         """Folder of failed trials."""
         return self.out / "failures"
 
+    @property
+    def stopped(self) -> Path:
+        """Folder of trials that a scheduler stopped."""
+        return self.out / "stopped"
+
+    def stopped_trial(self, key: str) -> Path:
+        """Where a scheduler stopped one trial; removed when it later finishes."""
+        return self.stopped / f"{key}.json"
+
+    @property
+    def study_db(self) -> Path:
+        """Optuna's study of a search (SQLite); only the driver opens it while it runs."""
+        return self.out / "study.db"
+
+    @property
+    def proposals(self) -> Path:
+        """What a search has proposed, for everybody else."""
+        return self.out / "proposals.json"
+
+    @property
+    def progress(self) -> Path:
+        """Where the running driver stands, written every few seconds."""
+        return self.out / "progress.json"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the groups' logs."""
+        return self.out / "logs"
+
+    def log(self, group_key: str) -> Path:
+        """What one group did, attempt after attempt: the label first, then a line per epoch, and its errors."""
+        return self.logs / f"{group_key}.log"
+
     def checkpoint(self, group_key: str) -> Path:
         """State of one running group; removed when all its results are written."""
         return self.out / "checkpoints" / f"{group_key}.pt"

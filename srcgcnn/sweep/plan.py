@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from srcgcnn.records import as_dict, digest, parse
 from srcgcnn.sweep.cost import CostModel
+from srcgcnn.sweep.proposals import proposals_left, proposed_trials
 from srcgcnn.sweep.results import finished_keys, read_results
 from srcgcnn.sweep.spec import trials_of
 from srcgcnn.training.trial import TrialConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from srcgcnn.sweep.paths import RunPaths
     from srcgcnn.sweep.spec import SweepSpec
     from srcgcnn.training.trial import DataRef
@@ -59,8 +62,12 @@ class Plan:
         aliases: trial key -> labels of all combinations that are this trial.
         finished: keys that have a result file.
         failed: keys that failed before; they are tried again.
-        groups: what is left, longest first.
+        groups: what is left, longest first. A search makes its groups in the driver, and this is empty.
         cost: time estimates, from earlier results.
+        stopped: keys that a scheduler stopped; they go on in a run without scheduler.
+        proposals_left: of a search, those that are not made or have not ended.
+        others: results in the folder that are of other data, or of another target.
+        group_size: most trials that train as one stacked model.
     """
 
     spec: SweepSpec
@@ -71,6 +78,25 @@ class Plan:
     failed: frozenset[str]
     groups: tuple[TrialGroup, ...]
     cost: CostModel
+    stopped: frozenset[str] = frozenset()
+    proposals_left: int = 0
+    others: int = 0
+    group_size: int = 1
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to train or to propose."""
+        return not self.groups and not self.proposals_left
+
+    @property
+    def parallel_groups(self) -> int:
+        """Groups that can train side by side now."""
+        if not self.proposals_left:
+            return len(self.groups)
+        axes, search = self.spec.axes[0], self.spec.search
+        trials = len(axes.seeds) * len(axes.split_seeds)
+        size = trials if self.spec.scheduler.stops else min(self.group_size, trials)
+        return min(search.parallel, self.proposals_left) * -(-trials // size)
 
     @property
     def left(self) -> int:
@@ -84,6 +110,8 @@ class Plan:
 
     def estimate_seconds(self) -> float | None:
         """Device seconds that are left, or None where no earlier result tells."""
+        if self.proposals_left:
+            return None
         times = [self.expected_seconds(group) for group in self.groups]
         known = [seconds for seconds in times if seconds is not None]
         return sum(known) if len(known) == len(times) else None
@@ -106,23 +134,49 @@ def plan_sweep(spec: SweepSpec, data: DataRef, paths: RunPaths, group_size: int 
     """
     trials: dict[str, TrialConfig] = {}
     aliases: dict[str, list[str]] = {}
-    for trial, label in trials_of(spec, data):
+    asked = proposed_trials(spec, data, paths) if spec.search.proposes else trials_of(spec, data)
+    for trial, label in asked:
         trials.setdefault(trial.key, trial)
         aliases.setdefault(trial.key, []).append(label)
     finished = finished_keys(paths) & trials.keys()
-    missing = {key: trial for key, trial in trials.items() if key not in finished}
-    cost = CostModel.fit(result for result in read_results(paths) if result.config.data == data)
-    groups = _running_groups(paths, missing, finished) + _new_groups(missing, group_size)
-    return Plan(
+    missing = trials.keys() - finished
+    results = list(read_results(paths))
+    same = [result for result in results if result.config.data.data_hash == data.data_hash]
+    plan = Plan(
         spec=spec,
         data=data,
         trials=tuple(trials.values()),
         aliases={key: tuple(labels) for key, labels in aliases.items()},
         finished=frozenset(finished),
-        failed=frozenset(path.stem for path in paths.failures.glob("*.json")) & missing.keys(),
-        groups=tuple(sorted(groups, key=_work, reverse=True)),
-        cost=cost,
+        failed=frozenset(path.stem for path in paths.failures.glob("*.json")) & missing,
+        groups=(),
+        cost=CostModel.fit(same),
+        stopped=frozenset(path.stem for path in paths.stopped.glob("*.json")) & missing,
+        proposals_left=proposals_left(spec, data, paths) if spec.search.proposes else 0,
+        others=sum(result.config.data.target != data.target for result in same) + len(results) - len(same),
+        group_size=group_size,
     )
+    if spec.search.proposes:
+        return plan
+    return replace(plan, groups=tuple(sorted(groups_of(plan, paths, plan.trials), key=_work, reverse=True)))
+
+
+def groups_of(plan: Plan, paths: RunPaths, trials: Iterable[TrialConfig]) -> list[TrialGroup]:
+    """Return the groups that train what is left of some trials; those with a checkpoint go on as they were.
+
+    With a scheduler a group is what it judges: all seeds of one variant. What it stopped before stays stopped.
+    """
+    finished = finished_keys(paths)
+    missing = {trial.key: trial for trial in trials if trial.key not in finished}
+    if not plan.spec.scheduler.stops:
+        return _running_groups(paths, missing, finished) + _new_groups(missing, plan.group_size)
+    for path in paths.stopped.glob("*.json"):
+        missing.pop(path.stem, None)
+    groups = _running_groups(paths, missing, finished)
+    variants: dict[Any, list[TrialConfig]] = {}
+    for trial in missing.values():
+        variants.setdefault((trial.model, trial.training), []).append(trial)
+    return groups + [TrialGroup(tuple(members)) for members in variants.values()]
 
 
 def _running_groups(paths: RunPaths, missing: dict[str, TrialConfig], finished: set[str]) -> list[TrialGroup]:

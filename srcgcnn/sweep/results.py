@@ -53,3 +53,4 @@ def write_result(paths: RunPaths, result: TrialResult) -> None:
     write_text(paths.result(result.key), json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n")
     paths.failure(result.key).unlink(missing_ok=True)
     paths.failure_log(result.key).unlink(missing_ok=True)
+    paths.stopped_trial(result.key).unlink(missing_ok=True)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from srcgcnn.models.counts import count_parameters
 from srcgcnn.sweep.display import duration
+from srcgcnn.sweep.proposals import known_variants, proposals_of
+from srcgcnn.sweep.space import Space
 from srcgcnn.terminal import make_console
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from srcgcnn.data.manifest import TargetColumn
     from srcgcnn.sweep.paths import RunPaths
     from srcgcnn.sweep.plan import Plan
     from srcgcnn.sweep.prepare import FoundData
+    from srcgcnn.sweep.proposals import Proposal
     from srcgcnn.sweep.spec import DataSpec, PublishedStatistics
     from srcgcnn.training.trial import TrialConfig
 
@@ -34,15 +40,70 @@ def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int) -> No
         f"{recipe.schedule}, {recipe.loss}, split {recipe.split.kind}",
         soft_wrap=True,
     )
+    if spec.scheduler.stops:
+        rungs = ", ".join(map(str, spec.scheduler.rungs(recipe.epochs))) or "none: the recipe is shorter"
+        console.print(f"  scheduler: {spec.scheduler.kind}, variants judged after epochs {rungs}", soft_wrap=True)
+    if plan.others:
+        console.print(f"  {plan.others} results in {paths.results} are of other data and left alone", soft_wrap=True)
+    if spec.search.proposes:
+        _show_search(plan, paths, console)
+        return
     console.print(_variants(plan))
     repeated = plan.combinations - len(plan.trials)
     console.print(
         f"{len(plan.trials)} trials ({repeated} of {plan.combinations} combinations repeat another one), "
         f"{len(plan.finished)} finished before, {plan.left} to train in {len(plan.groups)} groups"
-        + (f", {len(plan.failed)} of them failed before" if plan.failed else ""),
+        + (f", {len(plan.failed)} of them failed before" if plan.failed else "")
+        + (f", {len(plan.stopped)} stopped early before" if plan.stopped else ""),
         soft_wrap=True,
     )
     console.print(f"expected: {_estimate(plan, workers)}", soft_wrap=True)
+
+
+def _show_search(plan: Plan, paths: RunPaths, console: Console) -> None:
+    """Print what a search chooses from, what it makes small, and what is known."""
+    spec = plan.spec.search
+    space = Space(plan.spec, plan.data)
+    console.print(
+        f"  search: {spec.method}, {spec.proposals} proposals, {spec.parallel} at a time, seed {spec.seed}; "
+        f"makes small: {', '.join(spec.objectives)} (means over {len(space.seeds)} trials each)",
+        soft_wrap=True,
+    )
+    for name, choices in space.described().items():
+        console.print(f"    {name:16} {choices}", soft_wrap=True)
+    proposals = proposals_of(plan.spec, plan.data, paths)
+    made = sum(not proposal.known for proposal in proposals)
+    known = len(known_variants(space, paths))
+    console.print(
+        f"{made} proposals made before, {plan.proposals_left} left; {known} variants of this space are finished, and "
+        "cost nothing when proposed",
+        soft_wrap=True,
+    )
+    if "seconds" in spec.objectives:
+        console.print("seconds differ from run to run: with them the proposals cannot be reproduced", soft_wrap=True)
+
+
+def show_proposals(plan: Plan, paths: RunPaths, console: Console) -> None:
+    """Print the best proposals of a search: one with one objective, the Pareto front with several."""
+    if not plan.spec.search.proposes:
+        return
+    proposals = proposals_of(plan.spec, plan.data, paths)
+    table = Table()
+    for heading in ("proposal", "variant", *plan.spec.search.objectives):
+        table.add_column(heading, justify="left" if heading == "variant" else "right")
+    shown: dict[str, Proposal] = {}
+    for proposal in proposals:
+        if proposal.best:
+            shown.setdefault(proposal.label, proposal)
+    for proposal in sorted(shown.values(), key=lambda proposal: proposal.values):
+        number = "known" if proposal.known else str(proposal.number)
+        table.add_row(number, proposal.label, *[f"{value:,.6g}" for value in proposal.values])
+    made = [proposal for proposal in proposals if not proposal.known]
+    distinct = len({proposal.trials for proposal in made})
+    states = ", ".join(f"{count} {state}" for state, count in Counter(proposal.state for proposal in made).items())
+    console.print("best proposals; the error is the mean over seeds on validation rows")
+    console.print(table)
+    console.print(f"{len(made)} proposals ({states}) of {distinct} variants; study: {paths.study_db}", soft_wrap=True)
 
 
 def _data_line(found: FoundData) -> str:

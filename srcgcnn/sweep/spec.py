@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from srcgcnn.data.mp_query import MpFilter  # noqa: TC001 - pydantic reads these annotations
 from srcgcnn.models.config import Alpha, Family, ModelConfig, Norm, Task
 from srcgcnn.records import RecordError, parse
+from srcgcnn.sweep.scheduler import SchedulerSpec
+from srcgcnn.sweep.search_spec import SearchSpec
 from srcgcnn.training.trial import DataRef, Seeds, TrainingConfig, TrialConfig
 
 if TYPE_CHECKING:
@@ -109,13 +111,27 @@ class SweepSpec:
     axes: tuple[Axes, ...] = (Axes(),)
     network: NetworkSpec = field(default_factory=NetworkSpec)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    search: SearchSpec = field(default_factory=SearchSpec)
+    scheduler: SchedulerSpec = field(default_factory=SchedulerSpec)
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
-        """Refuse names that cannot be a folder."""
+        """Refuse names that cannot be a folder, and schedulers that would judge unfairly."""
         if not self.name.strip(".") or any(char not in NAME_CHARACTERS for char in self.name):
             raise ValueError(f"name={self.name!r} must consist of letters, digits, '-', '_' and '.'")
+        if not self.scheduler.stops:
+            return
+        if self.search.proposes and len(self.search.objectives) > 1:
+            raise ValueError(
+                f"a scheduler judges by the error alone and would stop small networks: scheduler "
+                f"{self.scheduler.kind!r} does not go with objectives={list(self.search.objectives)}"
+            )
+        if self.training.schedule == "plateau":
+            raise ValueError(
+                f"schedule 'plateau' trains seeds one by one, scheduler {self.scheduler.kind!r} needs them as one "
+                "group: choose another of the two"
+            )
 
 
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")

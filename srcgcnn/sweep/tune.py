@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,30 +17,28 @@ from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
 
 from srcgcnn.files import write_text
 from srcgcnn.sweep.failures import write_failure
-from srcgcnn.sweep.paths import RunPaths
-from srcgcnn.sweep.plan import Plan, TrialGroup
+from srcgcnn.sweep.group_searcher import GroupSearcher, as_sent
+from srcgcnn.sweep.progress import ProgressFile
 from srcgcnn.sweep.results import read_result
 from srcgcnn.sweep.retries import JUDGE_AFTER_S, RetryBudget, alive_ray_nodes
-from srcgcnn.sweep.stopping import (
-    NODE_STORE,
-    HandedBackError,
-    counted_as_running,
-    fits_time_left,
-    stop_asked,
-    take_no_more,
-)
+from srcgcnn.sweep.scheduler import EPOCH, ERROR, tune_scheduler
+from srcgcnn.sweep.stopped import Stopped, write_stopped
+from srcgcnn.sweep.trainable import ENDED, train_in_worker
 from srcgcnn.training.epoch import EpochReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable
 
     from srcgcnn.sweep.display import SweepDisplay
+    from srcgcnn.sweep.paths import RunPaths
+    from srcgcnn.sweep.plan import Plan, TrialGroup
+    from srcgcnn.sweep.progress import State
+    from srcgcnn.sweep.search import Search
     from srcgcnn.tracking.writer import MlflowWriter
     from srcgcnn.training.trial import TrialConfig
 
 DIED = "the worker process died: killed, out of memory, or crashed"
 REASON_CHARACTERS = 500
-REPORT_INTERVAL_S = 2.0  # Tune's documented limit is 50 to 100 reports a second in all; epochs are sent in batches
 
 
 @dataclass(frozen=True)
@@ -71,11 +68,13 @@ class SweepEnd:
         finished: trials that have a result now and had none before.
         failed: trial key -> label and reason.
         interrupted: Ctrl-C, or a request to stop, before all was done.
+        stopped: trials that a scheduler stopped early.
     """
 
     finished: int
     failed: dict[str, tuple[str, str]]
     interrupted: bool
+    stopped: int = 0
 
 
 def run_on_tune(
@@ -100,46 +99,49 @@ def run_on_tune(
     """
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's own banner; the display is ours
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # results are our files, not Tune's CSV and TensorBoard
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # schedulers hear of rungs only, not of every report
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
-    groups = {group.key: group for group in plan.groups}
-    for key in groups:
-        paths.given_up(key).unlink(missing_ok=True)
+    search = None
+    if plan.spec.search.proposes:
+        from srcgcnn.sweep.search import Search
+
+        search = Search(plan, paths)
     judge_after_s = JUDGE_AFTER_S if resources.nodes_come_and_go else 0.0
     budget = RetryBudget(resources.max_retries, alive_ray_nodes, judge_after_s)
-    listener = DriverCallback(groups, paths, writer, display, budget)
+    listener = DriverCallback(plan, paths, writer, display, budget, search)
     constants = {
         "store": str(store_folder.resolve()),
         "out": str(paths.out.resolve()),
         "cpus": resources.cpus,
         "checkpoint_interval_s": resources.checkpoint_interval_s,
+        "rungs": plan.spec.scheduler.rungs(plan.spec.training.epochs),
     }
-    todo = list(groups.values())
-    while todo:
-        _fit(
-            [{**group.to_dict(), "expected_s": plan.expected_seconds(group)} for group in todo],
-            constants,
-            paths,
-            resources,
-            listener,
-            train or train_in_worker,
-        )
+    todo = list(plan.groups)
+    while todo or (search and not search.over):
+        _fit(plan, todo, constants, paths, resources, listener, train or train_in_worker)
         todo = listener.take_lost()
     return listener.end()
 
 
 def _fit(
-    groups: list[dict[str, Any]],
+    plan: Plan,
+    groups: list[TrialGroup],
     constants: dict[str, Any],
     paths: RunPaths,
     resources: GroupResources,
     listener: DriverCallback,
     train: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Give groups to Tune once."""
+    """Give groups to Tune once: those of a grid all at the start, those of a search as they are proposed."""
+    asked = GroupSearcher(plan, listener, constants) if plan.spec.search.proposes else None
+    grid = {"group": tune.grid_search([as_sent(plan, group) for group in groups]), **constants}
     tuner = Tuner(
         tune.with_resources(train, {"cpu": resources.cpus, "gpu": resources.gpus}),
-        param_space={"group": tune.grid_search(groups), **constants},
+        param_space={} if asked else grid,
         tune_config=TuneConfig(
+            search_alg=asked,
+            num_samples=-1 if asked else 1,
+            scheduler=tune_scheduler(plan.spec.scheduler, plan.spec.training.epochs),
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,
             reuse_actors=True,  # the next group skips the import of torch
@@ -156,70 +158,9 @@ def _fit(
 
 
 def _trial_name(trial: Any) -> str:
-    """Name Tune's trial by the group's key, so that its folder and its logs are found by it."""
-    return str(trial.config["group"]["key"])
-
-
-def train_in_worker(config: dict[str, Any]) -> None:
-    """Tune's trainable: one group, from its checkpoint if there is one, to its result files."""
-    group, paths = TrialGroup.from_dict(config["group"], "the group sent by the driver"), RunPaths(Path(config["out"]))
-    reporter = _Reporter()
-    if not paths.given_up(group.key).exists():
-        _hand_back_where_time_is_short(config["group"]["expected_s"])
-        with counted_as_running():
-            _train(group, paths, config, reporter)
-    reporter.flush()
-
-
-def _hand_back_where_time_is_short(expected_s: float | None) -> None:
-    if not fits_time_left(expected_s):
-        take_no_more()
-    elif not stop_asked():
-        return
-    time.sleep(1.0)  # a node that leaves may be offered work until Ray has heard of it
-    raise HandedBackError("this node is about to leave")
-
-
-def _train(group: TrialGroup, paths: RunPaths, config: dict[str, Any], reporter: _Reporter) -> None:
-    import torch
-
-    from srcgcnn.sweep.worker import run_group
-    from srcgcnn.training.group import InterruptedGroupError
-
-    torch.set_num_threads(config["cpus"])
-    try:
-        run_group(
-            group,
-            Path(os.environ.get(NODE_STORE) or config["store"]),
-            paths,
-            checkpoint_interval_s=config["checkpoint_interval_s"],
-            on_epoch=reporter.add,
-            should_stop=stop_asked,
-        )
-    except InterruptedGroupError as stopped:
-        raise HandedBackError(str(stopped)) from None
-    except ValueError as error:  # what was asked for cannot be trained; another attempt would say the same
-        for trial in group.trials:
-            write_failure(paths, trial, str(error))
-
-
-class _Reporter:
-    """Sends epochs to the driver in batches."""
-
-    def __init__(self) -> None:
-        self._waiting: list[dict[str, Any]] = []
-        self._sent = 0.0
-
-    def add(self, reports: list[Any]) -> None:
-        """Queue one epoch of all members; send when enough time has passed."""
-        self._waiting += [asdict(report) for report in reports]
-        if time.monotonic() - self._sent >= REPORT_INTERVAL_S:
-            self.flush()
-
-    def flush(self) -> None:
-        """Send what waits."""
-        tune.report({"epochs": self._waiting})
-        self._waiting, self._sent = [], time.monotonic()
+    """Name Tune's trial for people, and by the group's key, so that its folder and its logs are found by both."""
+    label, key = trial.config["group"]["label"], trial.config["group"]["key"]
+    return f"{''.join(char if char.isalnum() or char in '-=.' else '_' for char in label)[:60]}_{key}"
 
 
 class DriverCallback(Callback):
@@ -227,25 +168,53 @@ class DriverCallback(Callback):
 
     def __init__(
         self,
-        groups: Mapping[str, TrialGroup],
+        plan: Plan,
         paths: RunPaths,
         writer: MlflowWriter,
         display: SweepDisplay,
         budget: RetryBudget,
+        search: Search | None,
     ) -> None:
-        self._groups, self._paths, self._writer, self._display = dict(groups), paths, writer, display
-        self._budget = budget
+        self._plan, self._paths, self._writer, self._display = plan, paths, writer, display
+        self._budget, self._search = budget, search
+        self._groups: dict[str, TrialGroup] = {}
+        self._progress = ProgressFile(paths, ())
+        self._add(plan.groups)
         self._running: set[str] = set()
         self._lost: list[TrialGroup] = []
         self._concluded: set[str] = set()
         self._backlog = (-1, -1)
         self._finished: set[str] = set()
         self._failed: dict[str, tuple[str, str]] = {}
+        self._stopped_early: set[str] = set()
+
+    def _add(self, groups: Iterable[TrialGroup]) -> None:
+        for group in groups:
+            self._groups[group.key] = group
+            self._paths.given_up(group.key).unlink(missing_ok=True)
+        self._progress.add(groups)
+
+    def take_proposed(self) -> list[TrialGroup]:
+        """Return groups that a search has proposed by now."""
+        groups = self._search.advance() if self._search else []
+        self._add(groups)
+        self._display.add(groups)
+        return groups
+
+    @property
+    def search_over(self) -> bool:
+        """Whether nothing more will be proposed, and all proposals have ended."""
+        return self._search is None or self._search.over
+
+    @property
+    def _proposals_left(self) -> int:
+        return self._search.left if self._search else 0
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Judge failures whose cause was not known at once, and tell workers how much is left."""
         self._budget.settle()
         self._report_backlog()
+        self._progress.write_if_due(self._display.remaining_s, self._proposals_left)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Open the MLflow runs of a group."""
@@ -253,6 +222,7 @@ class DriverCallback(Callback):
         if group.key not in self._running:
             self._running.add(group.key)
             self._display.group_started(group)
+            self._progress.set_state(group.key, "running")
         for config in group.trials:
             self._writer.trial_started(config)
 
@@ -262,12 +232,28 @@ class DriverCallback(Callback):
         """Pass epochs on."""
         reports = [EpochReport(**row) for row in result.get("epochs", [])]
         self._display.epochs(reports)
+        self._progress.heard(self._group(trial).key, reports, str(result.get("hostname", "")))
         for key in dict.fromkeys(report.key for report in reports):
             self._writer.trial_progress(key, [report for report in reports if report.key == key])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Read what the worker wrote."""
-        self._conclude(trial, "the worker ended without a result")
+        """Read what the worker wrote; a worker that did not come to its end was stopped by the scheduler."""
+        if self._plan.spec.scheduler.stops and not trial.last_result.get(ENDED):
+            self._conclude_stopped(trial)
+        else:
+            self._conclude(trial, "the worker ended without a result")
+
+    def _conclude_stopped(self, trial: Any) -> None:
+        group, last = self._group(trial), trial.last_result
+        self._ended(group, "stopped")
+        for config, curve in zip(group.trials, last["curves"], strict=True):
+            best, kind = min(curve, default=last[ERROR]), self._plan.spec.scheduler.kind
+            stopped = Stopped(config, last[EPOCH], best, tuple(curve), kind)
+            write_stopped(self._paths, stopped)
+            self._stopped_early.add(config.key)
+            self._display.trial_stopped(stopped)
+            self._writer.trial_stopped(stopped)
+        self._tell_search(group)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A group failed and is tried again, unless it failed too often: then its next start finds the mark."""
@@ -306,9 +292,8 @@ class DriverCallback(Callback):
 
     def _conclude(self, trial: Any, reason: str, log: str = "") -> None:
         group = self._group(trial)
-        self._stopped(group)
-        self._concluded.add(group.key)
-        self._paths.given_up(group.key).unlink(missing_ok=True)
+        finished = all(self._paths.result(config.key).exists() for config in group.trials)
+        self._ended(group, "finished" if finished else "failed")
         for config in group.trials:
             path = self._paths.result(config.key)
             if path.exists():
@@ -318,6 +303,17 @@ class DriverCallback(Callback):
                 self._writer.trial_finished(result)
             else:
                 self._record_failure(config, reason, log)
+        self._tell_search(group)
+
+    def _ended(self, group: TrialGroup, state: State) -> None:
+        self._stopped(group)
+        self._concluded.add(group.key)
+        self._progress.set_state(group.key, state)
+        self._paths.given_up(group.key).unlink(missing_ok=True)
+
+    def _tell_search(self, group: TrialGroup) -> None:
+        if self._search:
+            self._search.group_ended(group)
 
     def _record_failure(self, config: TrialConfig, reason: str, log: str) -> None:
         """Write why a trial has no result, or read it where the worker wrote it; keep Tune's traceback beside."""
@@ -333,7 +329,8 @@ class DriverCallback(Callback):
         self._writer.trial_failed(config.key, reason)
 
     def _report_backlog(self) -> None:
-        now = (len(self._groups) - len(self._running) - len(self._concluded), len(self._running))
+        waiting = len(self._groups) - len(self._running) - len(self._concluded) + self._proposals_left
+        now = (waiting, len(self._running))
         if now != self._backlog and self._paths.launch.is_dir():  # only jobs of a cluster want to know
             self._backlog = now
             write_text(self._paths.backlog, json.dumps({"waiting": now[0], "running": now[1]}))
@@ -342,6 +339,7 @@ class DriverCallback(Callback):
         if group.key in self._running:
             self._running.remove(group.key)
             self._display.group_stopped(group)
+            self._progress.set_state(group.key, "waiting")
 
     def _group(self, trial: Any) -> TrialGroup:
         return self._groups[trial.config["group"]["key"]]
@@ -353,8 +351,10 @@ class DriverCallback(Callback):
     def end(self) -> SweepEnd:
         """Sum up. Trials with neither result nor failure mean that somebody stopped the sweep."""
         total = sum(len(group.trials) for group in self._groups.values())
-        missing = total - len(self._finished) - len(self._failed)
-        return SweepEnd(len(self._finished), dict(self._failed), interrupted=missing > 0)
+        missing = total - len(self._finished) - len(self._failed) - len(self._stopped_early)
+        self._progress.write(None, self._proposals_left, ended=True)
+        interrupted = missing > 0 or not self.search_over
+        return SweepEnd(len(self._finished), dict(self._failed), interrupted, len(self._stopped_early))
 
 
 def _error_text(trial: Any) -> str:

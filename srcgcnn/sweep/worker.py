@@ -13,13 +13,14 @@ from srcgcnn.training.group import GroupTrainer
 from srcgcnn.training.outcome import conclude, save_member
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from srcgcnn.sweep.paths import RunPaths
     from srcgcnn.sweep.plan import TrialGroup
     from srcgcnn.training.epoch import EpochReport
     from srcgcnn.training.outcome import TestPredictions, TrialOutcome
+    from srcgcnn.training.progress import GroupProgress
 
 
 def run_group(
@@ -30,17 +31,37 @@ def run_group(
     checkpoint_interval_s: float,
     on_epoch: Callable[[list[EpochReport]], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    rungs: Collection[int] = (),
+    on_rung: Callable[[GroupProgress], None] | None = None,
 ) -> list[TrialOutcome]:
     """Train a group from its checkpoint, where there is one, to its result files.
 
     The result file is written last: a kill before it leaves the checkpoint, a kill after it a finished trial.
+
+    Args:
+        group: the trials.
+        store_folder: the graphs.
+        paths: the sweep's folder.
+        checkpoint_interval_s: time between checkpoints.
+        on_epoch: called after every epoch with the reports of all members that still train.
+        should_stop: asked after every batch; True writes a checkpoint and raises InterruptedGroupError.
+        rungs: numbers of epochs after which a checkpoint is written and `on_rung` called, which may end it all.
+        on_rung: called at rungs with what the group has reached.
     """
     store = GraphStore(store_folder)
     write_text(paths.group(group.key), json.dumps(group.to_dict()))
     trainer = GroupTrainer(
         group.trials, store, checkpoint=paths.checkpoint(group.key), checkpoint_interval_s=checkpoint_interval_s
     )
-    trainer.train(on_epoch, should_stop)
+
+    def after_epoch(reports: list[EpochReport]) -> None:
+        if on_epoch is not None:
+            on_epoch(reports)
+        if on_rung is not None and trainer.progress.epoch in rungs:
+            trainer.save()
+            on_rung(trainer.progress)
+
+    trainer.train(after_epoch, should_stop)
     outcomes = conclude(trainer)
     for member, outcome in enumerate(outcomes):
         if outcome.result is None:

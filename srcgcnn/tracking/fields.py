@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
     from srcgcnn.training.trial import TrialConfig, TrialResult
 
+VIEW_KEY = "srcgcnn"
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
+VIEW_METRICS = ("depth", "alpha", "conv_params", "val_mae", "test_mae", "seconds")
+VIEW_PARAMS = ("family", "norm", "seed_init")
 PARAM_CHARACTERS = 250  # readable in a column; MLflow itself allows 6000
 NOTE_CHARACTERS = 7500  # a tag holds 8000 (mlflow.utils.validation.MAX_TAG_VAL_LENGTH)
 DATASET_DIGEST_CHARACTERS = 36  # mlflow.utils.validation.MAX_DATASET_DIGEST_SIZE
@@ -57,6 +62,22 @@ def curve_epochs(result: TrialResult) -> list[Epoch]:
     curves = result.curves
     rows = zip(curves.train_loss, curves.val_error, curves.learning_rate, strict=True)
     return [Epoch(epoch, *row) for epoch, row in enumerate(rows)]
+
+
+def runs_view() -> str:
+    """Return how the page of an experiment opens: columns of the trade-off, best validation error first.
+
+    MLflow keeps shared views in tags of the experiment (`mlflow.sharedViewState.<key>`) and opens them by
+    `?viewStateShareKey=<key>`; without one, its table shows no metric at all.
+    """
+    columns = [f"metrics.`{name}`" for name in VIEW_METRICS] + [f"params.`{name}`" for name in VIEW_PARAMS]
+    view = {
+        "orderByKey": "metrics.`val_mae`",
+        "orderByAsc": True,
+        "searchFilter": "",
+        "selectedColumns": columns,
+    }
+    return canonical_json(view)
 
 
 def error_curve(task: str) -> str:
@@ -102,7 +123,9 @@ def params(config: TrialConfig) -> list[Param]:
 def shape_metrics(config: TrialConfig, at_ms: int) -> list[Metric]:
     """Return depth, alpha and parameter counts as numbers: MLflow sorts params as text, 10 before 2."""
     values: dict[str, float] = {"depth": config.model.depth, **_parameter_counts(config)}
-    if isinstance(config.model.alpha, (int, float)):
+    if config.model.alpha == "none":
+        values["alpha"] = 1.0  # no damping is alpha = 1; learned ones are known at the end
+    elif isinstance(config.model.alpha, (int, float)):
         values["alpha"] = float(config.model.alpha)
     return [Metric(name, float(value), at_ms, 0) for name, value in values.items()]
 
@@ -115,6 +138,8 @@ def result_metrics(result: TrialResult, model_id: str | None) -> list[Metric]:
     values["epochs_trained"] = len(result.curves.val_error)
     if result.metrics.val_accuracy is not None:
         values["val_error_rate"] = 1.0 - result.metrics.val_accuracy
+    if isinstance(result.config.model.alpha, str) and result.alphas:
+        values["alpha"] = fmean(result.alphas)
     metrics = [Metric(name, float(value), at_ms, 0, model_id=model_id) for name, value in values.items()]
     return metrics + [Metric("alpha_of_step", alpha, at_ms, step) for step, alpha in enumerate(result.alphas, 1)]
 
@@ -177,11 +202,12 @@ def shorten(text: str) -> str:
     return text[: PARAM_CHARACTERS - len(ending)] + ending
 
 
-def note(table_markdown: str) -> str:
-    """Return the description of the sweep: its table, cut at a line if it is too long for a tag."""
-    if len(table_markdown) <= NOTE_CHARACTERS:
-        return table_markdown
-    whole_lines = table_markdown[:NOTE_CHARACTERS].rpartition("\n")[0]
+def note(words: str, table_markdown: str) -> str:
+    """Return the description of the sweep: the result in words and its table, cut at a line if too long for a tag."""
+    text = f"{words}\n\n{table_markdown}"
+    if len(text) <= NOTE_CHARACTERS:
+        return text
+    whole_lines = text[:NOTE_CHARACTERS].rpartition("\n")[0]
     return f"{whole_lines}\n\nThe table goes on in the artifact `tradeoff.md`."
 
 

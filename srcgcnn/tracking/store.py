@@ -5,6 +5,7 @@ Every run is found again by its tags, so that a second driver or a rebuild meets
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import tempfile
 from contextlib import closing
@@ -17,7 +18,7 @@ from mlflow.models.model import Model
 from mlflow.tracking import MlflowClient
 
 from srcgcnn.records import digest
-from srcgcnn.tracking.fields import child_tags, now_ms, params, shape_metrics
+from srcgcnn.tracking.fields import VIEW_TAG, child_tags, now_ms, params, runs_view, shape_metrics
 from srcgcnn.tracking.pyfunc import save_crystal_model
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ KEY_TAG = "srcgcnn.trial_key"
 SWEEP_TAG = "srcgcnn.sweep_id"
 DIGEST_TAG = "srcgcnn.result_digest"
 FAILURE_TAG = "srcgcnn.failure"
+STOPPED_TAG = "srcgcnn.stopped_early"
 MODEL_NAME = "model"  # as in runs:/<run id>/model
 PAGE_RUNS = 500
 # Tables and columns in which MLflow 3.17 keeps absolute artifact URIs (mlflow.store.tracking.dbmodels).
@@ -68,11 +70,14 @@ class SweepStore:
         self._own = tracking_uri is None
         if self._own:
             paths.out.mkdir(parents=True, exist_ok=True)
+            if not paths.mlflow_db.exists():  # the files of a store that was deleted: nothing leads to them any more
+                shutil.rmtree(paths.mlflow_artifacts, ignore_errors=True)
             follow_moved_folder(paths)
         self._uri = tracking_uri or paths.default_tracking_uri
         self._paths = paths
         self.client = MlflowClient(self._uri)
         self.experiment_id = self._experiment(sweep_name)
+        self.client.set_experiment_tag(self.experiment_id, VIEW_TAG, runs_view())
         self.parent_id = self._parent(sweep_name, started_ms)
         self.children = {run.data.tags[KEY_TAG]: _known_child(run) for run in self.child_runs()}
 
@@ -160,6 +165,16 @@ class SweepStore:
         tags = {"mlflow.parentRunId": self.parent_id, **child_tags(config)}
         run = self.client.create_run(self.experiment_id, started_ms, tags, config.label)
         return Child(run.info.run_id, "RUNNING", config.model.task, started_ms, next_epoch=0)
+
+
+def experiment_of(paths: RunPaths) -> str | None:
+    """Return the id of the newest experiment in the sweep's own store; None before there is one."""
+    with closing(sqlite3.connect(paths.mlflow_db)) as database:
+        if not database.execute("SELECT name FROM sqlite_master WHERE name = 'experiments'").fetchall():
+            return None
+        query = "SELECT max(experiment_id) FROM experiments WHERE name LIKE 'srcgcnn/%'"
+        (found,) = database.execute(query).fetchone()
+    return None if found is None else str(found)
 
 
 def follow_moved_folder(paths: RunPaths) -> None:

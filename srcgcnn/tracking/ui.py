@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from srcgcnn.sweep.paths import RunPaths
 
 STOP_SECONDS = 10
+LAST_PORT = 65535
 
 
 def open_ui(paths: RunPaths, host: str = "127.0.0.1", port: int | None = None) -> int:
@@ -27,15 +28,18 @@ def open_ui(paths: RunPaths, host: str = "127.0.0.1", port: int | None = None) -
 
     Raises:
         FileNotFoundError: the sweep has no store yet.
+        ValueError: there is no such port.
     """
+    if port is not None and not 1 <= port <= LAST_PORT:
+        raise ValueError(f"--port {port}: ports are 1 to {LAST_PORT}; without --port a free one is taken")
     if not paths.mlflow_db.exists():
         raise FileNotFoundError(
             f"{paths.mlflow_db} does not exist: start the sweep first, or write the store from the result files "
             f"with `srcgcnn track {paths.out}`"
         )
-    _follow_moved_folder(paths)
+    page = _page(paths)
     port = port or free_port(host)
-    print(f"MLflow: http://{host}:{port}  (Ctrl-C stops it)", flush=True)
+    print(f"MLflow: http://{host}:{port}/{page}  (Ctrl-C stops it)", flush=True)
     if tunnel := tunnel_command(os.environ, host, port):
         print(f"On your own computer, in another terminal:\n  {tunnel}", flush=True)
     return _serve(ui_command(paths, host, port))
@@ -67,10 +71,14 @@ def free_port(host: str) -> int:
         return probe.getsockname()[1]
 
 
-def _follow_moved_folder(paths: RunPaths) -> None:
-    from srcgcnn.tracking.store import follow_moved_folder  # imports MLflow: only once there is a store
+def _page(paths: RunPaths) -> str:
+    """Return the address of the sweep's table, after mending the store of a moved folder."""
+    from srcgcnn.tracking.fields import VIEW_KEY
+    from srcgcnn.tracking.store import experiment_of, follow_moved_folder  # imports MLflow: only once there is a store
 
     follow_moved_folder(paths)
+    experiment = experiment_of(paths)
+    return f"#/experiments/{experiment}/runs?viewStateShareKey={VIEW_KEY}" if experiment else ""
 
 
 def _serve(command: list[str]) -> int:

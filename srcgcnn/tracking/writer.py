@@ -19,15 +19,18 @@ from mlflow.exceptions import MlflowException
 from srcgcnn.records import RecordError, digest, parse
 from srcgcnn.sweep.results import read_results
 from srcgcnn.tracking import fields
-from srcgcnn.tracking.store import DIGEST_TAG, FAILURE_TAG, Child, SweepStore
+from srcgcnn.tracking.store import DIGEST_TAG, FAILURE_TAG, STOPPED_TAG, Child, SweepStore
+from srcgcnn.tracking.summary import summarise
 from srcgcnn.training.trial import TrialConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from srcgcnn.sweep.paths import RunPaths
+    from srcgcnn.sweep.stopped import Stopped
     from srcgcnn.training.trial import TrialResult
 
+REPORT = "report"  # folder of OUT with the report page, its figures and tables, where it was made
 NOTE_TAG = "mlflow.note.content"
 REASON_CHARACTERS = 5000  # a tag holds 8000
 BATCH_EPOCHS = 300  # log_batch takes 1000 metrics; an epoch has three and must not be torn apart
@@ -116,14 +119,23 @@ class MlflowWriter:
         self._fail(self._started_child(key), reason)
 
     @_survivable
+    def trial_stopped(self, stopped: Stopped) -> None:
+        """End the run of a trial that a scheduler stopped, and say so; it is no result."""
+        store, child = self._store(), self._started_child(stopped.config.key)
+        store.client.set_tag(child.run_id, STOPPED_TAG, f"by {stopped.scheduler} after {stopped.epoch} epochs")
+        store.set_status(child, "KILLED")
+
+    @_survivable
     def sweep_finished(self, table_markdown: str, table_csv: str, *, stopped: bool = False) -> None:
         """Log results that are still missing, the tables and the summary, and end the parent run."""
         self._silent_until = 0.0  # the last chance: worth one more timeout
-        for result in read_results(self._paths):
+        results = list(read_results(self._paths))
+        for result in results:
             self._log_result(result)
         self._end_stale_children()
-        self._log_tables(table_markdown, table_csv)
-        self._log_summary()
+        summary = summarise(results)
+        self._log_tables(summary.words, table_markdown, table_csv)
+        self._log_summary(summary.metrics)
         self._end_parent("KILLED" if stopped else "FINISHED")
 
     @_survivable
@@ -232,22 +244,26 @@ class MlflowWriter:
             if child.status == "RUNNING":
                 store.set_status(child, "KILLED")
 
-    def _log_tables(self, table_markdown: str, table_csv: str) -> None:
+    def _log_tables(self, words: str, table_markdown: str, table_csv: str) -> None:
         store = self._store()
         for name, text in (("tradeoff.md", table_markdown), ("tradeoff.csv", table_csv)):
             if text:
                 store.client.log_text(store.parent_id, text, name)
         if table_markdown:
-            store.client.set_tag(store.parent_id, NOTE_TAG, fields.note(table_markdown))
-        if self._paths.spec.exists():
-            store.client.log_artifact(store.parent_id, str(self._paths.spec))
+            store.client.set_tag(store.parent_id, NOTE_TAG, fields.note(words, table_markdown))
+        for path in (self._paths.spec, self._paths.proposals):
+            if path.exists():
+                store.client.log_artifact(store.parent_id, str(path))
+        report = self._paths.out / REPORT
+        if report.is_dir():
+            store.client.log_artifacts(store.parent_id, str(report), REPORT)
 
-    def _log_summary(self) -> None:
+    def _log_summary(self, best: dict[str, float]) -> None:
         """Log the parent's numbers, those that changed: a metric logged again would grow a history."""
         store = self._store()
         runs = list(store.child_runs())
         finished = [run.data.metrics for run in runs if run.info.status == "FINISHED"]
-        summary = {
+        summary = best | {
             "trials_finished": float(len(finished)),
             "trials_failed": float(sum(run.info.status == "FAILED" for run in runs)),
         }

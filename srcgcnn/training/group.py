@@ -190,7 +190,7 @@ class GroupTrainer:
             stopping = should_stop is not None and should_stop()
             if stopping or self._due():
                 self.progress.loss_sums = loss_sums.tolist()
-                self._save()
+                self.save()
             if stopping:
                 raise InterruptedGroupError(f"stopped in epoch {self.progress.epoch}, batch {number}, as asked")
         self.progress.loss_sums = loss_sums.tolist()
@@ -249,9 +249,10 @@ class GroupTrainer:
 
     def _save_if_due(self) -> None:
         if self._due():
-            self._save()
+            self.save()
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write the checkpoint, where this group has one."""
         if self._checkpoint is None:
             return
         progress = {**self.progress.to_dict(), "seconds": self.seconds}

@@ -239,6 +239,19 @@ class TrialResult:
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
+    @property
+    def val_error(self) -> float:
+        """Validation error at the best epoch: MAE in the target's unit, or 1 - accuracy.
+
+        Raises:
+            ValueError: the result has neither.
+        """
+        if self.metrics.val_mae is not None:
+            return self.metrics.val_mae
+        if self.metrics.val_accuracy is not None:
+            return 1 - self.metrics.val_accuracy
+        raise ValueError(f"result {self.key} has neither MAE nor accuracy")
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
         return as_dict(self)

@@ -1,0 +1,131 @@
+"""Take the screenshots of the documents: `python -m docs.screenshots OUT`, from the repository's root.
+
+OUT is a finished sweep, for MLflow; it is looked at, never changed except for its MLflow store, so give a copy. Ray's
+dashboard is shown with a small sweep that runs meanwhile. Needs Chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.tracking import ui
+from srcgcnn.tracking.store import experiment_of
+from tests.chromium import chromium, visit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+IMAGES = Path(__file__).resolve().parent / "img"
+ROOT = IMAGES.parents[1]
+SIZE = (1400, 820)
+CLOSE_ASSISTANT = """document.querySelector('[data-component-id="mlflow.assistant.chat_panel.close"]')?.click()"""
+COOKIE = "ray-authentication-token"
+
+
+def save(name: str, png: bytes) -> None:
+    """Write one image."""
+    (IMAGES / f"{name}.png").write_bytes(png)
+    print(f"docs/img/{name}.png")
+
+
+def mlflow(out: Path, browser: int) -> None:
+    """MLflow's list of trials as `srcgcnn ui` opens it, and the page of the sweep."""
+    command = [sys.executable, "-m", "srcgcnn", "ui", str(out), "--port", str(ui.free_port("127.0.0.1"))]
+    with running(command, r"MLflow: (http://\S+)") as url:
+        save(
+            "mlflow-runs", visit(browser, url, ["val_mae", "seed 1"], size=SIZE, settle_s=5, script=CLOSE_ASSISTANT).png
+        )
+        run = parent_run(out)
+        page = f"{url.partition('#')[0]}#/experiments/{experiment_of(RunPaths(out))}/runs/{run}"
+        save(
+            "mlflow-sweep",
+            visit(browser, page, ["Best ", "conv params"], size=(1280, 1700), settle_s=5, script=CLOSE_ASSISTANT).png,
+        )
+
+
+def parent_run(out: Path) -> str:
+    """Return the id of the sweep's own run."""
+    from mlflow import MlflowClient
+
+    paths = RunPaths(out)
+    client = MlflowClient(paths.default_tracking_uri)
+    runs = client.search_runs([str(experiment_of(paths))], "tags.`srcgcnn.sweep` != ''", max_results=1)
+    return str(runs[0].info.run_id)
+
+
+def ray(folder: Path, browser: int) -> None:
+    """Ray's dashboard while a small sweep runs, past its question for the token."""
+    script = str(ROOT / "sweeps" / "depth_sweep.py")
+    out = folder / "out"
+    command = [sys.executable, script, "--epochs", "2000", "--out", str(out), "--stores", str(folder / "stores")]
+    with running(command, r"Ray dashboard: (http://\S+)") as url:
+        wait_for(lambda: any((out / "logs").glob("*.log")))
+        cookies = {COOKIE: (out / ".ray_token").read_text().strip()}
+        actors = visit(browser, f"{url}/#/actors", ["ALIVE"], cookies=cookies, size=SIZE, settle_s=5)
+        save("ray-actors", actors.png)
+
+
+@contextmanager
+def running(command: list[str], address: str) -> Iterator[str]:
+    """Run a command that prints the address of its page; yields the address once it answers."""
+    with tempfile.NamedTemporaryFile("w+", suffix=".log") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+        try:
+            wait_for(lambda: re.search(address, Path(log.name).read_text(encoding="utf-8")))
+            found = re.findall(address, Path(log.name).read_text(encoding="utf-8"))[0]
+            wait_for(lambda: answers(found))
+            yield found
+        finally:
+            os.kill(process.pid, signal.SIGINT)
+            process.wait(60)
+
+
+def answers(url: str) -> bool:
+    """Whether a page is there."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - the address is on loopback
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def wait_for(condition: object, seconds: float = 120.0) -> None:
+    """Return when a condition holds.
+
+    Raises:
+        TimeoutError: it never did.
+    """
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        if time.monotonic() > end:
+            raise TimeoutError(f"nothing after {seconds:g} s")
+        time.sleep(0.2)
+
+
+def main() -> None:
+    """Take what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("--only", choices=["mlflow", "ray"], help="default: both")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, chromium(Path(folder)) as browser:
+        if options.only != "ray":
+            mlflow(options.out, browser)
+        if options.only != "mlflow":
+            ray(Path(folder), browser)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""`OUT/proposals.json`: what a search has proposed, for everybody but the driver, which has Optuna's study."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from srcgcnn.files import write_text
+from srcgcnn.records import RecordError, as_dict, digest, parse
+from srcgcnn.sweep.results import read_results
+from srcgcnn.sweep.search_spec import Objective  # noqa: TC001 - pydantic reads these annotations
+from srcgcnn.sweep.space import Space
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from srcgcnn.sweep.paths import RunPaths
+    from srcgcnn.sweep.space import Params, Variant
+    from srcgcnn.sweep.spec import SweepSpec
+    from srcgcnn.training.trial import DataRef, TrialConfig
+
+State = Literal["running", "finished", "failed", "stopped"]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One proposal of a search.
+
+    Attributes:
+        number: Optuna's number of it in the study.
+        label: the variant, for people.
+        params: where in the space it lies.
+        state: `stopped` by a scheduler; `failed` where a trial of it has no result.
+        values: one per objective, once it is finished.
+        trials: keys of its trials.
+        known: taken from results that were there before the search; not counted among the proposals asked for.
+        best: no other proposal is as good in every objective and better in one.
+    """
+
+    number: int
+    label: str
+    params: dict[str, str | bool | int | float]
+    state: State
+    values: tuple[float, ...]
+    trials: tuple[str, ...]
+    known: bool
+    best: bool
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """All proposals of one study, in the order of their numbers."""
+
+    study: str
+    objectives: tuple[Objective, ...]
+    proposals: tuple[Proposal, ...]
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+
+def write_proposals(paths: RunPaths, proposals: Proposals) -> None:
+    """Write the file."""
+    write_text(paths.proposals, json.dumps(as_dict(proposals), indent=1) + "\n")
+
+
+def read_proposals(paths: RunPaths) -> Proposals | None:
+    """Read the file; None where there was no search.
+
+    Raises:
+        RecordError: it is damaged.
+    """
+    try:
+        data = json.loads(paths.proposals.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, json.JSONDecodeError) as error:
+        raise RecordError(f"{paths.proposals}: not readable ({error}); delete it, the study has all of it") from None
+    return parse(Proposals, data, str(paths.proposals))
+
+
+def study_name(spec: SweepSpec, data: DataRef) -> str:
+    """Name a study: another space, data set, method or set of objectives is another study in the same file."""
+    search = {name: value for name, value in as_dict(spec.search).items() if name != "proposals"}
+    described = as_dict(spec)
+    identity = [search, described["axes"], described["network"], described["training"]]
+    return f"{spec.name}-{digest([*identity, data.data_hash, data.target])}"
+
+
+def proposals_of(spec: SweepSpec, data: DataRef, paths: RunPaths) -> tuple[Proposal, ...]:
+    """Return what the study of this sweep has proposed so far."""
+    found = read_proposals(paths)
+    return found.proposals if found is not None and found.study == study_name(spec, data) else ()
+
+
+def proposals_left(spec: SweepSpec, data: DataRef, paths: RunPaths) -> int:
+    """Return how many proposals are not made, or have not ended."""
+    counted = [proposal for proposal in proposals_of(spec, data, paths) if not proposal.known]
+    running = sum(proposal.state == "running" for proposal in counted)
+    return max(spec.search.proposals - len(counted), 0) + running
+
+
+def proposed_trials(spec: SweepSpec, data: DataRef, paths: RunPaths) -> Iterator[tuple[TrialConfig, str]]:
+    """Yield the trials of all proposals so far, each with the label of its variant and seed."""
+    space = Space(spec, data)
+    for proposal in proposals_of(spec, data, paths):
+        for trial in space.trials(space.variant(proposal.params)):
+            yield trial, f"{proposal.label} seed {trial.seeds.init}"
+
+
+def known_variants(space: Space, paths: RunPaths) -> dict[Variant, Params]:
+    """Return the variants of a space that are finished over all seeds, with the point at which each lies."""
+    found: dict[Variant, Params] = {}
+    keys = set()
+    for result in read_results(paths):
+        point = space.point_of(result.config)
+        if point is not None:
+            keys.add(result.key)
+            found.setdefault(space.variant(point), point)
+    return {
+        variant: point
+        for variant, point in found.items()
+        if all(config.key in keys for config in space.trials(variant))
+    }

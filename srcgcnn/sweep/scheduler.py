@@ -1,0 +1,78 @@
+"""Stopping variants that fall behind, with the schedulers of Ray Tune.
+
+What is judged is a variant: all its seeds train as one group, and the mean over seeds of the best validation error so
+far decides. Rungs are epochs, so that deep and shallow networks are compared after the same number of looks at the
+data. A checkpoint is written at every rung, before the judgement.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from ray.tune.schedulers import TrialScheduler
+
+EPOCH, ERROR = "epoch", "val_error"  # what a group reports at a rung
+
+
+@dataclass(frozen=True)
+class SchedulerSpec:
+    """When a variant is stopped before the end of its recipe.
+
+    Attributes:
+        kind: `none`; `asha` (asynchronous successive halving): at each rung the best 1/reduction_factor of those that
+            got there go on; `median`: a variant goes on while its best error is below the median of the others' means.
+        grace_epochs: nobody is stopped before.
+        reduction_factor: asha's rungs are at grace_epochs times its powers. Median judges every grace_epochs.
+    """
+
+    kind: Literal["none", "asha", "median"] = "none"
+    grace_epochs: int = 10
+    reduction_factor: int = 3
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        """Refuse numbers without rungs."""
+        if self.grace_epochs < 1:
+            raise ValueError(f"grace_epochs={self.grace_epochs} must be at least 1")
+        if self.reduction_factor < 2:
+            raise ValueError(f"reduction_factor={self.reduction_factor} must be at least 2")
+
+    @property
+    def stops(self) -> bool:
+        """Whether anything is ever stopped."""
+        return self.kind != "none"
+
+    def rungs(self, epochs: int) -> tuple[int, ...]:
+        """Return the epochs after which a variant is judged; the last epoch is the end and none of them."""
+        if self.kind == "median":
+            return tuple(range(self.grace_epochs, epochs, self.grace_epochs))
+        found, rung = [], self.grace_epochs
+        while self.kind == "asha" and rung < epochs:
+            found.append(rung)
+            rung *= self.reduction_factor
+        return tuple(found)
+
+
+def tune_scheduler(spec: SchedulerSpec, epochs: int) -> TrialScheduler:
+    """Return the scheduler of Ray Tune."""
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
+
+    if spec.kind == "asha":
+        return ASHAScheduler(
+            EPOCH,
+            ERROR,
+            "min",
+            max_t=epochs,
+            grace_period=spec.grace_epochs,
+            reduction_factor=spec.reduction_factor,
+            stop_last_trials=False,  # the worker has its result to write
+        )
+    if spec.kind == "median":
+        # by default it pauses trials while it knows too little: theirs would start again in another process
+        never: Any = math.inf
+        return MedianStoppingRule(EPOCH, ERROR, "min", grace_period=spec.grace_epochs, min_time_slice=never)
+    return FIFOScheduler()

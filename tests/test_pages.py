@@ -1,0 +1,77 @@
+"""MLflow's and Ray's pages in a real browser, on real sweeps: what a person sees first."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import pytest
+
+from srcgcnn.sweep.results import read_results
+from srcgcnn.tracking import ui
+from tests.chromium import CHROMIUM, NO_CHROMIUM, chromium, visit
+from tests.test_sweep import Sweep, wait_for
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
+
+
+def test_mlflow_opens_on_the_trials_by_name_with_the_columns_of_the_trade_off(tmp_path):
+    sweep = Sweep(tmp_path)
+    sweep.run("--depths", 1, 3, "--seeds", 1, "--epochs", 1)
+    command = [sys.executable, "-m", "srcgcnn", "ui", sweep.paths.out, "--port", str(ui.free_port("127.0.0.1"))]
+    log = tmp_path / "ui.log"
+    with log.open("w") as stream:
+        server = subprocess.Popen(command, cwd=tmp_path, stdout=stream, stderr=stream, start_new_session=True)
+    try:
+        (url,) = wait_for(lambda: re.findall(r"http://\S+", log.read_text())[:1])
+        wait_for(lambda: answers(url))
+        labels = [result.config.label for result in read_results(sweep.paths)]
+        wanted = ["conv_params", "val_mae", "test_mae", "alpha", "norm"]
+        with chromium(tmp_path) as browser:
+            page = visit(browser, url, [*labels, *wanted], size=(1900, 900))
+    finally:
+        os.killpg(server.pid, signal.SIGINT)
+        server.wait(30)
+    missing = [word for word in (*labels, *wanted) if word not in page.text]
+    assert not missing, page.text
+    for result in read_results(sweep.paths):
+        assert f"{result.metrics.val_mae:.3f}"[:5] in page.text
+
+
+def test_the_ray_dashboard_asks_for_the_token_and_shows_the_running_sweep(tmp_path):
+    sweep = Sweep(tmp_path)
+    (tmp_path / "site.toml").write_text("dashboard = true\ncheckpoint_interval_s = 0.2\n")
+    driver = sweep.start("--depths", 2, "--seeds", 2, "--epochs", 2000)
+    try:
+        wait_for(lambda: list(sweep.paths.checkpoints.glob("*.pt")))
+        (url,) = re.findall(r"Ray dashboard: (http://\S+)", (tmp_path / "killed.log").read_text())
+        assert refused(f"{url}/api/v0/actors")
+        cookies = {"ray-authentication-token": sweep.paths.ray_token.read_text().strip()}
+        with chromium(tmp_path) as browser:
+            closed = visit(browser, f"{url}/#/actors", ["oken"])
+            page = visit(browser, f"{url}/#/actors", ["train_in_worker", "ALIVE"], cookies=cookies)
+    finally:
+        os.kill(driver.pid, signal.SIGINT)
+        driver.wait(timeout=90)
+    assert "train_in_worker" not in closed.text
+    assert "train_in_worker" in page.text
+    assert "ALIVE" in page.text
+
+
+def answers(url):
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def refused(url):
+    try:
+        with urllib.request.urlopen(url, timeout=20):
+            return False
+    except urllib.error.HTTPError as error:
+        return error.code in (401, 403)

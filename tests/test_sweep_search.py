@@ -1,0 +1,97 @@
+"""A search and a scheduler through the whole command on real Ray, and what `status` and `logs` say of them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from srcgcnn.sweep.plan import TrialGroup
+from srcgcnn.sweep.progress import read_progress
+from srcgcnn.sweep.proposals import read_proposals
+from srcgcnn.sweep.results import finished_keys, read_result
+from srcgcnn.sweep.stopped import all_stopped
+from srcgcnn.sweep.worker import run_group
+from tests.test_sweep import Sweep, wait_for
+
+
+def srcgcnn(sweep, *arguments, expect=0):
+    command = [sys.executable, "-m", "srcgcnn", *map(str, arguments)]
+    done = subprocess.run(command, cwd=sweep.folder, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_search_runs_its_proposals_on_ray_and_is_not_repeated(tmp_path):
+    sweep = Sweep(tmp_path)
+    flags = ("--search", "tpe", "--proposals", 3, "--depths", 1, 2, 3, "--seeds", 2, "--epochs", 1)
+    output = sweep.run(*flags)
+    proposals = read_proposals(sweep.paths).proposals
+    assert [proposal.state for proposal in proposals] == ["finished"] * 3
+    assert {key for proposal in proposals for key in proposal.trials} == finished_keys(sweep.paths)
+    for proposal in proposals:
+        errors = [read_result(sweep.paths.result(key)).metrics.val_mae for key in proposal.trials]
+        assert proposal.values == (pytest.approx(sum(errors) / len(errors)),)
+    assert "3 proposals" in output
+    before = sorted(path.stat().st_mtime_ns for path in sweep.paths.results.iterdir())
+    assert "0 left" in sweep.run(*flags)
+    assert sorted(path.stat().st_mtime_ns for path in sweep.paths.results.iterdir()) == before
+
+
+def test_asha_stops_variants_keeps_their_checkpoints_and_changes_no_number_of_those_that_finish(tmp_path):
+    """With one worker the deepest starts first and fixes the rung; whoever is worse there is stopped."""
+    sweep = Sweep(tmp_path)
+    with (tmp_path / "site.toml").open("a") as site:
+        site.write("cpus = 1\n")
+    flags = ("--depths", 1, 2, 3, "--seeds", 2, "--epochs", 6)
+    sweep.run(*flags, "--scheduler", "asha", "--grace-epochs", 2)
+    stopped, finished = list(all_stopped(sweep.paths)), finished_keys(sweep.paths)
+    assert stopped
+    assert finished
+    assert len(stopped) + len(finished) == 6
+    assert all(trial.epoch == len(trial.curve) == 2 for trial in stopped)
+    assert "stopped early" in srcgcnn(sweep, "status", sweep.paths.out)
+
+    sweep.run(*flags)  # without a scheduler they go on
+    results = {key: read_result(sweep.paths.result(key)) for key in finished_keys(sweep.paths)}
+    assert len(results) == 6
+    assert list(all_stopped(sweep.paths)) == []
+    for trial in stopped:
+        assert results[trial.config.key].curves.val_error[:2] == trial.curve
+        assert results[trial.config.key].cost.resumes == 1
+    undisturbed = type(sweep.paths)(tmp_path / "undisturbed")
+    store = json.loads(sweep.paths.spec.read_text())["store"]
+    for chosen in (stopped[0].config, results[min(finished)].config):
+        members = [found.config for found in results.values() if found.config.model == chosen.model]
+        group = TrialGroup(tuple(sorted(members, key=lambda config: config.seeds.init)))
+        for outcome in run_group(group, tmp_path / store, undisturbed, checkpoint_interval_s=60):
+            assert outcome.result.curves == results[outcome.config.key].curves
+            assert outcome.result.metrics == results[outcome.config.key].metrics
+
+
+def test_status_and_logs_tell_of_a_running_sweep_and_sigterm_stops_it_quietly(tmp_path):
+    sweep = Sweep(tmp_path)
+    driver = sweep.start("--depths", 2, "--seeds", 2, "--epochs", 400)
+    wait_for(lambda: (found := read_progress(sweep.paths)) and any(group.epoch > 2 for group in found.groups))
+    status = json.loads(srcgcnn(sweep, "status", sweep.paths.out, "--json"))
+    assert status["alive"]
+    assert (status["trials"], status["finished"]) == (2, 0)
+    running = [group for group in status["progress"]["groups"] if group["state"] == "running"]
+    assert running
+    assert running[0]["host"]
+    text = srcgcnn(sweep, "status", sweep.paths.out)
+    assert "running on this machine" in text
+    assert "SR-CGCNN T=2 step-norm seed 0" in text
+    log = srcgcnn(sweep, "logs", sweep.paths.out, "T=2 step-norm seed 0")
+    assert "validation error" in log
+    assert srcgcnn(sweep, "logs", sweep.paths.out, running[0]["trials"][0][:6])
+    assert "2 logs" in srcgcnn(sweep, "logs", sweep.paths.out, "T=2", expect=2)
+    os.kill(driver.pid, signal.SIGTERM)
+    assert driver.wait(timeout=90) == 130
+    said = (tmp_path / "killed.log").read_text()
+    assert "same command goes on" in said
+    assert "Traceback" not in said
+    assert "*** SIG" not in said
+    assert "to go on" in srcgcnn(sweep, "status", sweep.paths.out)
