@@ -172,6 +172,18 @@ def test_padding_to_a_size_class_changes_nothing(config, path, dilute):
     torch.testing.assert_close(found[1], found[0], atol=1e-4, rtol=1e-3)
 
 
+@ALL_PATHS
+def test_a_frozen_norm_uses_its_running_statistics(path, crystals):
+    network = network_of(ModelConfig("srcgcnn", 2), crystals, path=path)
+    network.norms[0].edges.eval()
+    before = network.norms[0].edges.running_mean.clone()
+    plain = network_of(ModelConfig("srcgcnn", 2), crystals)
+    plain.norms[0].edges.eval()
+    batch = crystals.batch(torch.arange(4)[None])
+    torch.testing.assert_close(network(batch), plain(batch), atol=1e-5, rtol=1e-5)
+    assert torch.equal(network.norms[0].edges.running_mean, before)
+
+
 def test_size_classes_are_few_and_close():
     sizes = [size_class(atoms) for atoms in range(1, 10_000)]
     assert all(atoms <= size <= max(atoms + 1, 1.125 * atoms) for atoms, size in enumerate(sizes, 1))

@@ -178,6 +178,25 @@ def test_a_resumed_trial_keeps_the_path_it_began_with(path, demo_store, trial_of
     assert found.result.cost.path == path
 
 
+def test_bf16_trains_close_to_float32_and_only_its_products_are_rounded(demo_store, trial_of):
+    full, rounded = (run([trial_of(SR2, precision=name)], demo_store) for name in ("float32", "bf16"))
+    (exact, *_), (close, *_) = full[1], rounded[1]
+    assert numbers(exact) != numbers(close)
+    np.testing.assert_allclose(close.result.curves.train_loss, exact.result.curves.train_loss, rtol=0.1)
+    assert {value.dtype for value in rounded[0].network.state_dict().values()} == {torch.float32}
+    assert close.result.config.key != exact.result.config.key
+
+
+def test_precision_leaves_the_keys_of_older_results_alone(trial_of):
+    config = trial_of(SR2)
+    assert replace(config, training=replace(config.training, precision="float32")).key == config.key
+
+
+def test_tf32_is_refused_where_there_is_none(demo_store, trial_of):
+    with pytest.raises(ValueError, match="NVIDIA GPUs only"):
+        GroupTrainer([trial_of(SR2, precision="tf32")], demo_store, device=torch.device("cpu"))
+
+
 def test_early_stopping_of_one_member_leaves_the_others_alone(demo_store, trial_of):
     configs = [trial_of(SR2, seed, epochs=12, patience_epochs=1, learning_rate=0.02) for seed in range(4)]
     _, outcomes = run(configs, demo_store)

@@ -29,7 +29,7 @@ from srcgcnn.models.edges import TensorEdges
 from srcgcnn.models.fused import FusedConvolution
 from srcgcnn.models.inductor import CompiledCall
 from srcgcnn.models.native import NativeEdges, native_library
-from srcgcnn.models.stacked import StackedBatchNorm, StackedLayerNorm, StackedLinear, take_rows
+from srcgcnn.models.stacked import StackedBatchNorm, StackedLayerNorm, StackedLinear, affine, take_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,13 +55,13 @@ class EdgeLinear(StackedLinear):
 
     def edge_part(self, gaussians: Tensor) -> Tensor:
         """Project the Gaussians: [M, N*K, 41] to [M, N*K, 2F]."""
-        return torch.bmm(gaussians, self.weight.split(self._parts, dim=1)[2])
+        return torch.bmm(gaussians, self.weight.split(self._parts, dim=1)[2]).to(gaussians.dtype)
 
     def forward_parts(self, states: Tensor, edge_part: Tensor, batch: GraphBatch) -> Tensor:
         """Return W [h_i ; h_j ; u_ij] + b for all edges: [M, N*K, 2F]."""
         centre_weight, neighbour_weight, _ = self.weight.split(self._parts, dim=1)
-        centre = torch.baddbmm(self.bias[:, None], states, centre_weight)
-        neighbour = take_rows(torch.bmm(states, neighbour_weight), batch.neighbours)
+        centre = affine(self.bias, states, centre_weight)
+        neighbour = take_rows(torch.bmm(states, neighbour_weight).to(states.dtype), batch.neighbours)
         edges = neighbour + edge_part.view_as(neighbour) + centre[:, :, None]
         return edges.flatten(1, 2)
 
@@ -200,10 +200,16 @@ class CrystalGraphNetwork(nn.Module):
             yield states
 
     def _fused(self, batch: GraphBatch) -> FusedConvolution | None:
-        """The fused convolutions, where asked for and possible: without gradients in evaluation mode."""
+        """The fused convolutions, where asked for and possible."""
+        device = batch.distances.device.type
+        by_inductor = self.path == "compiled" and device == "cuda"  # which fuses the plain operators
+        if self.path == "plain" or by_inductor or torch.is_autocast_enabled(device):
+            return None
         differentiated = torch.is_grad_enabled() and (not self.training or batch.distances.requires_grad)
-        by_inductor = self.path == "compiled" and batch.distances.is_cuda  # which fuses the plain operators
-        if self.path == "plain" or by_inductor or differentiated:
+        frozen = any(norms.edges.training != self.training for norms in self.norms)  # type: ignore[union-attr]
+        if (
+            differentiated or frozen
+        ):  # in training the statistics are those of the batch, otherwise there is no gradient
             return None
         with torch.no_grad():
             recompute = self.config.depth > DEEPEST_KEPT

@@ -35,7 +35,12 @@ class StackedLinear(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Map [M, R, in] to [M, R, out]."""
-        return torch.baddbmm(self.bias[:, None], rows, self.weight)
+        return affine(self.bias, rows, self.weight)
+
+
+def affine(bias: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
+    """Return bias + rows @ weight for [M, out], [M, R, in], [M, in, out], in the type of `rows` also under autocast."""
+    return torch.baddbmm(bias[:, None], rows, weight).to(rows.dtype)
 
 
 class StackedBatchNorm(nn.Module):

@@ -25,6 +25,7 @@ from srcgcnn.training.graphset import GraphSet
 from srcgcnn.training.objective import Normaliser, errors_per_model, fit_normaliser, loss_per_model
 from srcgcnn.training.optimiser import GroupOptimizer, clip_per_model
 from srcgcnn.training.path import choose_path
+from srcgcnn.training.precision import autocast, check_precision, tensor_cores
 from srcgcnn.training.predictor import predict_rows
 from srcgcnn.training.progress import GroupProgress
 from srcgcnn.training.provenance import reset_peak_memory
@@ -76,6 +77,7 @@ class GroupTrainer:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._training, self._model = configs[0].training, configs[0].model.canonical()
         self._checkpoint, self._interval_s = checkpoint, checkpoint_interval_s
+        check_precision(self._training, self.device)
         if self.device.type == "cpu":
             keep_freed_memory()
             torch.use_deterministic_algorithms(mode=True)
@@ -88,9 +90,10 @@ class GroupTrainer:
         self.network.reset_parameters([config.seeds.init for config in configs])
         self.network.to(self.device)
         batches = len(self._batch_sizes())
-        self.network.path = choose_path(self._model, self.device, self._training.epochs * batches)
+        self.network.path = choose_path(self._model, self._training, self.device, batches)
         recipes = [config.training for config in configs]
-        self._optimizer = GroupOptimizer(recipes, list(self.network.parameters()), batches)
+        trained = [one for one in self.network.parameters() if one.requires_grad]
+        self._optimizer = GroupOptimizer(recipes, trained, batches)
         self.best_weights = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.progress = GroupProgress.start(len(configs))
         self._started = self._saved = time.monotonic()
@@ -202,12 +205,14 @@ class GroupTrainer:
         with record_function(BATCH):
             batch = self.crystals.batch(rows)
             wanted = self._standardised.gather(1, rows.to(self.device, non_blocking=True))
-        with record_function(FORWARD):
-            outputs = self.network(batch, None if dropout is None else dropout.to(self.device))
-            losses = loss_per_model(self._training, self._model.task, outputs, wanted)
-        with record_function(BACKWARD):
-            self._optimizer.zero_grad()
-            losses.sum().backward()  # the members share no parameter: each gets the gradient of its own loss
+        self._optimizer.zero_grad()
+        with tensor_cores(self._training):
+            with record_function(FORWARD):
+                with autocast(self._training, self.device):
+                    outputs = self.network(batch, None if dropout is None else dropout.to(self.device))
+                losses = loss_per_model(self._training, self._model.task, outputs, wanted)
+            with record_function(BACKWARD):
+                losses.sum().backward()  # the members share no parameter: each gets the gradient of its own loss
         with record_function(OPTIMISER):
             if self._training.clip_norm is not None:
                 clip_per_model(self.network.parameters(), self._training.clip_norm)

@@ -12,14 +12,18 @@ if TYPE_CHECKING:
     import torch
 
     from srcgcnn.models.config import ModelConfig
+    from srcgcnn.training.trial import TrainingConfig
 
 # On the CPU, compiling takes half a second once per machine: less than ten steps save (docs/performance.md). For CUDA
 # inductor compiles in every process unless its cache is warm; this threshold is an estimate, not yet measured on a GPU.
 CUDA_STEPS_WORTH_COMPILING = 2000
 
 
-def choose_path(model: ModelConfig, device: torch.device, steps: int) -> Path:
-    """Choose for a trial of `steps` training steps: compiled where that is possible and pays."""
+def choose_path(model: ModelConfig, training: TrainingConfig, device: torch.device, batches: int) -> Path:
+    """Choose for trials of `batches` training steps per epoch: compiled where that is possible and pays."""
+    if training.precision == "bf16" and device.type == "cpu":
+        return "plain"  # the others are written for one precision
+    steps = training.epochs * batches
     if device.type == "cpu":
         compiled = native_library(model.hidden_channels) is not None
     else:

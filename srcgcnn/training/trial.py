@@ -14,6 +14,7 @@ from srcgcnn.models.config import ModelConfig  # noqa: TC001 - pydantic reads th
 from srcgcnn.records import as_dict, digest
 
 RESULT_FORMAT = 1
+ADDED_LATER = ("precision",)  # fields of TrainingConfig that stay out of a key at their default: old keys stay valid
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class TrainingConfig:
         normaliser: rows that set mean and deviation of the target. `train` is honest; `paper` draws 500 of all rows,
             test rows included, as the released code does.
         exact_padding: missing neighbours become unmasked edges to atom 0 at cutoff + 1 angstrom, as in the original.
+        precision: of the matrix products in training steps: `float32`, `tf32` (GPUs only) or `bf16`. Normalisation,
+            loss, optimiser and evaluation are float32 always.
     """
 
     epochs: int = 300
@@ -77,6 +80,7 @@ class TrainingConfig:
     clip_norm: float | None = None
     normaliser: Literal["train", "paper"] = "train"
     exact_padding: bool = False
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
     split: SplitConfig = field(default_factory=SplitConfig)
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -135,7 +139,7 @@ class TrialConfig:
         identity = {
             "format": RESULT_FORMAT,
             "model": asdict(self.model.canonical()),
-            "training": asdict(self.training),
+            "training": _since_the_first_version(self.training),
             "seeds": asdict(self.seeds),
             "data": [self.data.data_hash, self.data.target],
         }
@@ -154,6 +158,11 @@ class TrialConfig:
         """Name for people, such as `SR-CGCNN T=3 step-norm seed 1`, with the split seed where it is not 0."""
         split = f" split {self.seeds.split}" if self.seeds.split else ""
         return f"{self.model.label} seed {self.seeds.init}{split}"
+
+
+def _since_the_first_version(training: TrainingConfig) -> dict[str, Any]:
+    values, defaults = asdict(training), asdict(TrainingConfig())
+    return {name: value for name, value in values.items() if name not in ADDED_LATER or value != defaults[name]}
 
 
 @dataclass(frozen=True)
