@@ -3,7 +3,7 @@
 All sides train on the same crystals of a store, batch by batch in turn, in one process; medians and ratios are printed
 as a Markdown table. The authors' code is read from a folder of its own checkout (github sata-deep/SR-CGCNN).
 
-    python benchmarks/training_step.py STORE --target fe --authors SR-CGCNN
+    python benchmarks/training_step.py STORE --target formation_energy_per_atom --authors SR-CGCNN
 """
 
 from __future__ import annotations
@@ -29,22 +29,23 @@ from srcgcnn.training.allocator import keep_freed_memory
 from srcgcnn.training.graphset import GraphSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class Crystals:
     """The store, and the batches that all sides see."""
 
-    def __init__(self, folder: Path, target: str, batch_size: int) -> None:
-        self.folder, self.batch_size = folder, batch_size
+    def __init__(self, folder: Path, target: str, batch_size: int, limit: int) -> None:
+        self.batch_size = batch_size
         self.store = GraphStore(folder)
         self.graphs = GraphSet.of_store(self.store, torch.device("cpu"))
         values = torch.from_numpy(self.store.target(target))
         self.targets = ((values - values.mean()) / values.std()).float()
-
-    def batches(self) -> list[torch.Tensor]:
-        order = torch.randperm(len(self.targets), generator=torch.Generator().manual_seed(0))
-        return [rows for rows in order.split(self.batch_size) if len(rows) == self.batch_size]
+        order = torch.randperm(len(self.targets), generator=torch.Generator().manual_seed(0))[:limit]
+        self.batches = [rows for rows in order.split(batch_size) if len(rows) == batch_size]
+        if not self.batches:
+            raise ValueError(f"{folder} holds {len(self.targets)} crystals: fewer than a batch of {batch_size}")
+        self.rows = torch.cat(self.batches).tolist()
 
     def graph_tensors(self, row: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         graph = self.store.graph(row)
@@ -60,7 +61,7 @@ def ours(crystals: Crystals, depth: int, path: str) -> Iterator[float]:
     network.reset_parameters([0])
     network.path = path
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
-    for rows in itertools.cycle(crystals.batches()):
+    for rows in itertools.cycle(crystals.batches):
         optimizer.zero_grad(set_to_none=True)
         loss = F.mse_loss(network(crystals.graphs.batch(rows[None]))[0], crystals.targets[rows])
         loss.backward()
@@ -76,12 +77,10 @@ def authors(crystals: Crystals, depth: int, folder: Path) -> Iterator[float]:
         92, 41, n_conv=depth, h_fea_len=128, conv_mode="shared_recurrent", n_recurrent_steps=depth
     )
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
-    items = [
-        (crystals.graph_tensors(row), crystals.targets[row : row + 1], str(row)) for row in range(len(crystals.targets))
-    ]
+    items = {row: (crystals.graph_tensors(row), crystals.targets[row : row + 1], str(row)) for row in crystals.rows}
     while True:
         loader = torch.utils.data.DataLoader(
-            items, batch_sampler=[rows.tolist() for rows in crystals.batches()], collate_fn=data.collate_pool
+            items, batch_sampler=[rows.tolist() for rows in crystals.batches], collate_fn=data.collate_pool
         )
         for inputs, wanted, _ in loader:
             loss = F.mse_loss(network(*inputs), wanted)
@@ -121,16 +120,14 @@ def pyg(crystals: Crystals, depth: int) -> Iterator[float]:
 
     network = PygNetwork(depth)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
-    items = []
-    for row in range(len(crystals.targets)):
+    items = {}
+    for row in crystals.rows:
         features, gaussians, neighbours = crystals.graph_tensors(row)
         centre = torch.arange(len(features)).repeat_interleave(neighbours.shape[1])
         edge_index = torch.stack([neighbours.flatten(), centre])
-        items.append(
-            Data(x=features, edge_index=edge_index, edge_attr=gaussians.flatten(0, 1), y=crystals.targets[row])
-        )
+        items[row] = Data(x=features, edge_index=edge_index, edge_attr=gaussians.flatten(0, 1), y=crystals.targets[row])
     while True:
-        for data in DataLoader(items, batch_sampler=[rows.tolist() for rows in crystals.batches()]):
+        for data in DataLoader(items, batch_sampler=[rows.tolist() for rows in crystals.batches]):
             optimizer.zero_grad()
             loss = F.mse_loss(network(data), data.y)
             loss.backward()
@@ -138,15 +135,34 @@ def pyg(crystals: Crystals, depth: int) -> Iterator[float]:
             yield loss.item()
 
 
-def compare(sides: dict[str, Iterator[float]], steps: int) -> dict[str, list[float]]:
+def limit_ms(crystals: Crystals, depth: int, clock: Callable[[], float]) -> float:
+    """Return the time in which this processor could do the arithmetic of the compiled step, were nothing else to do.
+
+    Per step of the recurrence and atom: products with 6 matrices of 64 x 128 (two forward, four backward) and 2 of
+    41 x 128. Per edge and pair of channels: 170 instructions of the loops in convolution.cpp, at the rate of
+    multiply-adds that a large product reaches here. Traffic is small: 44 bytes per edge, the rest stays in the cache.
+    """
+    square, seconds = torch.randn(1024, 1024), []
+    for _ in range(30):
+        start = clock()
+        square @ square
+        seconds.append(clock() - start)
+    multiply_adds = 1024**3 / min(seconds)  # per second
+    batches = [crystals.graphs.batch(rows[None]).neighbours.shape for rows in crystals.batches[:4]]
+    atoms, degree = sum(shape[1] for shape in batches) / len(batches), batches[0][2]
+    per_step = atoms * (6 * 64 * 128 + 2 * 41 * 128) + atoms * degree * 64 * 170
+    return 1000 * depth * per_step / multiply_adds
+
+
+def compare(sides: dict[str, Iterator[float]], steps: int, clock: Callable[[], float]) -> dict[str, list[float]]:
     """Take `steps` steps of every side in turn; two more come first and are not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(steps + 2):
         for name, side in sides.items():
-            start = time.perf_counter()
+            start = clock()
             next(side)
             if number >= 2:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 
@@ -159,17 +175,21 @@ def sides_of(crystals: Crystals, depth: int, folder: Path | None) -> dict[str, I
     return sides
 
 
-def print_times(crystals: Crystals, depths: list[int], steps: int, folder: Path | None) -> None:
-    print(f"{crystals.batch_size} crystals per batch, {torch.get_num_threads()} threads, medians of {steps} steps\n")
-    columns = ["compiled", "fused", "plain", *(["authors"] if folder else []), "PyG"]
-    others = columns[3:]
+def print_times(crystals: Crystals, arguments: argparse.Namespace) -> None:
+    clock = time.process_time if arguments.clock == "cpu" else time.perf_counter
+    print(
+        f"{crystals.batch_size} crystals per batch, {torch.get_num_threads()} threads, {arguments.clock} time, "
+        f"medians of {arguments.steps} steps, ms\n"
+    )
+    others = [*(["authors"] if arguments.authors else []), "PyG"]
+    columns = ["compiled", "fused", "plain", *others]
     ratios = "".join(f" | {other} / compiled" for other in others)
-    print("| T | " + " | ".join(f"{name}, ms" for name in columns) + ratios + " |")
-    print("|" + "---|" * (1 + len(columns) + len(others)))
-    for depth in depths:
-        seconds = compare(sides_of(crystals, depth, folder), steps)
+    print("| T | limit | " + " | ".join(columns) + ratios + " |")
+    print("|" + "---|" * (2 + len(columns) + len(others)))
+    for depth in arguments.depths:
+        seconds = compare(sides_of(crystals, depth, arguments.authors), arguments.steps, clock)
         middle = {name: 1000 * median(values) for name, values in seconds.items()}
-        cells = [f"{middle[name]:.0f}" for name in columns]
+        cells = [f"{limit_ms(crystals, depth, clock):.0f}", *(f"{middle[name]:.0f}" for name in columns)]
         cells += [f"{middle[name] / middle['compiled']:.1f}" for name in others]
         print(f"| {depth} | " + " | ".join(cells) + " |", flush=True)
 
@@ -181,7 +201,15 @@ def print_memory(arguments: argparse.Namespace, depths: list[int]) -> None:
         cells = []
         for path in ("compiled", "plain"):
             command = [sys.executable, __file__, str(arguments.store), "--target", arguments.target]
-            command += ["--batch-size", str(arguments.batch_size), "--memory-of", str(depth), path]
+            command += [
+                "--batch-size",
+                str(arguments.batch_size),
+                "--crystals",
+                str(arguments.crystals),
+                "--memory-of",
+                str(depth),
+                path,
+            ]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             cells.append(f"{json.loads(done.stdout):.0f}" if done.returncode == 0 else "out of memory")
         print(f"| {depth} | " + " | ".join(cells) + " |", flush=True)
@@ -208,17 +236,24 @@ def main() -> None:
     parser.add_argument("--target", required=True)
     parser.add_argument("--depths", type=int, nargs="+", default=[3, 8])
     parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--crystals", type=int, default=2000, help="drawn from the store (2000)")
+    parser.add_argument("--threads", type=int, help="of PyTorch (default: its own choice)")
+    parser.add_argument(
+        "--clock", choices=["wall", "cpu"], default="wall", help="cpu: on a busy machine, with 1 thread"
+    )
     parser.add_argument("--authors", type=Path, help="folder of a checkout of the authors' code")
     parser.add_argument("--memory-depths", type=int, nargs="*", default=[1, 3, 10, 64])
     parser.add_argument("--memory-of", nargs=2, metavar=("T", "PATH"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    crystals = Crystals(arguments.store, arguments.target, arguments.batch_size)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    crystals = Crystals(arguments.store, arguments.target, arguments.batch_size, arguments.crystals)
     if arguments.memory_of:
         print_peak(crystals, int(arguments.memory_of[0]), arguments.memory_of[1])
         return
     keep_freed_memory()
-    print_times(crystals, arguments.depths, arguments.steps, arguments.authors)
+    print_times(crystals, arguments)
     print_memory(arguments, arguments.memory_depths)
 
 

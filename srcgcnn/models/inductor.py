@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -50,8 +51,8 @@ class CompiledCall:
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile with a cache that a user's processes share; the backward too, so that its failure shows at once."""
-    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_folder() / "inductor")
+    with suppress(OSError):  # inductor has a folder of its own then
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
     if len(os.sched_getaffinity(0)) <= 2:
         os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of processes would only compete
     import torch._dynamo

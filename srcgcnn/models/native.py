@@ -192,7 +192,7 @@ def _compiled(hidden: int) -> Path:
     compiler = shutil.which(name)
     if compiler is None:
         raise FileNotFoundError(f"{name} not found; install g++ or set CXX")
-    identity = [SOURCE.read_text(encoding="utf-8"), hidden, FLAGS, compiler, _processor(), torch.__version__]
+    identity = [SOURCE.read_text(encoding="utf-8"), hidden, FLAGS, compiler, _processor()]
     path = cache_folder() / f"convolution-{sha256(repr(identity).encode()).hexdigest()[:16]}.so"
     if not path.exists():
         with tempfile.TemporaryDirectory() as folder:
