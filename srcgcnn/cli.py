@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from srcgcnn import __version__
 from srcgcnn.launch.commands import add_cluster_commands
+from srcgcnn.prediction.commands import add_prediction_commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     ui.add_argument("--port", type=int, help="default: a free one")
     ui.set_defaults(command=_ui)
     add_cluster_commands(commands)
+    add_prediction_commands(commands)
     return parser
 
 

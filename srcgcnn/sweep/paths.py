@@ -27,7 +27,10 @@ class RunPaths:
         return self.results / f"{key}.json"
 
     def predictions(self, key: str) -> Path:
-        """Test predictions of one trial, one row per crystal: id, formula, target, prediction."""
+        """Predictions of one trial, one row per crystal: id, formula, target, prediction, set (validation or test).
+
+        Files of older versions have no column `set` and hold the test set only.
+        """
         return self.out / "predictions" / f"{key}.parquet"
 
     def model(self, key: str) -> Path:

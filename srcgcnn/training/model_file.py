@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from srcgcnn.data.domain import TrainingDomain
 from srcgcnn.data.graph import GraphSettings
 from srcgcnn.files import replacing
 from srcgcnn.models.cgcnn import CrystalGraphNetwork
@@ -26,7 +27,15 @@ ELEMENT_TABLE = "element_features"
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model file says of itself."""
+    """What a model file says of itself.
+
+    Attributes:
+        key: key of the trial, or hash of the file it was imported from.
+        mean: of the target, in `unit`: the network's output is standardised.
+        std: deviation of the target.
+        domain: what the training crystals were like; None where nobody knows (imported, or an older version).
+        origin: where the weights came from, "" for a trial of a sweep.
+    """
 
     key: str
     model: ModelConfig
@@ -37,6 +46,8 @@ class ModelCard:
     data_hash: str
     graph: GraphSettings
     exact_padding: bool = False
+    domain: TrainingDomain | None = None
+    origin: str = ""
     format_version: int = MODEL_FORMAT
 
 
@@ -54,9 +65,13 @@ def load_model(path: Path) -> tuple[ModelCard, CrystalGraphNetwork]:
     Raises:
         ValueError: not a model file of this format version.
     """
-    with safe_open(path, framework="pt") as stored:
-        metadata = stored.metadata() or {}
-        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
+    try:
+        with safe_open(path, framework="pt") as stored:
+            metadata = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
+    except SafetensorError as error:
+        hint = "checkpoints of the CGCNN codes are read by `srcgcnn import-cgcnn`"
+        raise ValueError(f"{path} is not a safetensors file ({error}); {hint}") from None
     if "card" not in metadata:
         raise ValueError(f"{path} is not a model file of srcgcnn (no card in its metadata)")
     card = _card(json.loads(metadata["card"]), path)
@@ -68,4 +83,10 @@ def load_model(path: Path) -> tuple[ModelCard, CrystalGraphNetwork]:
 def _card(data: dict[str, Any], path: Path) -> ModelCard:
     if data.get("format_version") != MODEL_FORMAT:
         raise ValueError(f"{path}: format_version={data.get('format_version')}, this version reads {MODEL_FORMAT}")
-    return ModelCard(**{**data, "model": ModelConfig(**data["model"]), "graph": GraphSettings(**data["graph"])})
+    domain = data.get("domain")
+    if domain is not None:
+        domain = TrainingDomain(
+            **{name: tuple(value) if isinstance(value, list) else value for name, value in domain.items()}
+        )
+    nested = {"model": ModelConfig(**data["model"]), "graph": GraphSettings(**data["graph"]), "domain": domain}
+    return ModelCard(**{**data, **nested})

@@ -36,6 +36,16 @@ class Predictor:
         """Read `OUT/models/<key>.safetensors`."""
         return cls(*load_model(path))
 
+    @property
+    def classify(self) -> bool:
+        """Whether it predicts the probability of class 1."""
+        return self.card.model.task == "classification"
+
+    def warning(self, graph: CrystalGraph) -> str:
+        """Say in what a crystal lies outside of the training domain; "" if in nothing, or if the domain is unknown."""
+        domain = self.card.domain
+        return "" if domain is None else domain.departures(graph, self.card.graph.cutoff_angstrom)
+
     def predict_structures(self, structures: Sequence[Structure]) -> np.ndarray:
         """Predict for pymatgen structures: float64 [crystals], in `card.unit`, or the probability of class 1.
 
