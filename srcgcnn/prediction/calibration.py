@@ -7,9 +7,9 @@ k = ceil((n + 1) 0.9), is the factor by which a scale is multiplied to give the 
 spread on the validation set: three seeds often agree by chance, and a scale near zero would promise what nobody knows.
 
 For exchangeable crystals the interval covers 90 % of new ones on average, whatever the errors look like. Two things are
-not quite exchangeable here: the validation set also chose the epoch of the weights, and it set the floor. Both are small
-with hundreds of crystals; the docs give the coverage found on test sets. Crystals unlike the training set have no
-promise at all, which is what the warning is for.
+not quite exchangeable here: the validation set also chose the epoch of the weights, and it set the floor. Both are
+small with hundreds of crystals (docs/predictions.md has the coverage found on a test set). Crystals unlike the training
+set have no promise at all, which is what the warning is for.
 """
 
 from __future__ import annotations

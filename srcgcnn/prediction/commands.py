@@ -32,6 +32,13 @@ def add_prediction_commands(commands: Any) -> None:
     predict.add_argument("--out", type=Path, metavar="FILE", help="write all rows: .csv, .csv.gz, .parquet or .json")
     predict.set_defaults(command=_predict)
 
+    imported = commands.add_parser("import-cgcnn", help="read a checkpoint of txie-93/cgcnn or sata-deep/SR-CGCNN")
+    imported.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="model_best.pth.tar")
+    imported.add_argument("--out", type=Path, required=True, metavar="MODEL", help="model file (.safetensors)")
+    imported.add_argument("--target", help="what it predicts (the file's name)")
+    imported.add_argument("--unit", help="unit of the target (guessed from its name)")
+    imported.set_defaults(command=_import_cgcnn)
+
 
 def _predict(options: argparse.Namespace) -> int:
     from srcgcnn.prediction.ensemble import Ensemble
@@ -49,6 +56,15 @@ def _predict(options: argparse.Namespace) -> int:
     if failed.all():
         raise ValueError(f"no crystal could be predicted: {table['error'].iloc[0]}")
     return SOME_FAILED if failed.any() else 0
+
+
+def _import_cgcnn(options: argparse.Namespace) -> int:
+    from srcgcnn.prediction.import_cgcnn import import_checkpoint
+
+    card = import_checkpoint(options.checkpoint, options.out, options.target, options.unit)
+    task = "probability of class 1" if card.model.task == "classification" else card.unit or "no unit"
+    print(f"{options.out}: {card.model.label}, {card.target} [{task}], mean {card.mean:.6g}, deviation {card.std:.6g}")
+    return 0
 
 
 def _describe(ensemble: Ensemble) -> None:

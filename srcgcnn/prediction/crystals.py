@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,25 +34,32 @@ class NamedCrystal:
     structure: Structure | None
     error: str = ""
 
+    @property
+    def formula(self) -> str:
+        """Reduced formula, "" where there is no structure."""
+        return "" if self.structure is None else self.structure.composition.reduced_formula
+
 
 def read_crystals(sources: Iterable[str | Path | Structure]) -> Iterator[NamedCrystal]:
     """Yield all crystals in order; what cannot be read is yielded with its reason."""
     for number, source in enumerate(sources):
         if isinstance(source, str | Path):
-            path = Path(source).expanduser()
-            for row in _rows(path):
-                yield _parsed(row, str(path))
+            for path in _files(Path(source).expanduser()):
+                for row in _rows(path):
+                    yield _parsed(row, str(path))
         else:
             yield NamedCrystal(f"structure-{number}", "", source)
 
 
+def _files(path: Path) -> list[Path]:
+    """Return the CIF files of a folder; a folder without any, and every file, as it is."""
+    inside = sorted(path.iterdir()) if path.is_dir() else []
+    return [file for file in inside if file.suffix.lower() in CIF_SUFFIXES] or [path]
+
+
 def _rows(path: Path) -> Iterator[SourceRow]:
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in CIF_SUFFIXES)
-        if not files:
-            yield error_row(path.name, "a folder without CIF files")
-        for file in files:
-            yield _cif(file)
+        yield error_row(path.name, "a folder without CIF files")
     elif path.suffix.lower() in CIF_SUFFIXES:
         yield _cif(path)
     else:
@@ -78,6 +86,8 @@ def _table(path: Path) -> Iterator[SourceRow]:
 
 def _parsed(row: SourceRow, file: str) -> NamedCrystal:
     try:
-        return NamedCrystal(row.row_id, file, parse_structure(row))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pymatgen warns about rounding in nearly every CIF
+            return NamedCrystal(row.row_id, file, parse_structure(row))
     except RowError as error:
         return NamedCrystal(row.row_id, file, None, str(error))

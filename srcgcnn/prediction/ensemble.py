@@ -115,9 +115,7 @@ class Ensemble:
         columns = {
             "id": [crystal.row_id for crystal in crystals],
             "file": [crystal.file for crystal in crystals],
-            "formula": [
-                crystal.structure.composition.reduced_formula if crystal.structure else "" for crystal in crystals
-            ],
+            "formula": [crystal.formula for crystal in crystals],
             **self._estimates(predictions),
             "unit": self.unit,
             "warning": [self.warning(graph) if graph else "" for graph, _ in built],

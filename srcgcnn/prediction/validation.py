@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from srcgcnn.data.manifest import StoreError
@@ -16,13 +15,15 @@ from srcgcnn.training.predictor import Predictor
 from srcgcnn.training.split import split_rows
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from srcgcnn.prediction.choice import Choice
     from srcgcnn.sweep.paths import RunPaths
     from srcgcnn.training.trial import TrialResult
 
 
 def validation_of(paths: RunPaths, choice: Choice) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return targets [R] and predictions [M, R] of the validation crystals; None where neither file nor store has them."""
+    """Return targets [R] and predictions [M, R] of the validation crystals; None where nothing has them."""
     tables = [_table(paths, member) for member in choice.members]
     found = [table for table in tables if table is not None]
     if len(found) < len(tables):

@@ -83,10 +83,16 @@ def load_model(path: Path) -> tuple[ModelCard, CrystalGraphNetwork]:
 def _card(data: dict[str, Any], path: Path) -> ModelCard:
     if data.get("format_version") != MODEL_FORMAT:
         raise ValueError(f"{path}: format_version={data.get('format_version')}, this version reads {MODEL_FORMAT}")
-    domain = data.get("domain")
-    if domain is not None:
-        domain = TrainingDomain(
-            **{name: tuple(value) if isinstance(value, list) else value for name, value in domain.items()}
-        )
-    nested = {"model": ModelConfig(**data["model"]), "graph": GraphSettings(**data["graph"]), "domain": domain}
+    nested = {
+        "model": ModelConfig(**data["model"]),
+        "graph": GraphSettings(**data["graph"]),
+        "domain": _domain(data.get("domain")),
+    }
     return ModelCard(**{**data, **nested})
+
+
+def _domain(data: dict[str, Any] | None) -> TrainingDomain | None:
+    if data is None:
+        return None
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+    return TrainingDomain(**values)
