@@ -1,7 +1,7 @@
 """Checkpoints of the codes that people have used until now, as model files of this project.
 
-Read are `model_best.pth.tar` and `checkpoint.pth.tar` of txie-93/cgcnn (whose repository carries pre-trained ones) and of
-sata-deep/SR-CGCNN, standard and recurrent. The layout of the network is taken from the tensors themselves. The model
+Read are `model_best.pth.tar` and `checkpoint.pth.tar` of txie-93/cgcnn (whose repository carries pre-trained ones) and
+of sata-deep/SR-CGCNN, standard and recurrent. The layout of the network is taken from the tensors themselves. The model
 file keeps what else matters for equal numbers: the target's scale, padded neighbours as edges, and the original code's
 choice among neighbours at equal distance (rule 0 in `srcgcnn.data.graph`).
 """
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Both codes save the best score beside the weights, for classification as a numpy float. These three are what a numpy
-# float64 unpickles with, under the module names of numpy 1 and 2: a constructor of numbers, a type, and the type's class.
-# Everything else in a checkpoint is tensors and plain Python, which `weights_only` reads by itself.
+# float64 unpickles with, under the module names of numpy 1 and 2: a constructor of numbers, a type, and the type's
+# class. Everything else in a checkpoint is tensors and plain Python, which `weights_only` reads by itself.
 NUMPY_FLOAT = [
     (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
     (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
