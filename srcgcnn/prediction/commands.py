@@ -39,6 +39,13 @@ def add_prediction_commands(commands: Any) -> None:
     imported.add_argument("--unit", help="unit of the target (guessed from its name)")
     imported.set_defaults(command=_import_cgcnn)
 
+    register = commands.add_parser("register", help="register a sweep's best model in the MLflow model registry")
+    register.add_argument("out", type=Path, metavar="OUT", help="folder of the sweep")
+    register.add_argument("--name", required=True, help="name in the registry; a new version if it exists")
+    register.add_argument("--variant", help=VARIANT_HELP)
+    register.add_argument("--tracking-uri", metavar="URI", help="default: the SQLite store in OUT")
+    register.set_defaults(command=_register)
+
 
 def _predict(options: argparse.Namespace) -> int:
     from srcgcnn.prediction.ensemble import Ensemble
@@ -67,8 +74,26 @@ def _import_cgcnn(options: argparse.Namespace) -> int:
     return 0
 
 
+def _register(options: argparse.Namespace) -> int:
+    from srcgcnn.cli import existing_run
+    from srcgcnn.prediction.choice import choose
+    from srcgcnn.tracking.registry import register
+
+    paths = existing_run(options.out)
+    choice = choose(paths, options.variant)
+    result = choice.best_member()
+    version = register(paths, result, options.name, options.tracking_uri)
+    uri = options.tracking_uri or paths.default_tracking_uri
+    print(f"{options.name} version {version} is {result.config.label} ({choice.reason}; its best seed)")
+    print(
+        f"serve it: MLFLOW_TRACKING_URI={uri} mlflow models serve -m models:/{options.name}/{version} "
+        "--env-manager local --host 127.0.0.1 --port 5001"
+    )
+    return 0
+
+
 def _describe(ensemble: Ensemble) -> None:
-    print(f"{ensemble.card.target} [{ensemble.unit or 'no unit'}] by {ensemble.description}")
+    print(f"{ensemble.card.target} [{ensemble.members[0].unit or 'no unit'}] by {ensemble.description}")
     calibration = ensemble.calibration
     if calibration is not None:
         print(f"90 % intervals: split conformal on {calibration.crystals:,} validation crystals")

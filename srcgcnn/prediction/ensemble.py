@@ -85,11 +85,6 @@ class Ensemble:
         """What the members share: target, unit, graph settings, training domain."""
         return self.members[0].card
 
-    @property
-    def unit(self) -> str:
-        """Unit of the predictions."""
-        return "probability of class 1" if self.members[0].classify else self.card.unit
-
     def predict_graphs(self, graphs: Sequence[CrystalGraph]) -> np.ndarray:
         """Predict with every member: float64 [members, crystals]."""
         return np.stack([member.predict_graphs(graphs) for member in self.members])
@@ -117,7 +112,7 @@ class Ensemble:
             "file": [crystal.file for crystal in crystals],
             "formula": [crystal.formula for crystal in crystals],
             **self._estimates(predictions),
-            "unit": self.unit,
+            "unit": self.members[0].unit,
             "warning": [self.warning(graph) if graph else "" for graph, _ in built],
             "error": [error for _, error in built],
         }

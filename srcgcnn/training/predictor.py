@@ -41,6 +41,11 @@ class Predictor:
         """Whether it predicts the probability of class 1."""
         return self.card.model.task == "classification"
 
+    @property
+    def unit(self) -> str:
+        """Unit of the predictions."""
+        return "probability of class 1" if self.classify else self.card.unit
+
     def warning(self, graph: CrystalGraph) -> str:
         """Say in what a crystal lies outside of the training domain; "" if in nothing, or if the domain is unknown."""
         domain = self.card.domain
