@@ -88,6 +88,8 @@ def _settings(config: TrialConfig) -> dict[str, object]:
     training, model = asdict(config.training), asdict(config.model)
     split = {f"split.{name}": value for name, value in training.pop("split").items()}
     split["split.lists"] = digest(split["split.lists"]) if split["split.lists"] else "none"
+    start = config.training.start
+    training["start"] = "none" if start is None else start.label
     widths = {name: model[name] for name in ("hidden_channels", "head_channels", "head_layers", "task")}
     return {"target": config.data.target, **training, **split, **widths}
 

@@ -37,6 +37,10 @@ class RunPaths:
         """Best weights of one trial with all that is needed to predict."""
         return self.out / "models" / f"{key}.safetensors"
 
+    def start(self, weights_hash: str) -> Path:
+        """Copy of the model file that trials start from: they can be resumed wherever the original has gone."""
+        return self.out / "starts" / f"{weights_hash[:16]}.safetensors"
+
     def failure(self, key: str) -> Path:
         """Reason why a trial failed; removed when it later succeeds."""
         return self.out / "failures" / f"{key}.json"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from srcgcnn.training.trial import TrialConfig
 
 
-def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int) -> None:
+def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int, start: str = "") -> None:
     """Print what a sweep will do."""
     console = make_console()
     spec, recipe = plan.spec, plan.spec.training
@@ -30,6 +30,8 @@ def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int) -> No
         f"{recipe.schedule}, {recipe.loss}, split {recipe.split.kind}",
         soft_wrap=True,
     )
+    if start:
+        console.print(f"  starts from {start}", soft_wrap=True)
     console.print(_variants(plan))
     repeated = plan.combinations - len(plan.trials)
     console.print(

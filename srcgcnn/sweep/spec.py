@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from srcgcnn.models.config import Alpha, Family, ModelConfig, Norm, Task
 from srcgcnn.records import RecordError, parse
@@ -72,6 +72,18 @@ class NetworkSpec:
 
 
 @dataclass(frozen=True)
+class StartSpec:
+    """Trained weights to start from: a model file, or the best seed of a sweep's variant (docs/predictions.md)."""
+
+    model: str
+    variant: str | None = None
+    head: Literal["new", "keep"] = "new"
+    frozen: tuple[str, ...] = ()
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
 class SweepSpec:
     """One sweep."""
 
@@ -81,6 +93,7 @@ class SweepSpec:
     axes: tuple[Axes, ...] = (Axes(),)
     network: NetworkSpec = field(default_factory=NetworkSpec)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    start: StartSpec | None = None
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
@@ -143,6 +156,12 @@ def trials_of(spec: SweepSpec, data: DataRef) -> Iterator[tuple[TrialConfig, str
                 for seed in axes.seeds:
                     seeds = Seeds(init=seed, order=seed, split=split_seed)
                     yield TrialConfig(model.canonical(), spec.training, seeds, data), f"{model.label} seed {seed}"
+
+
+def networks_of(spec: SweepSpec) -> Iterator[ModelConfig]:
+    """Yield the networks of all combinations."""
+    for axes in spec.axes:
+        yield from _models_of(axes, spec.network)
 
 
 def _models_of(axes: Axes, network: NetworkSpec) -> Iterator[ModelConfig]:

@@ -37,8 +37,13 @@ def run_group(
     """
     store = GraphStore(store_folder)
     write_text(paths.group(group.key), json.dumps(group.to_dict()))
+    start = group.trials[0].training.start
     trainer = GroupTrainer(
-        group.trials, store, checkpoint=paths.checkpoint(group.key), checkpoint_interval_s=checkpoint_interval_s
+        group.trials,
+        store,
+        checkpoint=paths.checkpoint(group.key),
+        checkpoint_interval_s=checkpoint_interval_s,
+        start_weights=None if start is None else paths.start(start.weights_hash),
     )
     trainer.train(on_epoch, should_stop)
     outcomes = conclude(trainer)
