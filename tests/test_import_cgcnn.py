@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from pymatgen.core import Lattice, Structure
+from pymatgen.io.cif import CifWriter
 from torch.nn.functional import layer_norm, softplus
 
 from srcgcnn.cli import main
@@ -24,7 +25,7 @@ ELEMENTS = json.loads((files("jarvis.core") / "atom_init.json").read_text())
 def structures():
     """Ties at the twelfth neighbour (bcc, perovskite), a low symmetry, and atoms with fewer than 12 neighbours."""
     perovskite = Structure.from_spacegroup(
-        "Pm-3m", Lattice.cubic(3.9), ["Sr", "Ti", "O"], [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0]]
+        "Pm-3m", Lattice.cubic(3.9), ["O", "Ti", "Sr"], [[0.5, 0.5, 0], [0.5, 0.5, 0.5], [0, 0, 0]]
     )
     triclinic = Structure(
         Lattice.from_parameters(4.1, 5.3, 6.2, 81, 97, 103),
@@ -139,8 +140,12 @@ LAYOUTS = {
 def test_an_imported_checkpoint_predicts_what_the_original_predicts(layout, tmp_path):
     state, scale = checkpoint_of(tmp_path / "model_best.pth.tar", **layout)
     import_checkpoint(tmp_path / "model_best.pth.tar", tmp_path / "model.safetensors")
-    table = Ensemble.load(tmp_path / "model.safetensors").predict(structures())
-    outputs = torch.stack([original_network(state, *original_graph(structure)) for structure in structures()])
+    files = [tmp_path / f"{number}.cif" for number in range(len(structures()))]
+    for file, structure in zip(files, structures(), strict=True):
+        file.write_text(str(CifWriter(structure, significant_figures=10)))
+    table = Ensemble.load(tmp_path / "model.safetensors").predict(files)
+    graphs = [original_graph(Structure.from_file(file)) for file in files]  # its reader sorts the atoms
+    outputs = torch.stack([original_network(state, *graph) for graph in graphs])
     if layout.get("outputs") == 2:
         expected = torch.softmax(outputs, dim=1)[:, 1]
     else:

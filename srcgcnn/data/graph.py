@@ -70,8 +70,10 @@ def build_graph(structure: Structure, settings: GraphSettings | None = None) -> 
         RowError: partial occupancy, an element above Z = 100, too many atoms, or two atoms on one place.
     """
     settings = settings or GraphSettings()
-    numbers = _atomic_numbers(structure)
     original = settings.rule == ORIGINAL_RULE
+    if original:
+        structure = structure.get_sorted_structure()  # as pymatgen's CIF reader leaves it, which the original code uses
+    numbers = _atomic_numbers(structure)
     pairs = _search(structure, settings.cutoff_angstrom) if original else _find_pairs(structure, settings)
     if pairs.distance.size and pairs.distance.min() < SAME_PLACE_ANGSTROM:
         raise RowError(f"two atoms on one place: {pairs.distance.min():.4f} angstrom apart")

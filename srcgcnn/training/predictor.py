@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,6 @@ from srcgcnn.training.model_file import ModelCard, load_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from pymatgen.core import Structure
 
@@ -32,9 +32,9 @@ class Predictor:
     network: CrystalGraphNetwork
 
     @classmethod
-    def load(cls, path: Path) -> Predictor:
+    def load(cls, path: Path | str) -> Predictor:
         """Read `OUT/models/<key>.safetensors`."""
-        return cls(*load_model(path))
+        return cls(*load_model(Path(path)))
 
     @property
     def classify(self) -> bool:
