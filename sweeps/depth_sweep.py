@@ -103,12 +103,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Plan, then show or launch; returns the exit status."""
     options = parse_arguments(arguments)
     from srcgcnn.launch.site import read_site
+    from srcgcnn.prediction.start import find_start
     from srcgcnn.sweep.paths import RunPaths
     from srcgcnn.sweep.plan import plan_sweep
     from srcgcnn.sweep.prepare import find_data
     from srcgcnn.sweep.show import show_plan
     from srcgcnn.sweep.spec import read_spec
-    from srcgcnn.sweep.start import find_start
 
     try:
         spec = read_spec(options.sweep, overrides_of(options))

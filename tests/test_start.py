@@ -11,11 +11,11 @@ import torch
 
 from srcgcnn.data.store import sha256_of
 from srcgcnn.models.config import ModelConfig
+from srcgcnn.prediction.start import find_start
 from srcgcnn.records import RecordError
 from srcgcnn.sweep.paths import RunPaths
 from srcgcnn.sweep.plan import TrialGroup
 from srcgcnn.sweep.spec import Axes, StartSpec, SweepSpec
-from srcgcnn.sweep.start import find_start
 from srcgcnn.sweep.worker import run_group
 from srcgcnn.training.group import GroupTrainer, InterruptedGroupError
 from srcgcnn.training.model_file import load_model
