@@ -3,7 +3,7 @@
 The spread s of a few seeds says where a model is unsure, but not by how much: seeds share their mistakes. So the
 residuals of the validation crystals, divided by the scale sqrt(s^2 + floor^2), are sorted, and the k-th smallest of n,
 k = ceil((n + 1) 0.9), is the factor by which a scale is multiplied to give the half width (Vovk, Gammerman and Shafer
-2005; the locally weighted form of Lei et al., JASA 113, 1094 (2018), section 5.2). The floor is the root mean square
+2005; the locally weighted form of Lei et al., JASA 113, 1094 (2018)). The floor is the root mean square
 spread on the validation set: three seeds often agree by chance, and a scale near zero would promise what nobody knows.
 
 For exchangeable crystals the interval covers 90 % of new ones on average, whatever the errors look like. Two things are

@@ -60,24 +60,26 @@ def choose(paths: RunPaths, wanted: str | None = None) -> Choice:
     results = list(read_results(paths))
     if not results:
         raise RecordError(f"{paths.out}: no results yet; run the sweep first")
-    if wanted is None:
-        variants = _variants(results)
-        _refuse_several_targets(results)
-        best = min(variants, key=lambda variant: variant.validation_error)
-        others = f"lowest mean validation error of {len(variants)} variants" if len(variants) > 1 else "the only one"
-        return Choice(best.members, others)
+    chosen = results if wanted is None else _named(results, wanted, paths)
+    _refuse_several_targets(chosen)
+    variants = _variants(chosen)
+    best = min(variants, key=lambda variant: variant.validation_error)
+    return Choice(best.members, _reason(len(variants), wanted))
+
+
+def _reason(variants: int, wanted: str | None) -> str:
+    if wanted is not None:
+        return "as asked" if variants == 1 else f"as asked, the best of {variants} splits and recipes"
+    return "the only variant" if variants == 1 else f"lowest mean validation error of {variants} variants"
+
+
+def _named(results: list[TrialResult], wanted: str, paths: RunPaths) -> list[TrialResult]:
     single = [result for result in results if _is_trial(result, wanted)]
     named = single or [result for result in results if result.config.model.label == wanted]
     if not named:
         known = ", ".join(sorted({result.config.model.label for result in results}))
-        raise RecordError(
-            f"{paths.out} holds no variant {wanted!r}; known: {known}, each also with ' seed N', or a key"
-        )
-    _refuse_several_targets(named)
-    variants = _variants(named)
-    best = min(variants, key=lambda variant: variant.validation_error)
-    several = f", the best of {len(variants)} splits and recipes" if len(variants) > 1 else ""
-    return Choice(best.members, f"as asked{several}")
+        raise RecordError(f"{paths.out}: no variant {wanted!r}; known: {known}, each also with ' seed N', or a key")
+    return named
 
 
 def _is_trial(result: TrialResult, wanted: str) -> bool:
