@@ -30,10 +30,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--name", help="name of the sweep")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, and what would be submitted, and stop")
     parser.add_argument("--wait", action="store_true", help="on a cluster: stay and show progress to the end")
+    parser.add_argument("--gang", action="store_true", help="on a cluster: one job holds the head and all workers")
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow store (default: SQLite in OUT)")
 
     data = parser.add_argument_group("data")
-    data.add_argument("--data", metavar="SOURCE", help="demo, a file or folder of crystals, or a graph store")
+    data.add_argument("--data", metavar="SOURCE", help="demo, mp, a file or folder of crystals, a graph store")
     data.add_argument("--target", help="target column")
     data.add_argument("--unit", help="unit of the target")
     data.add_argument("--strict", action="store_true", help="bad rows of the source are an error")
@@ -102,20 +103,22 @@ def overrides_of(options: argparse.Namespace) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """Plan, then show or launch; returns the exit status."""
     options = parse_arguments(arguments)
-    from srcgcnn.launch.site import read_site
+    from srcgcnn.launch.site import as_gang, read_site
+    from srcgcnn.launch.store_job import find_or_build
     from srcgcnn.prediction.start import find_start
     from srcgcnn.sweep.paths import RunPaths
     from srcgcnn.sweep.plan import plan_sweep
-    from srcgcnn.sweep.prepare import find_data
     from srcgcnn.sweep.show import show_plan
     from srcgcnn.sweep.spec import read_spec
 
     try:
         spec = read_spec(options.sweep, overrides_of(options))
         site = read_site(HERE.parent / "cluster", options.cluster)
+        if options.gang:
+            site = as_gang(site)
         paths = RunPaths(options.out or Path("runs") / spec.name)
-        found = find_data(spec.data, options.stores, build=not options.dry_run, strict=options.strict)
         start = find_start(spec)
+        found = find_or_build(spec.data, options.stores, site, dry_run=options.dry_run, strict=options.strict)
         plan = plan_sweep(start.spec, found.reference, paths, site.trials_per_group)
         show_plan(plan, paths, found, site.workers, start.description)
         if site.kind == "slurm":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     import pandas as pd
 
@@ -128,19 +130,17 @@ def _print_notes(title: str, table: pd.DataFrame, column: str) -> None:
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a table in the form that the suffix names, atomically."""
-    from srcgcnn.files import replacing
+    from srcgcnn.files import write_bytes
 
-    method, options = _writer(path)
-    with replacing(path) as temporary:
-        getattr(table, method)(temporary, **options)
+    write_bytes(path, _writer(path)(table))
 
 
-def _writer(path: Path) -> tuple[str, dict[str, Any]]:
-    writers: dict[str, tuple[str, dict[str, Any]]] = {
-        ".csv": ("to_csv", {"index": False}),
-        ".csv.gz": ("to_csv", {"index": False, "compression": "gzip"}),
-        ".parquet": ("to_parquet", {"index": False}),
-        ".json": ("to_json", {"orient": "records", "indent": 1, "double_precision": 10}),
+def _writer(path: Path) -> Callable[[pd.DataFrame], bytes]:
+    writers: dict[str, Callable[[pd.DataFrame], bytes]] = {
+        ".csv": lambda table: table.to_csv(index=False).encode(),
+        ".csv.gz": lambda table: gzip.compress(table.to_csv(index=False).encode()),
+        ".parquet": lambda table: table.to_parquet(index=False),
+        ".json": lambda table: table.to_json(orient="records", indent=1, double_precision=10).encode(),
     }
     for suffix, writer in writers.items():
         if path.name.lower().endswith(suffix):

@@ -58,9 +58,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _rows(path: Path) -> Iterator[SourceRow]:
-    if path.is_dir():
-        yield error_row(path.name, "a folder without CIF files")
-    elif path.suffix.lower() in CIF_SUFFIXES:
+    if path.suffix.lower() in CIF_SUFFIXES:
         yield _cif(path)
     else:
         yield from _table(path)
@@ -75,7 +73,7 @@ def _cif(path: Path) -> SourceRow:
 
 def _table(path: Path) -> Iterator[SourceRow]:
     """Read a table with one crystal per row; a table that breaks off loses the rest of its rows and says so."""
-    if path.exists() and not path.name.lower().endswith(tuple(READERS)):
+    if path.is_file() and not path.name.lower().endswith(tuple(READERS)):
         yield error_row(path.name, f"unknown kind of file; read are {', '.join((*CIF_SUFFIXES, *READERS))}")
         return
     try:

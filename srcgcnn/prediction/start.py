@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srcgcnn.data.store import sha256_of
-from srcgcnn.files import replacing
+from srcgcnn.files import write_bytes
 from srcgcnn.models.counts import body_layout, head_layout
 from srcgcnn.prediction.choice import choose
 from srcgcnn.records import RecordError
@@ -43,8 +42,7 @@ class FoundStart:
         start = self.spec.training.start
         if start is None or self.weights is None:
             return
-        with replacing(paths.start(start.weights_hash)) as temporary:
-            shutil.copyfile(self.weights, temporary)
+        write_bytes(paths.start(start.weights_hash), self.weights.read_bytes())
 
 
 def find_start(spec: SweepSpec) -> FoundStart:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from srcgcnn.data.store import GraphStore
-from srcgcnn.files import replacing, write_text
+from srcgcnn.files import write_bytes, write_text
 from srcgcnn.sweep.failures import write_failure
 from srcgcnn.sweep.results import write_result
 from srcgcnn.training.group import GroupTrainer
@@ -76,5 +76,4 @@ def write_predictions(path: Path, store: GraphStore, outcome: TrialOutcome) -> N
         for name, found in (("validation", outcome.validation), ("test", outcome.test))
         if found is not None
     ]
-    with replacing(path) as temporary:
-        pd.concat(tables, ignore_index=True).to_parquet(temporary, index=False)
+    write_bytes(path, pd.concat(tables, ignore_index=True).to_parquet(index=False))
