@@ -155,4 +155,7 @@ READERS: dict[str, Callable[[Path, Sequence[str] | None], Source]] = {
     ".traj": open_atoms,
     ".db": open_atoms,
 }
-COLLECTIONS: dict[str, Callable[[str, Sequence[str]], Source]] = {"jarvis": open_jarvis, "matbench": open_matbench}
+COLLECTIONS: dict[str, Callable[[str, Sequence[str] | None], Source]] = {
+    "jarvis": open_jarvis,
+    "matbench": open_matbench,
+}
