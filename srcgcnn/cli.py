@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from srcgcnn import __version__
 from srcgcnn.data.commands import add_data_commands
 from srcgcnn.launch.commands import add_cluster_commands
+from srcgcnn.prediction.commands import add_prediction_commands
 from srcgcnn.training.commands import add_training_commands
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     ui.set_defaults(command=_ui)
     add_training_commands(commands)
     add_cluster_commands(commands)
+    add_prediction_commands(commands)
     return parser
 
 

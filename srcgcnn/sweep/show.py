@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from srcgcnn.training.trial import TrialConfig
 
 
-def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int) -> None:
+def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int, start: str = "") -> None:
     """Print what a sweep will do."""
     console = make_console()
     spec, recipe = plan.spec, plan.spec.training
@@ -40,6 +40,8 @@ def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int) -> No
         f"{recipe.schedule}, {recipe.loss}, split {recipe.split.kind}",
         soft_wrap=True,
     )
+    if start:
+        console.print(f"  starts from {start}", soft_wrap=True)
     if spec.scheduler.stops:
         rungs = ", ".join(map(str, spec.scheduler.rungs(recipe.epochs))) or "none: the recipe is shorter"
         console.print(f"  scheduler: {spec.scheduler.kind}, variants judged after epochs {rungs}", soft_wrap=True)

@@ -14,6 +14,7 @@ from srcgcnn.models.config import ModelConfig  # noqa: TC001 - pydantic reads th
 from srcgcnn.records import as_dict, digest
 
 RESULT_FORMAT = 1
+ADDED_LATER = ("start",)  # fields of TrainingConfig that stay out of a key at their default: old keys stay valid
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,30 @@ class SplitConfig:
 
 
 @dataclass(frozen=True)
+class StartConfig:
+    """Trained weights that a trial starts from, instead of random ones.
+
+    Attributes:
+        weights_hash: sha256 of the model file: the weights are part of the trial, where the file lies is not.
+        head: `new` draws the readout from the trial's seed and scales the target by its own training set; `keep` takes
+            the readout and the target's scale from the file, so that the first prediction is that of the file.
+        frozen: names of parts that are not trained, such as `embedding`, `linears`, `norms.0` or `head.hidden`.
+    """
+
+    weights_hash: str
+    head: Literal["new", "keep"] = "new"
+    frozen: tuple[str, ...] = ()
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    @property
+    def label(self) -> str:
+        """Name for people, such as `1b027958 with a new head, frozen: embedding`."""
+        frozen = f", frozen: {' '.join(self.frozen)}" if self.frozen else ""
+        return f"{self.weights_hash[:8]} with {'its' if self.head == 'keep' else 'a new'} head{frozen}"
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """How a network is trained. The defaults are the paper's recipe (arXiv:2605.01304, section on training).
 
@@ -60,6 +85,7 @@ class TrainingConfig:
         normaliser: rows that set mean and deviation of the target. `train` is honest; `paper` draws 500 of all rows,
             test rows included, as the released code does.
         exact_padding: missing neighbours become unmasked edges to atom 0 at cutoff + 1 angstrom, as in the original.
+        start: trained weights to start from; None starts from random ones.
     """
 
     epochs: int = 300
@@ -78,6 +104,7 @@ class TrainingConfig:
     normaliser: Literal["train", "paper"] = "train"
     exact_padding: bool = False
     split: SplitConfig = field(default_factory=SplitConfig)
+    start: StartConfig | None = None
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
@@ -135,7 +162,7 @@ class TrialConfig:
         identity = {
             "format": RESULT_FORMAT,
             "model": asdict(self.model.canonical()),
-            "training": asdict(self.training),
+            "training": _since_the_first_version(self.training),
             "seeds": asdict(self.seeds),
             "data": [self.data.data_hash, self.data.target],
         }
@@ -154,6 +181,11 @@ class TrialConfig:
         """Name for people, such as `SR-CGCNN T=3 step-norm seed 1`, with the split seed where it is not 0."""
         split = f" split {self.seeds.split}" if self.seeds.split else ""
         return f"{self.model.label} seed {self.seeds.init}{split}"
+
+
+def _since_the_first_version(training: TrainingConfig) -> dict[str, Any]:
+    values, defaults = asdict(training), asdict(TrainingConfig())
+    return {name: value for name, value in values.items() if name not in ADDED_LATER or value != defaults[name]}
 
 
 @dataclass(frozen=True)
