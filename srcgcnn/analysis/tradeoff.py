@@ -72,12 +72,12 @@ def tradeoff(results: Iterable[TrialResult]) -> list[TradeoffRow]:
         config = result.config
         identity = (config.model.canonical(), config.training, config.data.data_hash, config.data.target)
         variants.setdefault(identity, []).append(result)
-    recipes = _differences([members[0].config for members in variants.values()])
+    recipes = recipe_differences([members[0].config for members in variants.values()])
     rows = [_row(members, recipe) for members, recipe in zip(variants.values(), recipes, strict=True)]
     return sorted(rows, key=lambda row: (row.data_hash, row.recipe, row.model, row.norm, row.alpha, row.depth))
 
 
-def _differences(configs: Sequence[TrialConfig]) -> list[str]:
+def recipe_differences(configs: Sequence[TrialConfig]) -> list[str]:
     """Name, for every configuration, the settings that are not columns of the table and differ somewhere in it."""
     settings = [_settings(config) for config in configs]
     differing = [name for name in (settings[0] if settings else ()) if len({str(each[name]) for each in settings}) > 1]

@@ -241,6 +241,8 @@ class MlflowWriter:
             store.client.set_tag(store.parent_id, NOTE_TAG, fields.note(table_markdown))
         if self._paths.spec.exists():
             store.client.log_artifact(store.parent_id, str(self._paths.spec))
+        if self._paths.report.is_dir():
+            store.client.log_artifacts(store.parent_id, str(self._paths.report), "report")
 
     def _log_summary(self) -> None:
         """Log the parent's numbers, those that changed: a metric logged again would grow a history."""
