@@ -14,6 +14,8 @@ from srcgcnn.files import write_text
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pymatgen.core import Structure
+
     from srcgcnn.analysis.study import Study
 
 FEWEST = 5  # crystals of an element, below which its mean is not coloured
@@ -74,7 +76,7 @@ def draw_elements(study: Study, crystals: pd.DataFrame, variant: str) -> Drawing
     for element in Element:
         if element.Z > 103 or element.symbol in ("D", "T"):
             continue
-        x, y = element.group, element.row + (0.4 if element.row > 7 else 0)
+        x, y = _place(element.Z, element.group, element.row)
         colour, text, ink = "#f3f3f3", "", "#8a8a8a"
         if element.symbol in table.index:
             row = table.loc[element.symbol]
@@ -85,7 +87,7 @@ def draw_elements(study: Study, crystals: pd.DataFrame, variant: str) -> Drawing
         axes.add_patch(Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, facecolor=colour, linewidth=0))
         axes.text(x, y - 0.12, element.symbol, ha="center", va="center", color=ink, fontsize=7.5)
         axes.text(x, y + 0.28, text, ha="center", va="center", color=ink, fontsize=4.8)
-    axes.set(xlim=(0.4, 18.6), ylim=(10, 0.4))
+    axes.set(xlim=(0.4, 18.6), ylim=(10, 0.4))  # upside down: period 1 on top
     axes.set_aspect("equal")
     axes.axis("off")
     figure.colorbar(
@@ -103,6 +105,14 @@ def draw_elements(study: Study, crystals: pd.DataFrame, variant: str) -> Drawing
         f"{FEWEST} test crystals. A crystal counts for each of its elements, so neighbours in a compound share errors."
     )
     return Drawing("elements", caption, figure, table.reset_index())
+
+
+def _place(number: int, group: int, row: int) -> tuple[float, float]:
+    """Column and row of an element; the f block stands below the table."""
+    if 57 <= number <= 71 or 89 <= number <= 103:
+        first = 57 if number < 80 else 89
+        return 3.0 + number - first, row + 2.4
+    return float(group), float(row)
 
 
 def draw_groups(study: Study, crystals: pd.DataFrame, variant: str) -> Drawing:
@@ -138,7 +148,9 @@ def _group_means(crystals: pd.DataFrame, title: str) -> pd.DataFrame:
 
 def largest_errors(crystals: pd.DataFrame) -> pd.DataFrame:
     """Return the crystals of largest mean error, with the page of those that have a Materials Project id."""
-    columns = [name for name in ("id", "formula", "crystal_system", "target", "prediction", "error") if name in crystals]
+    columns = [
+        name for name in ("id", "formula", "crystal_system", "target", "prediction", "error") if name in crystals
+    ]
     table = crystals.nlargest(LARGEST, "error")[columns].reset_index(drop=True)
     return table.assign(page=[MP_PAGE + name if MP_ID.fullmatch(name) else "" for name in table["id"]])
 
@@ -185,7 +197,7 @@ def _compute_systems(study: Study, wanted: set[str]) -> dict[str, str]:
     return systems | dict.fromkeys(wanted - systems.keys(), "unknown")
 
 
-def _system(structure: object) -> str:
+def _system(structure: Structure) -> str:
     from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
 
     try:

@@ -36,7 +36,7 @@ def _add_margin(parser: argparse.ArgumentParser) -> None:
         "--margin",
         type=float,
         metavar="X",
-        help="margin of non-inferiority in the unit of the errors (0.005 eV/atom; for other units 5 %% of the best error)",
+        help="margin of non-inferiority in the unit of the errors (0.005 eV/atom; else 5 %% of the best error)",
     )
 
 
@@ -73,7 +73,7 @@ def _compare(options: argparse.Namespace) -> int:
     result = compare(study, options.variant, options.reference)
     claim = non_inferior(result, default_margin(study) if options.margin is None else options.margin)
     difference = result.difference
-    print(f"{study.title}: test error of {result.variant} minus that of {result.reference}, {result.seeds} pairs of trials")
+    print(f"{study.title}: test error of {result.variant} minus {result.reference}, {result.seeds} pairs of trials")
     if difference.known:
         print(
             f"difference  {difference.mean:+.4f} {study.unit}, 95 % interval {difference.low:+.4f} to "

@@ -45,10 +45,6 @@ class Comparison:
             return "not distinguishable"
         return "worse" if self.difference.mean > 0 else "better"
 
-    def p_worse(self) -> float:
-        """One-sided p value for `variant` being worse, before correction."""
-        return self.p_value / 2 if self.difference.mean > 0 else 1 - self.p_value / 2
-
 
 @dataclass(frozen=True)
 class NonInferiority:
@@ -79,7 +75,7 @@ class NonInferiority:
             return f"{who} keeps the accuracy of {whom} within {self.margin:g} {unit}: {numbers}."
         if self.comparison.difference.low > self.margin:
             return f"{who} is worse than {whom} by more than {self.margin:g} {unit}: {numbers}."
-        return f"These trials do not show that {who} keeps the accuracy of {whom} within {self.margin:g} {unit}: {numbers}."
+        return f"It is not shown that {who} keeps the accuracy of {whom} within {self.margin:g} {unit}: {numbers}."
 
 
 def compare(study: Study, variant: str, reference: str) -> Comparison:
@@ -88,18 +84,38 @@ def compare(study: Study, variant: str, reference: str) -> Comparison:
     Raises:
         ValueError: a variant is unknown, or they share no split, seed or crystal.
     """
-    from scipy.stats import t
-
     differences = study.repeats(variant).minus(study.repeats(reference))
     if not differences.by_split:
         raise ValueError(f"{variant} and {reference} share no split, seed and test crystal: train both on the same")
     difference = interval_of(differences)
     means = differences.seed_means
-    p_value = math.nan
-    if difference.known:
-        ratio = abs(difference.mean) / difference.error if difference.error else math.inf
-        p_value = 2 * float(t.sf(ratio, difference.degrees)) if difference.mean else 1.0
-    return Comparison(variant, reference, difference, _hedges(means), p_value, p_value, len(means))
+    p_value = p_of(difference)
+    return Comparison(variant, reference, difference, _hedges(means.tolist()), p_value, p_value, len(means))
+
+
+def p_of(difference: Interval) -> float:
+    """Return the two-sided p value of no difference; NaN where nothing was repeated."""
+    from scipy.stats import t
+
+    if not difference.known:
+        return math.nan
+    if not difference.mean:
+        return 1.0
+    ratio = abs(difference.mean) / difference.error if difference.error else math.inf
+    return 2 * float(t.sf(ratio, difference.degrees))
+
+
+def p_worse_of(difference: Interval) -> float:
+    """Return the one-sided p value of `not worse`."""
+    p_value = p_of(difference)
+    return p_value / 2 if difference.mean > 0 else 1 - p_value / 2
+
+
+def corrected(p_values: Sequence[float]) -> list[float]:
+    """Return p values after Holm's correction."""
+    from statsmodels.stats.multitest import multipletests
+
+    return [float(value) for value in multipletests(list(p_values), method="holm")[1]] if p_values else []
 
 
 def _hedges(means: Sequence[float]) -> float:
@@ -113,13 +129,8 @@ def _hedges(means: Sequence[float]) -> float:
 
 def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """Correct the p values of a family of comparisons."""
-    from statsmodels.stats.multitest import multipletests
-
-    tested = [one for one in comparisons if one.difference.known]
-    if not tested:
-        return list(comparisons)
-    corrected = iter(multipletests([one.p_value for one in tested], method="holm")[1])
-    return [replace(one, p_corrected=float(next(corrected))) if one.difference.known else one for one in comparisons]
+    p_values = iter(corrected([one.p_value for one in comparisons if one.difference.known]))
+    return [replace(one, p_corrected=next(p_values)) if one.difference.known else one for one in comparisons]
 
 
 def against_best(study: Study) -> list[Comparison]:

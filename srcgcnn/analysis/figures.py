@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from srcgcnn.analysis.intervals import interval_of, over_seeds
 from srcgcnn.analysis.pareto import on_front
-from srcgcnn.analysis.style import DOUBLE_INCHES, GREY, SINGLE_INCHES, Drawing, colour_of, new_figure
+from srcgcnn.analysis.style import DOUBLE_INCHES, GREY, MARKERS, SINGLE_INCHES, Drawing, colour_of, new_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +26,9 @@ COSTS = {
     "memory_mb": ("peak memory (GiB)", 1 / 1024),
 }
 MOST_PANELS = 12
+MARKER_NAMES = dict(
+    zip(MARKERS, ("circle", "square", "triangle", "diamond", "wedge", "plus", "cross", "star"), strict=True)
+)
 BAND = "bands: 95 % interval over seeds (Student t), on these test crystals; small points: single trials"
 
 
@@ -53,15 +56,19 @@ def draw_depth(study: Study) -> Drawing:
 
 
 def draw_pareto(study: Study) -> Drawing:
-    """Error against four costs; the front is joined, dominated variants are grey."""
-    figure = new_figure(DOUBLE_INCHES, 4.6)
+    """Error against costs; the front is joined, dominated variants are grey.
+
+    Memory only on a GPU: on a CPU it is the largest resident size of a process that also trained other trials.
+    """
     table = study.variants.copy()
     intervals = [over_seeds(study.repeats(name).seed_means) for name in table["variant"]]
     table["mean"] = [each.mean for each in intervals]
     table["half_width"] = [each.half_width for each in intervals]
     styles = colour_of(study.lines)
-    for number, (column, (label, scale)) in enumerate(COSTS.items()):
-        axes = figure.add_subplot(2, 2, number + 1)
+    costs_known = {name: cost for name, cost in COSTS.items() if name != "memory_mb" or study.on_gpu}
+    figure = new_figure(DOUBLE_INCHES, 4.6 if len(costs_known) > 3 else 2.7)
+    for number, (column, (label, scale)) in enumerate(costs_known.items()):
+        axes = figure.add_subplot(*((2, 2) if len(costs_known) > 3 else (1, 3)), number + 1)
         costs = table[column].to_numpy(dtype=float) * scale
         table[f"{column}_front"] = front = on_front(costs, table["mean"].to_numpy())
         order = np.argsort(costs[front])
@@ -73,21 +80,33 @@ def draw_pareto(study: Study) -> Drawing:
             axes.errorbar(cost, row.mean, half, fmt=marker, color=colour, capsize=2, elinewidth=0.8)
         _label_points(axes, costs, table)
         axes.set(xlabel=label, ylabel=f"test {study.quantity}")
-        axes.margins(x=0.16, y=0.12)
+        if column.endswith("parameters"):
+            axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.locator_params(axis="x", nbins=5)
+        axes.margins(x=0.24, y=0.12)
         axes.set_title("abcd"[number], loc="left", fontweight="bold")
     caption = (
         "Error against cost. Black steps: Pareto front of the means; grey: dominated. Bars: 95 % interval over seeds "
-        "(Student t). Time and memory are those of the machine named below; without a GPU, memory is the largest "
-        "resident size of a worker process, which includes the graphs and earlier trials of that process."
+        "(Student t). Markers: " + ", ".join(f"{MARKER_NAMES[styles[line][1]]} {line}" for line in study.lines) + ". "
+        "Time is that of the machine named below."
     )
     return Drawing("pareto", caption, figure, table.drop(columns=["val_error", "test_error"]))
 
 
 def _label_points(axes: Axes, costs: np.ndarray, table: pd.DataFrame) -> None:
-    """Name the points by depth; the marker tells the line, so `L3` or `T3` is enough."""
-    for cost, row in zip(costs, table.itertuples(), strict=True):
-        text = f"{'L' if row.line == 'CGCNN' else 'T'}{row.depth}"
-        axes.annotate(text, (cost, row.mean), xytext=(5, 3), textcoords="offset points", fontsize=6.5)
+    """Name the points by depth (the marker tells the line), in turn left and right, so that neighbours do not meet."""
+    rows = sorted(zip(costs, table.itertuples(), strict=True), key=lambda pair: pair[0])
+    for number, (cost, row) in enumerate(rows):
+        side = -1 if number % 2 == 0 else 1
+        text = f"{'L' if row.line == 'CGCNN' else 'T'} = {row.depth}"
+        axes.annotate(
+            text,
+            (cost, row.mean),
+            xytext=(4.5 * side, 3),
+            textcoords="offset points",
+            fontsize=6.5,
+            ha="right" if side < 0 else "left",
+        )
 
 
 def draw_differences(study: Study, comparisons: Sequence[Comparison], margin: float) -> Drawing:
@@ -115,7 +134,7 @@ def draw_differences(study: Study, comparisons: Sequence[Comparison], margin: fl
     axes.set_xlabel(f"test error minus that of {comparisons[0].reference} ({unit})")
     caption = (
         f"Paired differences from {comparisons[0].reference} (lowest validation error). Bars: 95 % interval for new "
-        f"seeds and new crystals, not corrected; filled: significant at 5 % after Holm's correction; grey: ± {margin:.3g}."
+        f"seeds and crystals, not corrected; filled: significant at 5 % after Holm's correction; grey: ± {margin:.3g}."
     )
     columns = ("variant", "reference", "effect", "p_value", "p_corrected", "seeds", "verdict")
     data = pd.DataFrame([{name: getattr(one, name) for name in columns} for one in comparisons])
@@ -142,7 +161,7 @@ def draw_parity(study: Study) -> Drawing | None:
     data = pd.concat(frames, ignore_index=True)
     low, high = data[["target", "prediction"]].min().min(), data[["target", "prediction"]].max().max()
     low, high = low - 0.03 * (high - low), high + 0.03 * (high - low)
-    drawn = None
+    drawn: Any = None
     for axes, name, frame in zip(panels, names, frames, strict=False):
         drawn = axes.hexbin(
             frame["target"],

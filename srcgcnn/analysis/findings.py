@@ -43,10 +43,11 @@ class Findings:
         best = study.variants.set_index("variant").loc[study.best]
         test = interval_of(study.repeats(study.best))
         spread = f" (95 % interval {test.low:.4f} to {test.high:.4f}, over {test.repeats})" if test.known else ""
-        said = [
+        lowest = (
             f"Lowest validation error: {study.best}, with a test error of {test.mean:.4f} {study.unit}{spread} and "
             f"{best['conv_parameters']:,} convolution parameters."
-        ]
+        )
+        said = [lowest]
         same = [one.variant for one in self.comparisons if one.verdict == "not distinguishable"]
         worse = [one.variant for one in self.comparisons if one.verdict == "worse"]
         if same:

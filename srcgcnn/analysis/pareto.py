@@ -13,4 +13,5 @@ def on_front(costs: np.ndarray, errors: np.ndarray) -> np.ndarray:
     costs, errors = np.asarray(costs, dtype=float), np.asarray(errors, dtype=float)
     no_worse = (costs[:, None] <= costs[None]) & (errors[:, None] <= errors[None])  # [by, of]
     better = (costs[:, None] < costs[None]) | (errors[:, None] < errors[None])
-    return ~(no_worse & better).any(axis=0)
+    dominated = np.any(no_worse & better, axis=0)
+    return np.logical_not(np.asarray(dominated))

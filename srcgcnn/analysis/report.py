@@ -1,15 +1,14 @@
 """`OUT/report/`: one page that opens from a file, and every figure and table beside it.
 
-    index.html            everything inside: no network, no other file
-    figures/*.png, *.pdf  each figure, with its numbers in data/*.csv
-    tables/*.csv, *.md, *.tex
+index.html            everything inside: no network, no other file
+figures/*.png, *.pdf  each figure, with its numbers in data/*.csv
+tables/*.csv, *.md, *.tex
 """
 
 from __future__ import annotations
 
 import base64
 import io
-from collections import Counter
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -19,8 +18,8 @@ from srcgcnn.analysis import chemistry, figures
 from srcgcnn.analysis.findings import Findings, find, tradeoff_table
 from srcgcnn.analysis.interactive import plotly_source, trials_json
 from srcgcnn.analysis.paper import SOURCE
+from srcgcnn.analysis.study import Study, is_gpu, studies_of
 from srcgcnn.analysis.style import DPI, Drawing, journal_style
-from srcgcnn.analysis.study import Study, studies_of
 from srcgcnn.analysis.tables import shown_comparisons, shown_tradeoff, write_table
 from srcgcnn.files import replacing, write_text
 
@@ -146,7 +145,7 @@ def _chemistry(study: Study, section: Section, home: Path) -> list[Drawing]:
     write_table(home / "tables", "largest_errors", largest)
     return [
         chemistry.draw_elements(study, crystals, study.best),
-        chemistry.draw_groups(study, crystals[crystals.get("crystal_system", "") != "unknown"], study.best),
+        chemistry.draw_groups(study, crystals, study.best),
     ]
 
 
@@ -201,11 +200,11 @@ def _render(paths: RunPaths, record: SweepRecord | None, sections: list[Section]
 def _cost(sections: list[Section]) -> dict[str, str]:
     results = [result for section in sections for result in section.study.results]
     seconds = sum(result.cost.seconds for result in results)
-    gpu = any("cpu" not in result.provenance.versions.get("torch", "") for result in results)
+    gpu_seconds = sum(result.cost.seconds for result in results if is_gpu(result))
     return {
         "trials": f"{len(results)}",
-        "training time": f"{seconds / 3600:.2f} device hours",
-        "device": "GPU build of PyTorch" if gpu else "CPU only: no GPU hours",
+        "training time": f"{seconds / 3600:.2f} hours of workers, {gpu_seconds / 3600:.2f} of them on GPUs",
+        "seconds per trial": f"{seconds / len(results):.0f} on average",
         "resumes after interruptions": str(sum(result.cost.resumes for result in results)),
     }
 
@@ -213,7 +212,8 @@ def _cost(sections: list[Section]) -> dict[str, str]:
 def _provenance(sections: list[Section]) -> dict[str, str]:
     results = [result for section in sections for result in section.study.results]
     sources = [result.provenance for result in results]
-    versions = Counter(f"{name} {number}" for source in sources for name, number in source.versions.items())
+    versions = {f"{name} {number}" for source in sources for name, number in source.versions.items()}
+    times = sorted(source.finished_at for source in sources)
 
     def listed(values: set[str]) -> str:
         return ", ".join(sorted(value for value in values if value)) or "not recorded"
@@ -225,6 +225,6 @@ def _provenance(sections: list[Section]) -> dict[str, str]:
         "rows (train, validation, test)": listed({", ".join(map(str, result.rows)) for result in results}),
         "commits": listed({source.git_commit for source in sources}),
         "hardware": listed({source.hardware for source in sources}),
-        "versions": listed(set(versions)),
-        "first and last result": f"{min(one.finished_at for one in sources)} … {max(one.finished_at for one in sources)}",
+        "versions": listed(versions),
+        "first and last result": f"{times[0]} … {times[-1]}",
     }

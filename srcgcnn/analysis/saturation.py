@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from srcgcnn.analysis.comparison import SIGNIFICANCE, Comparison, compare, non_inferior
+from srcgcnn.analysis.comparison import SIGNIFICANCE, Comparison, compare, corrected, non_inferior, p_worse_of
 
 if TYPE_CHECKING:
+    from srcgcnn.analysis.intervals import Interval
     from srcgcnn.analysis.study import Study
 
 
@@ -20,7 +21,7 @@ class Saturation:
         depth: smallest T that is not significantly worse than it (one-sided paired t tests on test errors,
             Holm-corrected over the shallower T); None where one seed tests nothing.
         safe_depth: smallest T shown to be within the margin of the best (non-inferiority; the same correction).
-        comparisons: the shallower T against the best; `p_corrected` is one-sided here.
+        comparisons: the shallower T against the best, not corrected.
     """
 
     line: str
@@ -47,31 +48,28 @@ class Saturation:
 
 def saturation_of(study: Study, line: str, margin: float) -> Saturation | None:
     """Find the saturation depth of a line; None with fewer than two depths."""
-    from statsmodels.stats.multitest import multipletests
-
     table = study.line_of(line)
     if len(table) < 2:
         return None
     best = table.loc[table["val_error"].idxmin()]
     shallower = table[table["depth"] < best["depth"]]
-    comparisons = [compare(study, name, str(best["variant"])) for name in shallower["variant"]]
-    if any(not one.difference.known for one in comparisons) or not study.trials["seed"].nunique() > 1:
-        return Saturation(line, int(best["depth"]), None, None, margin, tuple(comparisons))
-    if not comparisons:
-        return Saturation(line, int(best["depth"]), int(best["depth"]), int(best["depth"]), margin, ())
-    worse = multipletests([one.p_worse() for one in comparisons], method="holm")[1]
-    within = multipletests([non_inferior(one, margin).p_value for one in comparisons], method="holm")[1]
-    depths = [*(int(depth) for depth in shallower["depth"]), int(best["depth"])]
-    return Saturation(
-        line,
-        int(best["depth"]),
-        depths[_first([p >= SIGNIFICANCE for p in worse])],
-        depths[_first([p < SIGNIFICANCE for p in within])],
-        margin,
-        tuple(replace(one, p_corrected=float(p)) for one, p in zip(comparisons, worse, strict=True)),
-    )
+    pairs = {int(row.depth): compare(study, row.variant, str(best["variant"])) for row in shallower.itertuples()}
+    found = Saturation(line, int(best["depth"]), None, None, margin, tuple(pairs.values()))
+    if best["trials"] < 2 or any(not pair.difference.known for pair in pairs.values()):
+        return found
+    within = corrected([non_inferior(pair, margin).p_value for pair in pairs.values()])
+    safe = (depth for depth, p_value in zip(pairs, within, strict=True) if p_value < SIGNIFICANCE)
+    depth = saturation_depth({depth: pair.difference for depth, pair in pairs.items()}, found.best_depth)
+    return replace(found, depth=depth, safe_depth=next(safe, found.best_depth))
 
 
-def _first(flags: list[bool]) -> int:
-    """Return the index of the first True, or one past the end: the best depth itself."""
-    return flags.index(True) if True in flags else len(flags)
+def saturation_depth(shallower: dict[int, Interval], best: int) -> int:
+    """Return the smallest depth that is not significantly worse than the best.
+
+    Args:
+        shallower: depth -> test error minus that of the best, for the depths below it, in rising order.
+        best: the best depth; returned where all others are worse.
+    """
+    p_values = corrected([p_worse_of(difference) for difference in shallower.values()])
+    alike = (depth for depth, p_value in zip(shallower, p_values, strict=True) if p_value >= SIGNIFICANCE)
+    return next(alike, best)

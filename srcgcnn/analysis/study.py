@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from srcgcnn.analysis.intervals import Repeats
-from srcgcnn.analysis.tradeoff import recipe_differences
+from srcgcnn.analysis.tradeoff import errors_of, recipe_differences
 from srcgcnn.sweep.results import read_results
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from srcgcnn.models.config import ModelConfig
     from srcgcnn.sweep.paths import RunPaths
@@ -46,6 +46,11 @@ class Study:
     def unit(self) -> str:
         """Unit of the errors."""
         return "error rate" if self.task == "classification" else self.results[0].config.data.unit or "target's unit"
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether all trials ran on GPUs, so that their memory is that of a trial."""
+        return all(is_gpu(result) for result in self.results)
 
     @property
     def quantity(self) -> str:
@@ -94,7 +99,7 @@ class Study:
         return found
 
     def crystal_errors(self, key: str) -> pd.Series | None:
-        """Error of every test crystal of a trial, by id: |prediction - target|, or 0 and 1; None without predictions."""
+        """Error of each test crystal of a trial, by id: |prediction - target|, or 0 and 1; None without a file."""
         table = self.predictions.get(key)
         if table is None:
             return None
@@ -154,10 +159,11 @@ def _setting(result: TrialResult) -> object:
     return config.data.data_hash, config.data.target, config.training, tuple(widths.values())
 
 
+GPU_NAMES = ("NVIDIA", "Tesla", "GeForce", "Instinct", "Radeon")
 WIDTHS = ("hidden_channels", "head_channels", "head_layers", "task")
 
 
-def _title(result: TrialResult, difference: str, groups: dict[object, Sequence[TrialResult]]) -> str:
+def _title(result: TrialResult, difference: str, groups: Mapping[object, Sequence[TrialResult]]) -> str:
     data = result.config.data
     several = len({members[0].config.data.data_hash for members in groups.values()}) > 1
     parts = [f"{data.name} ({data.data_hash})" if several else data.name, data.target]
@@ -167,10 +173,7 @@ def _title(result: TrialResult, difference: str, groups: dict[object, Sequence[T
 def _row(result: TrialResult) -> dict[str, object]:
     config, metrics = result.config, result.metrics
     model = config.model.canonical()
-    if model.task == "classification":
-        val, test = 1 - (metrics.val_accuracy or 0.0), 1 - (metrics.test_accuracy or 0.0)
-    else:
-        val, test = metrics.val_mae, metrics.test_mae
+    val, test = errors_of(result)
     return {
         "key": result.key,
         "variant": model.label,
@@ -187,6 +190,11 @@ def _row(result: TrialResult) -> dict[str, object]:
         "seconds": result.cost.seconds,
         "memory_mb": result.cost.peak_memory_mb,
     }
+
+
+def is_gpu(result: TrialResult) -> bool:
+    """Whether a trial ran on a GPU, from the device's name: processors are not called so."""
+    return any(maker in result.provenance.hardware for maker in GPU_NAMES)
 
 
 def line_label(model: ModelConfig) -> str:

@@ -77,7 +77,7 @@ def as_markdown(table: pd.DataFrame) -> str:
 
 
 def as_latex(table: pd.DataFrame) -> str:
-    """Return a table as LaTeX with booktabs rules; needs \\usepackage{booktabs}."""
+    """Return a table as LaTeX; its rules need the package booktabs."""
     # Styler escapes cells with escape="latex" only after conversion to text, and headings apart
     style = table.astype(str).style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
     text: str = style.to_latex(hrules=True)

@@ -104,8 +104,8 @@ def _row(members: Sequence[TrialResult], recipe: str) -> TradeoffRow:
         total_parameters=members[0].total_parameters,
         seeds=len({member.config.seeds.init for member in members}),
         splits=len({member.config.seeds.split for member in members}),
-        val=_over_seeds_or_splits(members, [_errors(member)[0] for member in members]),
-        test=_over_seeds_or_splits(members, [_errors(member)[1] for member in members]),
+        val=_over_seeds_or_splits(members, [errors_of(member)[0] for member in members]),
+        test=_over_seeds_or_splits(members, [errors_of(member)[1] for member in members]),
         unit="error rate" if model.task == "classification" else config.data.unit,
         seconds=median(member.cost.seconds for member in members),
         recipe=recipe,
@@ -121,7 +121,8 @@ def _over_seeds_or_splits(members: Sequence[TrialResult], errors: Sequence[float
     return estimate(errors if len(by_split) == 1 else [fmean(values) for values in by_split.values()])
 
 
-def _errors(result: TrialResult) -> tuple[float, float]:
+def errors_of(result: TrialResult) -> tuple[float, float]:
+    """Return validation and test error of a trial: MAE, or 1 - accuracy."""
     metrics = result.metrics
     if metrics.val_mae is not None and metrics.test_mae is not None:
         return metrics.val_mae, metrics.test_mae
