@@ -10,7 +10,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from typing import Any, TypeVar, get_args, get_type_hints
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, get_type_hints
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 Record = TypeVar("Record")
 
@@ -43,12 +47,20 @@ def parse(kind: type[Record], data: Any, where: str) -> Record:
         RecordError: an unknown key (the known ones are listed), a wrong type or a value out of range; `where` names
             the file or flag it came from.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
-        return TypeAdapter(kind).validate_python(data)
+        return cast("Record", _adapter(kind).validate_python(data))  # type: ignore[arg-type]
     except ValidationError as error:
         raise RecordError(describe(error, kind, where)) from None
+
+
+@cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    """Return the validator of a type; making one takes milliseconds, and a sweep reads thousands of results."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def describe(error: Any, kind: type, where: str) -> str:

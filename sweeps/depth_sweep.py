@@ -30,6 +30,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--name", help="name of the sweep")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, and what would be submitted, and stop")
     parser.add_argument("--wait", action="store_true", help="on a cluster: stay and show progress to the end")
+    parser.add_argument("--gang", action="store_true", help="on a cluster: one job holds the head and all workers")
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow store (default: SQLite in OUT)")
 
     data = parser.add_argument_group("data")
@@ -87,18 +88,20 @@ def overrides_of(options: argparse.Namespace) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """Plan, then show or launch; returns the exit status."""
     options = parse_arguments(arguments)
-    from srcgcnn.launch.site import read_site
+    from srcgcnn.launch.site import as_gang, read_site
+    from srcgcnn.launch.store_job import find_or_build
     from srcgcnn.sweep.paths import RunPaths
     from srcgcnn.sweep.plan import plan_sweep
-    from srcgcnn.sweep.prepare import find_data
     from srcgcnn.sweep.show import show_plan
     from srcgcnn.sweep.spec import read_spec
 
     try:
         spec = read_spec(options.sweep, overrides_of(options))
         site = read_site(HERE.parent / "cluster", options.cluster)
+        if options.gang:
+            site = as_gang(site)
         paths = RunPaths(options.out or Path("runs") / spec.name)
-        found = find_data(spec.data, options.stores, build=not options.dry_run, strict=options.strict)
+        found = find_or_build(spec.data, options.stores, site, dry_run=options.dry_run, strict=options.strict)
         plan = plan_sweep(spec, found.reference, paths, site.trials_per_group)
         show_plan(plan, paths, found, site.workers)
         if site.kind == "slurm":

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,21 +17,25 @@ from filelock import FileLock
 from srcgcnn.launch.head import tunnel_command
 from srcgcnn.launch.ray_node import ALIVE, RayNodeError, free_ports, private_folder
 from srcgcnn.launch.rendezvous import HeadAddress, LaunchRequest, read_request, write_request
+from srcgcnn.launch.sbatch import WorkerArray, build_executor, sbatch_texts, worker_arrays
 from srcgcnn.launch.site import LocalSite, parse_site, read_site
-from srcgcnn.launch.slurm import array_sizes, head_executor, worker_count, worker_executor
-from srcgcnn.launch.slurm_site import SlurmSite, WorkerRequest
+from srcgcnn.launch.slurm_site import HeadRequest, SlurmSite, WorkerRequest
 from srcgcnn.launch.token import write_token
 from srcgcnn.records import RecordError
 from srcgcnn.sweep.paths import RunPaths
 from srcgcnn.sweep.retries import JUDGE_AFTER_S, RetryBudget
 from srcgcnn.sweep.stopping import (
+    ALLOCATION_S,
     DEADLINE,
     NODE_FOLDER,
     STOP_FILE,
     HandedBackError,
     counted_as_running,
+    fits_time_left,
     running_groups,
     stop_asked,
+    take_no_more,
+    too_full_for_more,
 )
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,6 +49,8 @@ UNUSUAL = {
     "drop": ["mem", "nodes"],
     "extra": {"reservation": "school", "requeue": False},
     "python": "python",
+    "container": "/images/srcgcnn.sif",
+    "container_options": ["--nv", "--bind", "/scratch"],
     "mail_user": "me@site.org",
     "head": {"partition": "cpu", "extra": {"nice": 100}},
     "worker": {
@@ -54,7 +61,10 @@ UNUSUAL = {
         "exclusive": True,
         "qos": "short",
     },
+    "more_workers": [{"count": 2, "partition": "old", "gpu_type": "v100", "gpu_form": "gpus-per-node"}],
 }
+GANG = {"kind": "slurm", "gang": True, "worker": {"count": 3}}
+GROUPS = 1000
 
 
 @pytest.fixture
@@ -64,13 +74,12 @@ def here(monkeypatch, tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["slurm", "perlmutter", "kestrel", "ncstate", "unusual"])
+@pytest.mark.parametrize("name", ["slurm", "perlmutter", "kestrel", "ncstate", "unusual", "gang"])
 def test_the_sbatch_text_is_the_golden_one(name, here):
-    site = parse_site(UNUSUAL, "unusual") if name == "unusual" else read_site(ROOT / "cluster", name)
+    ours = {"unusual": UNUSUAL, "gang": GANG}
+    site = parse_site(ours[name], name) if name in ours else read_site(ROOT / "cluster", name)
     site, paths = replace(site, python="python"), RunPaths(Path("runs/depth"))
-    text = head_executor(site, paths, "srcgcnn-depth").text()
-    text += "\n" + worker_executor(site, paths, "srcgcnn-depth").text(site.worker.count)
-    text = text.replace(str(here), "/shared")
+    text = "\n".join(sbatch_texts(site, paths, "srcgcnn-depth", GROUPS).values()).replace(str(here), "/shared")
     golden = GOLDEN / f"sbatch_{name}.txt"
     if os.environ.get("UPDATE_GOLDEN"):
         golden.parent.mkdir(exist_ok=True)
@@ -98,6 +107,9 @@ def test_every_site_file_of_the_project_is_valid_and_the_commented_values_of_slu
         ({"kind": "slurm", "port_range": [20000, 20001]}, "at least 10 ports"),
         ({"kind": "slurm", "environment": {"A B": "1"}}, "not the name of a variable"),
         ({"kind": "slurm", "worker": {"time_min": 1}}, "leaves no time"),
+        ({"kind": "slurm", "max_jobs": 1}, "max_jobs=1"),
+        ({"kind": "slurm", "gang": True, "more_workers": [{}]}, "take more_workers out"),
+        ({"kind": "slurm", "more_workers": [{"gpus": 0}]}, "do not fit worker.gpus=0"),
     ],
 )
 def test_a_wrong_site_file_is_refused_with_what_is_allowed(values, message):
@@ -107,11 +119,28 @@ def test_a_wrong_site_file_is_refused_with_what_is_allowed(values, message):
 
 def test_workers_are_as_many_as_are_of_use_and_arrays_no_longer_than_the_site_allows():
     site = SlurmSite(worker=WorkerRequest(count=2500, cpus=4, gpus=0))
-    assert site.groups_per_worker == 4
-    assert worker_count(site, 9) == 3
-    assert worker_count(site, 100_000) == 2500
-    assert array_sizes(2500, 1000) == [1000, 1000, 500]
-    assert SlurmSite(gpus_per_group=0.5).groups_per_worker == 2
+    assert site.groups_on(site.worker) == 4
+    assert site.worker_counts(9) == [3]
+    assert worker_arrays(site, 100_000) == [WorkerArray(0, 1000), WorkerArray(0, 1000), WorkerArray(0, 500)]
+    assert SlurmSite(gpus_per_group=0.5).workers == 8
+
+
+def test_a_second_kind_of_worker_takes_what_the_first_leaves_and_no_user_limit_is_passed():
+    site = SlurmSite(worker=WorkerRequest(count=4, gpus=2), more_workers=(WorkerRequest(count=6, max_array_size=4),))
+    assert site.worker_counts(7) == [4, 0]
+    assert site.worker_counts(11) == [4, 3]
+    assert site.workers == 14
+    assert worker_arrays(site, 99) == [WorkerArray(0, 4), WorkerArray(1, 4), WorkerArray(1, 2)]
+    assert replace(site, max_jobs=6).worker_counts(99) == [4, 1]
+    assert replace(site, max_jobs=3).worker_counts(99) == [2, 0]
+
+
+def test_a_dropped_line_is_that_option_and_no_other(here):
+    site = SlurmSite(drop=("mem", "nodes"), extra={"mem-bind": "local"})
+    text = build_executor(site, here, HeadRequest(), "depth").text()
+    assert "#SBATCH --mem-bind=local" in text
+    assert "#SBATCH --mem=" not in text
+    assert "#SBATCH --nodes" not in text
 
 
 def test_the_login_node_loads_neither_torch_nor_ray_nor_mlflow():
@@ -209,3 +238,18 @@ def test_a_node_asks_its_groups_to_stop_by_a_file_or_by_the_clock(monkeypatch, t
     (tmp_path / STOP_FILE).unlink()
     monkeypatch.setenv(DEADLINE, "1")
     assert stop_asked()
+
+
+def test_a_group_starts_where_it_fits_or_where_no_job_could_hold_it(monkeypatch, tmp_path):
+    assert fits_time_left(1e9)  # a sweep on one machine has no limit
+    monkeypatch.setenv(NODE_FOLDER, str(tmp_path))
+    monkeypatch.setenv(ALLOCATION_S, "3600")
+    monkeypatch.setenv(DEADLINE, str(time.time() + 1000))
+    assert fits_time_left(None)
+    assert fits_time_left(900)
+    assert not fits_time_left(1100)
+    monkeypatch.setenv(DEADLINE, str(time.time() + 2000))
+    assert fits_time_left(1e9)
+    assert not too_full_for_more(tmp_path)
+    take_no_more()
+    assert too_full_for_more(tmp_path)

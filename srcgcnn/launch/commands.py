@@ -22,7 +22,9 @@ def add_cluster_commands(commands: Any) -> None:
     logs.add_argument("--job", metavar="ID", help="a job as `status` names it (17 or 17_3); default: the head")
     logs.add_argument("--failed", action="store_true", help="failed trials with the end of their logs")
     logs.add_argument("--lines", type=int, default=40, metavar="N", help="last N lines (40)")
-    _on_sweep(commands, "cancel", "cancel all jobs of a sweep; finished trials are kept", _cancel)
+    cancel = _on_sweep(commands, "cancel", "cancel all jobs of a sweep, or some; finished trials are kept", _cancel)
+    cancel.add_argument("--job", action="append", metavar="ID", help="only this job (17_3); may be given several times")
+    cancel.add_argument("--waiting", action="store_true", help="only jobs that wait in the queue")
     _on_sweep(commands, "resume", "submit what is left of a sweep again, to the same site", _resume)
     cluster = commands.add_parser("cluster", help="try a site file").add_subparsers(
         title="commands", required=True, metavar="COMMAND"
@@ -75,9 +77,13 @@ def _logs(options: argparse.Namespace) -> int:
 
 
 def _cancel(options: argparse.Namespace) -> int:
-    from srcgcnn.launch.overview import cancel_sweep
+    from srcgcnn.launch.overview import cancel_jobs, cancel_sweep
 
     paths = _run(options)
+    if options.job or options.waiting:
+        some = cancel_jobs(paths, options.job, waiting_only=options.waiting)
+        print(f"cancelled: {', '.join(some)}" if some else "no such job of this sweep was there")
+        return 0
     cancelled = cancel_sweep(paths)
     print(f"cancelled: {', '.join(cancelled)}" if cancelled else "no job of this sweep was there")
     if cancelled and not paths.sweep_end.exists():

@@ -48,8 +48,10 @@ LEAVE_BEFORE_END_S = 90.0  # by the head's own clock; the warning signal may com
 HAND_BACK_S = 5.0  # workers see within a second that the head leaves, and write checkpoints
 DRIVER = "srcgcnn.launch.driver"
 HEAD_ADDRESS = "SRCGCNN_HEAD_ADDRESS"
-MOST_DRIVERS = 3
+MOST_DRIVERS = 5
+DRIVER_PAUSE_S = 20.0
 STATUS_ERROR = 2
+ENDS_OF_A_DRIVER = (0, 1, 130)  # all trained, some trials failed, stopped; the rest is worth another attempt
 
 
 class HeadJob:
@@ -60,10 +62,9 @@ class HeadJob:
 
     def __call__(self) -> int:
         """Run the sweep to its end; leaves by `sys.exit` where SLURM is to start the job again, or trials failed."""
-        status = Head(RunPaths(Path(self.out))).run()
-        if status:
+        if status := Head(RunPaths(Path(self.out))).run():
             sys.exit(status)
-        return status
+        return 0
 
 
 class Head:
@@ -72,7 +73,8 @@ class Head:
     def __init__(self, paths: RunPaths) -> None:
         self._paths, self._request = paths, read_request(paths)
         self._site = self._request.site
-        self._end_at = end_of_allocation(self._site.head.time_min) - LEAVE_BEFORE_END_S
+        time_min = self._site.worker.time_min if self._site.gang else self._site.head.time_min
+        self._end_at = end_of_allocation(time_min) - LEAVE_BEFORE_END_S
         self._wishes, self._replaced = Wishes(), 0
         self._tended = time.monotonic()
 
@@ -118,21 +120,25 @@ class Head:
         return node, address
 
     def _drive(self, node: RayNode, address: HeadAddress) -> int:
-        """Run the driver; returns the status of the job. A driver that is killed goes on from the result files."""
+        """Run the driver; returns the job's status. One that is killed, or fails, goes on from the result files."""
         status = STATUS_ERROR
-        for _ in range(MOST_DRIVERS):
-            ended = self._drive_once(node, address)
+        for attempt in range(MOST_DRIVERS):
+            ended = self._drive_once(node, address, pause_s=DRIVER_PAUSE_S if attempt else 0.0)
             if ended is None:
                 return EXIT_TERMINATED
-            if ended >= 0:
+            if ended in ENDS_OF_A_DRIVER:
                 status = ended
                 break
-            say(f"the driver died of signal {-ended}; 9 may be the memory limit of the job")
+            say(f"the driver died of signal {-ended}; 9 may be the memory limit" if ended < 0 else "the driver failed")
+            write_record_file(self._paths.head_address, address)  # as it was; this waits while the disk is full
         self._conclude(status)
         return status
 
-    def _drive_once(self, node: RayNode, address: HeadAddress) -> int | None:
+    def _drive_once(self, node: RayNode, address: HeadAddress, pause_s: float) -> int | None:
         """Run one driver to its end; returns its status, or None where this job itself has to leave."""
+        resume_at = time.monotonic() + pause_s
+        while time.monotonic() < resume_at and not self._wishes.end:
+            time.sleep(POLL_S)
         environment = {**self._environment, HEAD_ADDRESS: address.address}
         driver = subprocess.Popen(
             [sys.executable, "-m", DRIVER, str(self._paths.out)],
@@ -179,7 +185,7 @@ class Head:
 
     def _tend(self) -> None:
         """Submit new workers where none is left and work is."""
-        if time.monotonic() - self._tended < TEND_INTERVAL_S:
+        if self._site.gang or time.monotonic() - self._tended < TEND_INTERVAL_S:
             return
         self._tended = time.monotonic()
         backlog = read_record_file(self._paths.backlog, Backlog)
@@ -193,13 +199,14 @@ class Head:
             say(f"workers are not looked after for the moment: {error}")
 
     def _replace(self, backlog: Backlog) -> None:
-        from srcgcnn.launch.slurm import job_name, submit_workers, worker_count
+        from srcgcnn.launch.sbatch import job_name
+        from srcgcnn.launch.slurm import submit_workers
         from srcgcnn.sweep.record import read_record
 
         self._replaced += 1
-        count = worker_count(self._site, backlog.waiting + backlog.running)
-        jobs = submit_workers(self._site, self._paths, job_name(read_record(self._paths).spec.name), count)
-        say(f"no worker was left: submitted {count} more (array {jobs.workers[-1]})")
+        name = job_name(read_record(self._paths).spec.name)
+        jobs = submit_workers(self._site, self._paths, name, backlog.waiting + backlog.running)
+        say(f"no worker was left: submitted new ones (array {jobs.workers[-1]})")
 
 
 def tunnel_command(request: LaunchRequest, address: HeadAddress) -> str:
@@ -207,3 +214,7 @@ def tunnel_command(request: LaunchRequest, address: HeadAddress) -> str:
     user, port = getpass.getuser(), address.dashboard_port
     jump = f"-J {user}@{request.login_host} " if request.login_host else ""
     return f"ssh -N -L {port}:127.0.0.1:{port} {jump}{user}@{address.host}   then open http://127.0.0.1:{port}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(Head(RunPaths(Path(sys.argv[1]))).run())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,9 +50,15 @@ def job_id() -> str:
 
 
 def shown_job_id() -> str:
-    """Return the id as squeue shows it: `17`, or `17_3` for a task of an array."""
+    """Return the id as squeue shows it: `17`, or `17_3` for a task of an array; in a gang with the rank behind it."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    return f"{array}_{task}" if array and task else job_id()
+    return f"{array}_{task}" if array and task else task_id()
+
+
+def task_id() -> str:
+    """Return an id that no other task of the cluster has: that of the job, with the rank in jobs of several tasks."""
+    rank = os.environ.get("SLURM_PROCID", "0")
+    return job_id() if rank == "0" else f"{job_id()}t{rank}"
 
 
 def end_of_allocation(time_min: int) -> float:
@@ -65,5 +72,6 @@ def device_count() -> int:
 
 
 def say(text: str) -> None:
-    """Write a line with the time into the job's log."""
-    print(f"{time.strftime('%F %T')} {text}", flush=True)
+    """Write a line with the time into the job's log, unless the disk that holds it is full."""
+    with suppress(OSError):
+        print(f"{time.strftime('%F %T')} {text}", flush=True)

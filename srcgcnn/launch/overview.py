@@ -108,16 +108,17 @@ def _job_line(job: QueuedJob) -> str:
 
 
 def log_files(paths: RunPaths, job: str | None) -> list[Path]:
-    """Return the logs of one job (`17` or `17_3`), or of the head.
+    """Return the logs of one job (`17_3`; `17` is all of an array, or all ranks of a gang), or of the head.
 
     Raises:
         FileNotFoundError: there is none; those that exist are named.
     """
     ids = read_record_file(paths.jobs, JobIds) or JobIds()
     wanted = job or ids.head
-    found = sorted(paths.job_logs.glob(f"{wanted}_0_log.out")) if wanted else []
+    found = sorted(paths.job_logs.glob(f"{wanted}_*_log.out")) if wanted else []
     if not found:
-        known = ", ".join(path.name.removesuffix("_0_log.out") for path in sorted(paths.job_logs.glob("*_log.out")))
+        # a log is named by job and rank: 17_3_0_log.out
+        known = ", ".join(sorted({path.name.rsplit("_", 2)[0] for path in paths.job_logs.glob("*_log.out")}))
         raise FileNotFoundError(f"no log of job {wanted or '(none submitted)'} yet; jobs with a log: {known or 'none'}")
     return found
 
@@ -125,6 +126,27 @@ def log_files(paths: RunPaths, job: str | None) -> list[Path]:
 def tail(path: Path, lines: int) -> str:
     """Return the last lines of a file."""
     return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def cancel_jobs(paths: RunPaths, chosen: list[str] | None, *, waiting_only: bool) -> list[str]:
+    """Cancel some jobs of a sweep and return their ids; the sweep goes on without them.
+
+    Args:
+        paths: the sweep.
+        chosen: ids as `status` shows them; None takes all workers.
+        waiting_only: only those that have not started.
+
+    Raises:
+        ValueError: a job is not one of this sweep, or not there any more; those that are are listed.
+    """
+    ids = read_record_file(paths.jobs, JobIds) or JobIds()
+    alive = {job.job_id: job for job in queued(ids.all)}
+    if unknown := [job for job in chosen or () if job not in alive]:
+        raise ValueError(f"no job {', '.join(unknown)} of {paths.out}; there: {', '.join(alive) or 'none'}")
+    workers = [job_id for job_id in alive if job_id != ids.head]
+    wanted = [job for job in chosen or workers if not waiting_only or alive[job].state == "PENDING"]
+    cancel(tuple(wanted))
+    return wanted
 
 
 def cancel_sweep(paths: RunPaths) -> list[str]:

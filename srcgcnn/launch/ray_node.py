@@ -31,7 +31,7 @@ MAX_TEMP_CHARACTERS = 39  # a unix socket's path has 107 bytes; Ray adds up to 6
 OBJECT_STORE_BYTES = 100 * 2**20  # trials exchange a few numbers only; Ray's default is 30 % of the memory
 ALIVE = "alive.lock"
 ABANDONED_S = 60.0  # younger folders may be about to be locked
-END_GRACE_S = 5.0
+END_GRACE_S = 1.0  # whoever has something to save was asked before; some sites kill 5 s after SIGTERM
 START_TIMEOUT_S = 120.0
 
 
@@ -205,7 +205,7 @@ class RayNode:
         if self.running:
             self._process.terminate()
         everyone = [*self._family.values()]
-        _, alive = psutil.wait_procs(everyone, timeout=END_GRACE_S if self.running else 1.0)
+        _, alive = psutil.wait_procs(everyone, timeout=END_GRACE_S)
         for process in alive:
             _kill(process)
         if self._process.poll() is None:

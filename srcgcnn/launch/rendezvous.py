@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from srcgcnn.files import write_text
+from srcgcnn.files import SPACE_PATIENCE_S, write_text
 from srcgcnn.launch.site import parse_site
 from srcgcnn.launch.slurm_site import SlurmSite
 from srcgcnn.records import RecordError, as_dict, parse
@@ -122,9 +122,9 @@ def read_request(paths: RunPaths) -> LaunchRequest:
     return LaunchRequest(site, data.get("tracking_uri"), data.get("login_host", ""))
 
 
-def write_record_file(path: Path, record: Any) -> None:
-    """Write one record as a JSON file."""
-    write_text(path, json.dumps(as_dict(record), indent=1) + "\n")
+def write_record_file(path: Path, record: Any, space_patience_s: float = SPACE_PATIENCE_S) -> None:
+    """Write one record as a JSON file; waits while the disk is full."""
+    write_text(path, json.dumps(as_dict(record), indent=1) + "\n", space_patience_s)
 
 
 def read_record_file(path: Path, kind: type[Record]) -> Record | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -81,6 +81,17 @@ def read_site(folder: Path, name: str) -> Site:
     except tomllib.TOMLDecodeError as error:
         raise RecordError(f"{path}: not valid TOML: {error}") from None
     return parse_site(data, str(path))
+
+
+def as_gang(site: Site) -> SlurmSite:
+    """Return a cluster with the head and all workers in one job.
+
+    Raises:
+        ValueError: the site is no cluster, or has several kinds of workers.
+    """
+    if not isinstance(site, SlurmSite):
+        raise ValueError(f"--gang is for SLURM clusters; --cluster names a {site.kind} site")
+    return replace(site, gang=True)
 
 
 def parse_site(data: dict[str, Any], where: str) -> Site:

@@ -11,7 +11,6 @@ import secrets
 import shutil
 import socket
 import sys
-import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,10 +20,13 @@ from filelock import FileLock, Timeout
 
 from srcgcnn.files import write_text
 from srcgcnn.launch.job import job_id
-from srcgcnn.launch.queue import SlurmError, cancel, queued
+from srcgcnn.launch.one_job import run_in_job
+from srcgcnn.launch.queue import SlurmError
 from srcgcnn.launch.ray_node import RayNodeError, free_ports, node_address, private_folder
-from srcgcnn.launch.slurm import SweepExecutor, head_executor, verdict, worker_executor
+from srcgcnn.launch.sbatch import head_executor, sbatch_texts
+from srcgcnn.launch.slurm import verdict
 from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.terminal import make_console
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,11 +66,8 @@ def _commands() -> Finding:
 
 
 def _verdicts(site: SlurmSite, paths: RunPaths) -> list[Finding]:
-    texts = {
-        "head job": head_executor(site, paths, "check").text(),
-        "worker jobs": worker_executor(site, paths, "check").text(min(site.worker.count, site.worker.max_array_size)),
-    }
-    said = {name: verdict(text, paths.launch) for name, text in texts.items()}
+    most_groups = site.workers * 1000  # so many that every kind of worker is asked for
+    said = {name: verdict(text, paths.launch) for name, text in sbatch_texts(site, paths, "check", most_groups).items()}
     return [Finding(f"SLURM on the {name}", not text.startswith("REFUSED"), text) for name, text in said.items()]
 
 
@@ -162,7 +161,8 @@ def _on_node(site: SlurmSite, paths: RunPaths) -> list[Finding]:
     executor = head_executor(site, paths, "check")
     executor.update_parameters(time=min(5, site.head.time_min))
     try:
-        said = _answer(executor, NodeProbe(str(paths.launch.resolve()), site))
+        probe = NodeProbe(str(paths.launch.resolve()), site)
+        said = run_in_job(executor, probe, make_console(), NODE_TIMEOUT_S)
     except SlurmError as error:
         return [Finding("a job on a node", False, str(error))]
     here = repr(environment())
@@ -172,21 +172,3 @@ def _on_node(site: SlurmSite, paths: RunPaths) -> list[Finding]:
         good = text == wanted[name] if name in wanted else not text.startswith("FAILED")
         findings.append(Finding(name, good, text if good or name not in wanted else f"{text}, but here {wanted[name]}"))
     return findings
-
-
-def _answer(executor: SweepExecutor, probe: NodeProbe) -> dict[str, str]:
-    """Submit the probe and wait for what it says."""
-    job = executor.submit(probe)
-    deadline = time.monotonic() + NODE_TIMEOUT_S
-    while not job.paths.result_pickle.exists():
-        time.sleep(2.0)
-        if not queued((job.job_id,)) and not job.paths.result_pickle.exists():
-            time.sleep(5.0)  # a shared file system may show the result late
-            if not job.paths.result_pickle.exists():
-                raise SlurmError(f"job {job.job_id} ended without an answer: {job.stdout() or 'its log is empty'}")
-        if time.monotonic() > deadline:
-            cancel((job.job_id,))
-            raise SlurmError(
-                f"job {job.job_id} did not run within {NODE_TIMEOUT_S:.0f} s; try again when the queue is short"
-            )
-    return dict(job.result())

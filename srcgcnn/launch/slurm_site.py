@@ -12,7 +12,7 @@ Value = str | int | bool
 
 @dataclass(frozen=True)
 class HeadRequest:
-    """The small job that runs Ray's head and the driver. It trains nothing.
+    """The small job that runs Ray's head and the driver; it trains nothing. Also the job that builds a graph store.
 
     Attributes:
         partition: partitions, separated by commas; "" takes the site's default.
@@ -100,11 +100,18 @@ class SlurmSite:
         account: project to charge; "" takes the user's default.
         head: the job of Ray's head and the driver.
         worker: the jobs that train.
+        more_workers: further kinds of them (other partitions and types of GPU), used when the first are not enough.
+        gang: one job of `worker.count` nodes holds head and workers, for sites that want that; all start together, and
+            go on together.
+        build: the job that builds the graph store; None builds it where the sweep is submitted.
+        max_jobs: most jobs that one user may have in the queue (QOS MaxSubmitJobsPerUser), the head counted; None: any.
         setup: shell lines before Python starts (`module load ...`, `source .../activate`).
         environment: variables that the jobs get beside those of the login shell.
         drop: sbatch options that the site refuses, by their long names (`wckey`, `mem`, ...).
         extra: further sbatch options of all jobs, by their long names.
-        python: interpreter on the nodes; "" takes the one that submits.
+        python: interpreter on the nodes; "" takes the one that submits, or `python3` of the container.
+        container: apptainer image in which Python runs; "" takes none.
+        container_options: options of `apptainer exec` (`--nv` gives GPUs, `--bind` folders).
         temp_folder: node-local folder for sockets and logs of Ray. Short: a socket's path has at most 107 bytes.
         scratch: node-local folder (`$TMPDIR`, `/scratch/$USER`) to which each node copies the graph store once; ""
             reads it from the shared file system.
@@ -124,11 +131,17 @@ class SlurmSite:
     account: str = ""
     head: HeadRequest = field(default_factory=HeadRequest)
     worker: WorkerRequest = field(default_factory=WorkerRequest)
+    more_workers: tuple[WorkerRequest, ...] = ()
+    gang: bool = False
+    build: HeadRequest | None = None
+    max_jobs: int | None = None
     setup: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     drop: tuple[str, ...] = ()
     extra: dict[str, Value] = field(default_factory=dict)
     python: str = ""
+    container: str = ""
+    container_options: tuple[str, ...] = ("--nv",)
     temp_folder: str = "/tmp"  # noqa: S108 - a private folder is made in it
     scratch: str = ""
     interface: str = ""
@@ -147,10 +160,15 @@ class SlurmSite:
     def __post_init__(self) -> None:
         """Refuse what cannot run."""
         _check_positive(self, ("cpus_per_group", "trials_per_group", "checkpoint_interval_s"))
-        if self.cpus_per_group > self.worker.cpus:
-            raise ValueError(f"cpus_per_group={self.cpus_per_group} do not fit worker.cpus={self.worker.cpus}")
-        if self.group_gpus > self.worker.gpus:
-            raise ValueError(f"gpus_per_group={self.group_gpus} do not fit worker.gpus={self.worker.gpus}")
+        for worker in self.worker_kinds:
+            if self.cpus_per_group > worker.cpus:
+                raise ValueError(f"cpus_per_group={self.cpus_per_group} do not fit worker.cpus={worker.cpus}")
+            if self.group_gpus > worker.gpus:
+                raise ValueError(f"gpus_per_group={self.group_gpus} do not fit worker.gpus={worker.gpus}")
+        if self.gang and self.more_workers:
+            raise ValueError("gang = true is one allocation of one kind of node: take more_workers out")
+        if self.max_jobs is not None and self.max_jobs < 2:
+            raise ValueError(f"max_jobs={self.max_jobs}: a sweep needs a head and a worker; gang = true makes one job")
         low, high = self.port_range
         if not 1024 <= low <= high - 10 <= 65525:
             raise ValueError(f"port_range={list(self.port_range)} must span at least 10 ports between 1024 and 65535")
@@ -159,23 +177,36 @@ class SlurmSite:
                 raise ValueError(f"environment: {name!r} is not the name of a variable")
 
     @property
+    def worker_kinds(self) -> tuple[WorkerRequest, ...]:
+        """All kinds of workers, in the order in which they are used."""
+        return (self.worker, *self.more_workers)
+
+    @property
     def group_gpus(self) -> float:
         """Devices of one group."""
         if self.gpus_per_group is None:
             return 1.0 if self.worker.gpus else 0.0
         return self.gpus_per_group
 
-    @property
-    def groups_per_worker(self) -> int:
-        """Groups that one worker trains side by side."""
-        by_cpus = self.worker.cpus // self.cpus_per_group
-        by_gpus = int(self.worker.gpus / self.group_gpus) if self.group_gpus else by_cpus
+    def groups_on(self, worker: WorkerRequest) -> int:
+        """Return how many groups one worker of a kind trains side by side."""
+        by_cpus = worker.cpus // self.cpus_per_group
+        by_gpus = int(worker.gpus / self.group_gpus) if self.group_gpus else by_cpus
         return max(1, min(by_cpus, by_gpus))
 
     @property
     def workers(self) -> int:
         """Groups that train at a time once all worker jobs run."""
-        return self.groups_per_worker * min(self.worker.count, self.worker.throttle or self.worker.count)
+        return sum(self.groups_on(kind) * min(kind.count, kind.throttle or kind.count) for kind in self.worker_kinds)
+
+    def worker_counts(self, groups: int) -> list[int]:
+        """Return how many worker jobs of each kind are of use for so many groups."""
+        counts, jobs = [], sum(kind.count for kind in self.worker_kinds) if self.max_jobs is None else self.max_jobs - 1
+        for kind in self.worker_kinds:
+            count = min(kind.count, jobs, -(-groups // self.groups_on(kind)))
+            counts.append(count)
+            jobs, groups = jobs - count, max(0, groups - count * self.groups_on(kind))
+        return counts
 
 
 def _check_positive(record: object, names: tuple[str, ...]) -> None:

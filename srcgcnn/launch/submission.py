@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from srcgcnn.launch.queue import SlurmError, queued
 from srcgcnn.launch.rendezvous import Backlog, JobIds, LaunchRequest, SweepEndRecord, read_record_file
-from srcgcnn.launch.slurm import sbatch_texts, submit, verdict, worker_count
+from srcgcnn.launch.sbatch import job_name, sbatch_texts
+from srcgcnn.launch.slurm import submit, verdict
 from srcgcnn.sweep.results import finished_keys
 from srcgcnn.terminal import make_console
 
@@ -30,9 +31,7 @@ def show_submission(plan: Plan, paths: RunPaths, site: SlurmSite) -> None:
     if not plan.groups:
         return
     console.print(f"GPU-hours: {gpu_hours(plan, site)}", soft_wrap=True)
-    workers = worker_count(site, len(plan.groups))
-    console.print(f"jobs: 1 head, {workers} workers with {site.groups_per_worker} groups each at a time")
-    for name, text in sbatch_texts(site, paths, plan).items():
+    for name, text in sbatch_texts(site, paths, job_name(plan.spec.name), len(plan.groups)).items():
         console.print(f"--- sbatch text: {name}", soft_wrap=True)
         console.print(text.rstrip(), soft_wrap=True)
         console.print(f"--- SLURM on it: {verdict(text, paths.launch)}", soft_wrap=True)
@@ -45,7 +44,7 @@ def gpu_hours(plan: Plan, site: SlurmSite) -> str:
     seconds = plan.estimate_seconds()
     if seconds is None:
         return "unknown before the first result on this data"
-    used = seconds / 3600 * site.worker.gpus / site.groups_per_worker
+    used = seconds / 3600 * site.worker.gpus / site.groups_on(site.worker)
     return f"about {used:.2g}, from the times of earlier results on this data"
 
 
@@ -60,7 +59,8 @@ def launch_slurm(plan: Plan, paths: RunPaths, site: SlurmSite, tracking_uri: str
         console.print(f"nothing is left to train; results: srcgcnn results {paths.out}")
         return 0
     jobs = submit(plan, paths, LaunchRequest(site, tracking_uri, socket.getfqdn()))
-    console.print(f"submitted: head {jobs.head}, workers {', '.join(jobs.workers)}")
+    workers = f", workers {', '.join(jobs.workers)}" if jobs.workers else " with its workers"
+    console.print(f"submitted: head {jobs.head}{workers}")
     for what, command in (
         ("status", f"srcgcnn status {paths.out}   (shows the ssh line for the dashboard, too)"),
         ("logs", f"srcgcnn logs {paths.out}"),

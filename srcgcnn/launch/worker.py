@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from srcgcnn.launch.job import (
@@ -20,6 +21,7 @@ from srcgcnn.launch.job import (
     job_id,
     say,
     shown_job_id,
+    task_id,
 )
 from srcgcnn.launch.queue import SlurmError, requeue
 from srcgcnn.launch.ray_node import RayNode, ignore_warning_signal, node_address, private_folder, ray_environment
@@ -32,11 +34,12 @@ from srcgcnn.launch.rendezvous import (
     write_record_file,
 )
 from srcgcnn.sweep.paths import RunPaths
-from srcgcnn.sweep.stopping import NODE_STORE, running_groups
+from srcgcnn.sweep.stopping import ALLOCATION_S, NODE_STORE, running_groups, too_full_for_more
 
 POLL_S = 0.5
 WAIT_FOR_HEAD_S = 900.0  # a requeued head waits two minutes by SLURM's default before it may start
 SAVE_S = 25.0  # for checkpoints, before Ray is ended
+SAVE_ON_KILL_S = 2.0  # after SIGTERM, when SIGKILL may follow soon
 SHORT_S = 30.0  # a Ray node that ends sooner did not really join
 MOST_SHORT = 3
 EXIT_BROKEN = 3
@@ -46,22 +49,23 @@ IMPORTS = "import ray, torch, torch_geometric, numpy, safetensors"
 class WorkerJob:
     """What submitit calls in a worker job."""
 
-    def __init__(self, out: str) -> None:
-        self.out = out
+    def __init__(self, out: str, kind: int = 0) -> None:
+        self.out, self.kind = out, kind
 
     def __call__(self) -> str:
         """Work until nothing is left; returns why it left, or exits where SLURM is to start the job again."""
-        return Worker(RunPaths(Path(self.out))).run()
+        return Worker(RunPaths(Path(self.out)), self.kind).run()
 
 
 class Worker:
     """A worker from its start to its end."""
 
-    def __init__(self, paths: RunPaths) -> None:
+    def __init__(self, paths: RunPaths, kind: int = 0) -> None:
         self._paths, self._site = paths, read_request(paths).site
-        request = self._site.worker
-        self._end_at = end_of_allocation(request.time_min) - request.leave_before_end_s
-        self._wishes, self._short = Wishes(), 0
+        self._request = self._site.worker_kinds[kind]
+        self._end_at = end_of_allocation(self._request.time_min) - self._request.leave_before_end_s
+        self._allocation_s = self._end_at - time.time()
+        self._wishes, self._short, self._full = Wishes(), 0, False
         self._store: Path | None = None
 
     def run(self) -> str:
@@ -112,23 +116,24 @@ class Worker:
 
     def _serve(self, head: HeadAddress) -> bool:
         """Be a node of one head's cluster; returns True when this worker has nothing to do any more."""
-        folder = private_folder(self._site.temp_folder, f"w{job_id()}")
+        folder = private_folder(self._site.temp_folder, f"w{task_id()}")
         arguments = [
             f"--address={head.address}",
             f"--node-ip-address={node_address(self._site.interface)}",
-            f"--num-cpus={self._site.worker.cpus}",
+            f"--num-cpus={self._request.cpus}",
             f"--num-gpus={device_count()}",
         ]
         say(f"joining the head of job {head.job} at {head.address}")
         started = time.monotonic()
         environment = ray_environment(self._paths.ray_token.resolve())
+        environment[ALLOCATION_S] = str(self._allocation_s)
         if self._store:
             environment[NODE_STORE] = str(self._store)
         node = RayNode(folder, arguments, environment, self._end_at)
         self._note("joined", head.address)
         try:
             idle = self._watch(node, head)
-            node.drain(3.0 if self._wishes.end else SAVE_S)
+            node.drain(SAVE_ON_KILL_S if self._wishes.end else SAVE_S)
         finally:
             node.end()
         if not idle:
@@ -143,16 +148,21 @@ class Worker:
             if self._must_leave() or now != head:
                 return False
             backlog = read_record_file(self._paths.backlog, Backlog)
-            if backlog is None or backlog.waiting or running_groups(node.folder):
+            running = running_groups(node.folder)
+            if too_full_for_more(node.folder) and not running:
+                say("what waits does not fit the time that is left of this job")
+                self._full = True
+                return False
+            if backlog is None or backlog.waiting or running:
                 busy_at = time.monotonic()
-            if time.monotonic() - busy_at > self._site.worker.idle_s:
+            if time.monotonic() - busy_at > self._request.idle_s:
                 return True
             time.sleep(POLL_S)
         self._last_log = node.log
         return False
 
     def _must_leave(self) -> bool:
-        return self._wishes.end or self._wishes.warned or time.time() > self._end_at
+        return self._wishes.end or self._wishes.warned or self._full or time.time() > self._end_at
 
     def _leave_if_asked(self) -> None:
         """End this job; where SLURM only warned, put it back in the queue while work is left."""
@@ -160,7 +170,7 @@ class Worker:
             self._left("SLURM ended the job")
             sys.exit(EXIT_TERMINATED)
         if self._must_leave():
-            self._left("its time is nearly over; it is put back in the queue")
+            self._left("the time of this job is used; it is put back in the queue")
             try:
                 requeue(job_id())
             except SlurmError as error:
@@ -188,4 +198,5 @@ class Worker:
 
     def _note(self, state: str, reason: str = "") -> None:
         note = WorkerNote(shown_job_id(), socket.gethostname(), state, reason)
-        write_record_file(self._paths.worker_note(note.job), note)
+        with suppress(OSError):  # news only; a worker that has to leave does not wait for space
+            write_record_file(self._paths.worker_note(note.job), note, space_patience_s=0.0)

@@ -84,7 +84,13 @@ class Plan:
 
     def estimate_seconds(self) -> float | None:
         """Device seconds that are left, or None where no earlier result tells."""
-        times = [self.cost.seconds(trial) for group in self.groups for trial in group.trials]
+        times = [self.expected_seconds(group) for group in self.groups]
+        known = [seconds for seconds in times if seconds is not None]
+        return sum(known) if len(known) == len(times) else None
+
+    def expected_seconds(self, group: TrialGroup) -> float | None:
+        """Device seconds of one group from its start, or None where no earlier result tells."""
+        times = [self.cost.seconds(trial) for trial in group.trials]
         known = [seconds for seconds in times if seconds is not None]
         return sum(known) if len(known) == len(times) else None
 

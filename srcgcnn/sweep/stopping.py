@@ -23,6 +23,8 @@ DEADLINE = "SRCGCNN_DEADLINE"
 NODE_STORE = "SRCGCNN_NODE_STORE"  # this node's own copy of the graph store
 STOP_FILE = "stop"
 RUNNING_FOLDER = "running"
+FULL_FILE = "full"
+ALLOCATION_S = "SRCGCNN_ALLOCATION_S"
 
 
 class HandedBackError(RuntimeError):
@@ -57,3 +59,28 @@ def running_groups(folder: Path) -> int:
     """Return how many processes train on the node of this folder."""
     marks = (folder / RUNNING_FOLDER).glob("*")
     return sum(psutil.pid_exists(int(mark.name)) for mark in marks)
+
+
+def fits_time_left(expected_s: float | None) -> bool:
+    """Whether a group should start on this node, by the time that it is expected to take; None is unknown.
+
+    A group that does not fit would be handed back at the deadline and cost a start on both sides. One that no job of
+    this length could hold has to be cut anyway: it starts in the first half of any job.
+    """
+    deadline, allocation = os.environ.get(DEADLINE), os.environ.get(ALLOCATION_S)
+    if expected_s is None or not deadline or not allocation:
+        return True
+    left = float(deadline) - time.time()
+    return expected_s <= left or left > 0.5 * float(allocation)
+
+
+def take_no_more() -> None:
+    """Tell the owner of the node that what waits does not fit; it leaves when nothing runs here any more."""
+    folder = os.environ.get(NODE_FOLDER)
+    if folder is not None:
+        (Path(folder) / FULL_FILE).touch()
+
+
+def too_full_for_more(folder: Path) -> bool:
+    """Whether a group found too little time on the node of this folder."""
+    return (folder / FULL_FILE).exists()

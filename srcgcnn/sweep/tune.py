@@ -22,11 +22,18 @@ from srcgcnn.sweep.paths import RunPaths
 from srcgcnn.sweep.plan import Plan, TrialGroup
 from srcgcnn.sweep.results import read_result
 from srcgcnn.sweep.retries import JUDGE_AFTER_S, RetryBudget, alive_ray_nodes
-from srcgcnn.sweep.stopping import NODE_STORE, HandedBackError, counted_as_running, stop_asked
+from srcgcnn.sweep.stopping import (
+    NODE_STORE,
+    HandedBackError,
+    counted_as_running,
+    fits_time_left,
+    stop_asked,
+    take_no_more,
+)
 from srcgcnn.training.epoch import EpochReport
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from srcgcnn.sweep.display import SweepDisplay
     from srcgcnn.tracking.writer import MlflowWriter
@@ -78,8 +85,19 @@ def run_on_tune(
     resources: GroupResources,
     writer: MlflowWriter,
     display: SweepDisplay,
+    train: Callable[[dict[str, Any]], None] | None = None,
 ) -> SweepEnd:
-    """Run all groups of a plan on the connected Ray cluster, which may grow and shrink meanwhile."""
+    """Run all groups of a plan on the connected Ray cluster, which may grow and shrink meanwhile.
+
+    Args:
+        plan: what is left to train.
+        store_folder: the graphs.
+        paths: the sweep's folder.
+        resources: what a group gets.
+        writer: MLflow.
+        display: the terminal.
+        train: what workers do with a group, default `train_in_worker`; benchmarks of the driver give less work.
+    """
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's own banner; the display is ours
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # results are our files, not Tune's CSV and TensorBoard
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
@@ -97,22 +115,30 @@ def run_on_tune(
     }
     todo = list(groups.values())
     while todo:
-        _fit(todo, constants, paths, resources, listener)
+        _fit(
+            [{**group.to_dict(), "expected_s": plan.expected_seconds(group)} for group in todo],
+            constants,
+            paths,
+            resources,
+            listener,
+            train or train_in_worker,
+        )
         todo = listener.take_lost()
     return listener.end()
 
 
 def _fit(
-    groups: list[TrialGroup],
+    groups: list[dict[str, Any]],
     constants: dict[str, Any],
     paths: RunPaths,
     resources: GroupResources,
     listener: DriverCallback,
+    train: Callable[[dict[str, Any]], None],
 ) -> None:
     """Give groups to Tune once."""
     tuner = Tuner(
-        tune.with_resources(train_in_worker, {"cpu": resources.cpus, "gpu": resources.gpus}),
-        param_space={"group": tune.grid_search([group.to_dict() for group in groups]), **constants},
+        tune.with_resources(train, {"cpu": resources.cpus, "gpu": resources.gpus}),
+        param_space={"group": tune.grid_search(groups), **constants},
         tune_config=TuneConfig(
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,
@@ -139,15 +165,22 @@ def train_in_worker(config: dict[str, Any]) -> None:
     group, paths = TrialGroup.from_dict(config["group"], "the group sent by the driver"), RunPaths(Path(config["out"]))
     reporter = _Reporter()
     if not paths.given_up(group.key).exists():
+        _hand_back_where_time_is_short(config["group"]["expected_s"])
         with counted_as_running():
             _train(group, paths, config, reporter)
     reporter.flush()
 
 
+def _hand_back_where_time_is_short(expected_s: float | None) -> None:
+    if not fits_time_left(expected_s):
+        take_no_more()
+    elif not stop_asked():
+        return
+    time.sleep(1.0)  # a node that leaves may be offered work until Ray has heard of it
+    raise HandedBackError("this node is about to leave")
+
+
 def _train(group: TrialGroup, paths: RunPaths, config: dict[str, Any], reporter: _Reporter) -> None:
-    if stop_asked():
-        time.sleep(1.0)  # a node that leaves may be offered work until Ray has heard of it
-        raise HandedBackError("this node is about to leave")
     import torch
 
     from srcgcnn.sweep.worker import run_group

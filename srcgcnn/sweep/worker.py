@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from srcgcnn.data.store import GraphStore
-from srcgcnn.files import replacing, write_text
+from srcgcnn.files import write_bytes, write_text
 from srcgcnn.sweep.failures import write_failure
 from srcgcnn.sweep.results import write_result
 from srcgcnn.training.group import GroupTrainer
@@ -67,5 +67,4 @@ def write_predictions(path: Path, store: GraphStore, predictions: TestPrediction
             "prediction": predictions.predictions,
         }
     )
-    with replacing(path) as temporary:
-        table.to_parquet(temporary, index=False)
+    write_bytes(path, table.to_parquet(index=False))

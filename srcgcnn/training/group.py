@@ -7,6 +7,7 @@ batches is a function of seed and epoch, and a checkpoint holds everything else.
 
 from __future__ import annotations
 
+import io
 import pickle
 import time
 import warnings
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from srcgcnn.files import replacing
+from srcgcnn.files import write_bytes
 from srcgcnn.models.cgcnn import CrystalGraphNetwork, dropout_masks
 from srcgcnn.training.allocator import keep_freed_memory
 from srcgcnn.training.epoch import EpochReport
@@ -250,9 +251,13 @@ class GroupTrainer:
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
         }
-        with replacing(self._checkpoint) as temporary:
-            torch.save(state, temporary)
         self._saved = time.monotonic()
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        try:
+            write_bytes(self._checkpoint, buffer.getvalue(), space_patience_s=0.0)
+        except OSError as error:  # training goes on; the checkpoint before this one still holds
+            warnings.warn(f"checkpoint {self._checkpoint} not written: {error}", stacklevel=2)
 
     def _resume(self, checkpoint: Path) -> None:
         state = _read_checkpoint(checkpoint, self.device)

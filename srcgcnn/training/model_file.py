@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from srcgcnn.data.graph import GraphSettings
-from srcgcnn.files import replacing
+from srcgcnn.files import write_bytes
 from srcgcnn.models.cgcnn import CrystalGraphNetwork
 from srcgcnn.models.config import ModelConfig
 
@@ -44,8 +44,7 @@ def save_model(path: Path, card: ModelCard, weights: dict[str, Tensor], element_
     """Write weights [1, ...] of one network and its card, atomically."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     tensors[ELEMENT_TABLE] = element_features.cpu().to(torch.uint8)
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"card": json.dumps(asdict(card))})
+    write_bytes(path, save(tensors, metadata={"card": json.dumps(asdict(card))}))
 
 
 def load_model(path: Path) -> tuple[ModelCard, CrystalGraphNetwork]:

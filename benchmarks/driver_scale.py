@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""What the driver costs: thousands of trials of no work on hundreds of workers, all on this machine.
+
+    python benchmarks/driver_scale.py [--trials 5000] [--workers 200]
+
+Everything but the training is real: plan, Ray, Ray Tune, a process per worker, result files, MLflow on SQLite. Prints
+the time to plan (nothing finished, and all finished), the wall time per trial, and the memory of the driver, of Ray's
+head (GCS and raylet) and of one worker. A worker is a process with a core of its own in Ray's books, not a node.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from srcgcnn.launch.local import conduct, local_ray
+from srcgcnn.launch.site import LocalSite
+from srcgcnn.sweep.display import SweepDisplay
+from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.sweep.plan import TrialGroup, plan_sweep
+from srcgcnn.sweep.results import write_result
+from srcgcnn.sweep.spec import Axes, SweepSpec
+from srcgcnn.terminal import make_console
+from srcgcnn.training.trial import Cost, Curves, DataRef, Metrics, Provenance, TrainingConfig, TrialResult
+
+DEPTHS = tuple(range(1, 11))
+
+
+def no_work(config: dict[str, Any]) -> None:
+    """Stand in for the training of a group: write a result for every member at once."""
+    from ray import tune
+
+    group, paths = TrialGroup.from_dict(config["group"], "the driver"), RunPaths(Path(config["out"]))
+    for trial in group.trials:
+        result = TrialResult(
+            key=trial.key,
+            config=trial,
+            metrics=Metrics(0, 1.0, val_mae=1.0, val_rmse=1.0, test_mae=1.0, test_rmse=1.0),
+            curves=Curves((1.0,), (1.0,), (0.001,)),
+            conv_parameters=1,
+            total_parameters=2,
+            target_mean=0.0,
+            target_std=1.0,
+            rows=(3, 1, 1),
+            alphas=(),
+            cost=Cost(0.001, 1.0, 1.0, 1, 0),
+            provenance=Provenance("2026-01-01T00:00:00+00:00", "", {}, "", "", 1),
+        )
+        write_result(paths, result)
+    tune.report({"epochs": []})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=5000)
+    parser.add_argument("--workers", type=int, default=200)
+    options = parser.parse_args()
+    console = make_console()
+    with tempfile.TemporaryDirectory(prefix="scale-", dir="/tmp") as folder:
+        paths = RunPaths(Path(folder) / "run")
+        seeds = tuple(range(options.trials // len(DEPTHS)))
+        axes = Axes(models=("srcgcnn",), depths=DEPTHS, seeds=seeds)
+        spec = SweepSpec("scale", axes=(axes,), training=TrainingConfig(epochs=1))
+        data = DataRef("no-data", "none", "y", "eV/atom")
+        started = time.perf_counter()
+        plan = plan_sweep(spec, data, paths)
+        figures: dict[str, object] = {
+            "trials": plan.left,
+            "workers": options.workers,
+            "cores": len(os.sched_getaffinity(0)),
+            "seconds to plan": round(time.perf_counter() - started, 2),
+        }
+        watch = Watch()
+
+        def run(writer: Any, shown: Any) -> Any:
+            site = LocalSite(cpus=options.workers, dashboard=False)
+            with local_ray(paths, site, Path(folder), shown), SweepDisplay(plan, shown) as display:
+                from srcgcnn.sweep.tune import GroupResources, run_on_tune  # Ray reads its token when it is imported
+
+                end = run_on_tune(plan, Path(folder), paths, GroupResources(), writer, display, train=no_work)
+                watch.look()
+                return end
+
+        started = time.perf_counter()
+        conduct(plan, paths, None, run, command="driver_scale")
+        seconds = time.perf_counter() - started
+        started = time.perf_counter()
+        again = plan_sweep(spec, data, paths)
+        figures |= {
+            "seconds to run": round(seconds, 1),
+            "ms per trial": round(1000 * seconds / plan.left, 1),
+            "trials finished": len(again.finished),
+            "seconds to plan with all finished": round(time.perf_counter() - started, 2),
+            **watch.figures,
+        }
+    console.print(json.dumps(figures, indent=1))
+
+
+class Watch:
+    """Memory of the processes below this one."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, float] = {}
+
+    def look(self) -> None:
+        sizes: dict[str, list[float]] = {}
+        for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+            try:
+                name, size = " ".join(process.cmdline()), process.memory_full_info().pss / 2**20
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+            kinds = {"gcs_server": "GCS", "raylet/raylet": "raylet", "ray::": "worker"}
+            kind = next((kind for part, kind in kinds.items() if part in name.split(" --")[0]), "other")
+            sizes.setdefault("driver" if process.pid == os.getpid() else kind, []).append(size)
+        self.figures = {f"MB of {kind}": round(max(found)) for kind, found in sizes.items() if kind != "other"}
+        self.figures["worker processes"] = len(sizes.get("worker", []))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""The graph store of a sweep: built here, or by a job where the site allows no work on login nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from srcgcnn.sweep.prepare import FoundData, find_data
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from srcgcnn.launch.site import Site
+    from srcgcnn.launch.slurm_site import HeadRequest, SlurmSite
+    from srcgcnn.sweep.spec import DataSpec
+
+
+@dataclass(frozen=True)
+class StoreJob:
+    """What submitit calls in the job that builds."""
+
+    data: DataSpec
+    stores: Path
+    strict: bool
+
+    def __call__(self) -> str:
+        """Build, and return the data hash."""
+        return find_data(self.data, self.stores, build=True, strict=self.strict).reference.data_hash
+
+
+def find_or_build(data: DataSpec, stores: Path, site: Site, *, dry_run: bool, strict: bool) -> FoundData:
+    """Return the store of a sweep's data, built where the site wants that; a dry run builds nothing.
+
+    Raises:
+        SlurmError: the job failed; its log is named.
+    """
+    request = site.build if site.kind == "slurm" else None
+    if dry_run or request is None:
+        return find_data(data, stores, build=not dry_run, strict=strict)
+    found = find_data(data, stores, build=False, strict=strict)
+    if found.manifest is None:
+        _build_in_job(StoreJob(data, stores.resolve(), strict), site, request)  # type: ignore[arg-type]
+        found = find_data(data, stores, build=False, strict=strict)
+    return found
+
+
+def _build_in_job(job: StoreJob, site: SlurmSite, request: HeadRequest) -> None:
+    from srcgcnn.launch.one_job import run_in_job
+    from srcgcnn.launch.sbatch import build_executor
+    from srcgcnn.terminal import make_console
+
+    executor = build_executor(site, job.stores / "jobs", request, "srcgcnn")
+    run_in_job(executor, job, make_console())
