@@ -125,13 +125,17 @@ def draw_groups(study: Study, crystals: pd.DataFrame, variant: str) -> Drawing:
     for number, (title, labels) in enumerate(parts.items()):
         axes = figure.add_subplot(1, len(parts), number + 1)
         table = _group_means(crystals.assign(group=labels), title)
+        rows.append(table)
+        table = table[table["crystals"] >= FEWEST] if (table["crystals"] >= FEWEST).any() else table
         axes.errorbar(range(len(table)), table["error"], table["half_width"], fmt="o", color="#0072B2", capsize=2)
         names = [f"{name}\n({count})" for name, count in zip(table["group"], table["crystals"], strict=True)]
         axes.set_xticks(range(len(table)), names, rotation=30 if title != "number of elements" else 0)
         axes.set(xlabel=f"{title} (test crystals)", ylabel=f"test {study.quantity}")
         axes.set_ylim(bottom=0)
-        rows.append(table)
-    caption = f"Test error of {variant} by chemistry; bars: 95 % interval of the mean over crystals (Student t)."
+    caption = (
+        f"Test error of {variant} by chemistry; bars: 95 % interval over crystals (Student t). "
+        f"Groups of fewer than {FEWEST} crystals are in the data only."
+    )
     return Drawing("chemistry", caption, figure, pd.concat(rows))
 
 

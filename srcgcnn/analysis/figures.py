@@ -37,16 +37,17 @@ def draw_depth(study: Study) -> Drawing:
     figure = new_figure(SINGLE_INCHES * 1.25, 2.9)
     axes = figure.add_subplot()
     rows = []
-    for line, (colour, marker) in colour_of(study.lines).items():
+    for number, (line, (colour, marker)) in enumerate(colour_of(study.lines).items()):
         table = study.line_of(line)
+        places = table["depth"] + 0.06 * (number - (len(study.lines) - 1) / 2)  # lines that meet stay visible
         intervals = [over_seeds(study.repeats(name).seed_means) for name in table["variant"]]
         low, high = (np.array([getattr(each, end) for each in intervals]) for end in ("low", "high"))
         means = [each.mean for each in intervals]
-        axes.fill_between(table["depth"], low, high, color=colour, alpha=0.16, linewidth=0)
-        axes.plot(table["depth"], means, marker=marker, color=colour, label=line, zorder=3)
-        for name, depth in zip(table["variant"], table["depth"], strict=True):
+        axes.fill_between(places, low, high, color=colour, alpha=0.16, linewidth=0)
+        axes.plot(places, means, marker=marker, color=colour, label=line, zorder=3)
+        for name, place in zip(table["variant"], places, strict=True):
             single = study.repeats(name).seed_means
-            axes.plot([depth] * len(single), single, ".", color=colour, markersize=2.5, alpha=0.7)
+            axes.plot([place] * len(single), single, ".", color=colour, markersize=2.5, alpha=0.7)
         rows.append(table[["line", "variant", "depth"]].assign(line=line, mean=means, low=low, high=high))
     axes.set_xlabel("depth: recurrent steps T, or layers L (CGCNN)")
     axes.set_ylabel(f"test {study.quantity}")
@@ -98,14 +99,14 @@ def _label_points(axes: Axes, costs: np.ndarray, table: pd.DataFrame) -> None:
     rows = sorted(zip(costs, table.itertuples(), strict=True), key=lambda pair: pair[0])
     for number, (cost, row) in enumerate(rows):
         side = -1 if number % 2 == 0 else 1
-        text = f"{'L' if row.line == 'CGCNN' else 'T'} = {row.depth}"
         axes.annotate(
-            text,
+            f"{'L' if row.line == 'CGCNN' else 'T'} = {row.depth}",
             (cost, row.mean),
-            xytext=(4.5 * side, 3),
+            xytext=(4.5 * side, 4 * side),
             textcoords="offset points",
             fontsize=6.5,
             ha="right" if side < 0 else "left",
+            va="center",
         )
 
 

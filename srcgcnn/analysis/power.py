@@ -71,7 +71,7 @@ def power_line(results: Iterable[TrialResult], seeds: int) -> str | None:
     """Say in one line what the seeds of a plan can resolve, from earlier results of its data; None without any."""
     results = list(results)
     found = seed_deviation(results)
-    if found is None:
+    if found is None or not found[0]:  # error rates of a small set may be equal
         return None
     deviation, degrees = found
     unit = results[0].config.data.unit if results[0].metrics.val_mae is not None else "of the error rate"

@@ -11,7 +11,7 @@ import base64
 import io
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from srcgcnn import __version__
 from srcgcnn.analysis import chemistry, figures
@@ -21,7 +21,7 @@ from srcgcnn.analysis.paper import SOURCE
 from srcgcnn.analysis.study import Study, is_gpu, studies_of
 from srcgcnn.analysis.style import DPI, Drawing, journal_style
 from srcgcnn.analysis.tables import shown_comparisons, shown_tradeoff, write_table
-from srcgcnn.files import replacing, write_text
+from srcgcnn.files import write_bytes, write_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,13 +151,16 @@ def _chemistry(study: Study, section: Section, home: Path) -> list[Drawing]:
 
 def _save(drawing: Drawing, home: Path, folder: str) -> Picture:
     for ending, options in (("png", {"dpi": DPI}), ("pdf", {"metadata": {"CreationDate": None}})):
-        with replacing(home / "figures" / f"{drawing.name}.{ending}") as temporary:
-            drawing.figure.savefig(temporary, format=ending, **options)
+        write_bytes(home / "figures" / f"{drawing.name}.{ending}", _drawn(drawing, ending, **options))
     write_text(home / "data" / f"{drawing.name}.csv", drawing.data.to_csv(index=False))
-    stream = io.BytesIO()
-    drawing.figure.savefig(stream, format="png", dpi=PAGE_DPI)
-    image = base64.b64encode(stream.getvalue()).decode()
+    image = base64.b64encode(_drawn(drawing, "png", dpi=PAGE_DPI)).decode()
     return Picture(drawing.name, drawing.caption, image, folder)
+
+
+def _drawn(drawing: Drawing, ending: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    drawing.figure.savefig(stream, format=ending, **options)
+    return stream.getvalue()
 
 
 def progress_of(paths: RunPaths, record: SweepRecord | None) -> Progress:
