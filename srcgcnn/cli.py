@@ -13,18 +13,14 @@ from typing import TYPE_CHECKING
 
 from srcgcnn import __version__
 from srcgcnn.analysis.commands import add_analysis_commands
+from srcgcnn.data.commands import add_data_commands
 from srcgcnn.launch.commands import add_cluster_commands
+from srcgcnn.training.commands import add_training_commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from srcgcnn.data.manifest import Manifest
     from srcgcnn.sweep.paths import RunPaths
-
-SOURCES_HELP = (
-    "demo | a CGCNN folder (id_prop.csv and CIF files) | a table .csv/.csv.gz/.parquet with a cif column | "
-    "a matbench .json.gz | .jsonl(.gz) with pymatgen structures | .extxyz and what ASE reads"
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="srcgcnn", description="Depth sweeps of crystal graph networks.")
     parser.add_argument("--version", action="version", version=f"srcgcnn {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _add_data_commands(commands.add_parser("data", help="build, describe and check graph stores"))
+    add_data_commands(commands)
 
     params = commands.add_parser("params", help="parameter counts of the variants")
     params.add_argument("--depths", type=int, nargs="+", default=[1, 2, 3, 5, 8], metavar="T")
@@ -61,78 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     ui.add_argument("out", type=Path, metavar="OUT", help="folder of the sweep")
     ui.add_argument("--port", type=int, help="default: a free one")
     ui.set_defaults(command=_ui)
+    add_training_commands(commands)
     add_cluster_commands(commands)
     return parser
-
-
-def _add_data_commands(parser: argparse.ArgumentParser) -> None:
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    build = commands.add_parser("build", help="build a graph store")
-    build.add_argument("source", metavar="SOURCE", help=SOURCES_HELP)
-    build.add_argument("--out", type=Path, required=True, metavar="STORE", help="folder of the store")
-    build.add_argument("--target", action="append", default=[], help="target column; may be given several times")
-    build.add_argument("--unit", help="unit of the target; default: guessed from its name")
-    build.add_argument("--strict", action="store_true", help="bad rows are an error")
-    build.add_argument("--processes", type=int, help="default: all cores")
-    build.set_defaults(command=_build)
-    info = commands.add_parser("info", help="describe a store")
-    info.add_argument("store", type=Path, metavar="STORE")
-    info.add_argument("--json", action="store_true", help="print the manifest")
-    info.set_defaults(command=_info)
-    verify = commands.add_parser("verify", help="check every byte of a store")
-    verify.add_argument("store", type=Path, metavar="STORE")
-    verify.set_defaults(command=_verify)
-
-
-def _build(options: argparse.Namespace) -> int:
-    from srcgcnn.data.progress import build_with_progress
-    from srcgcnn.data.sources import open_source
-
-    source = open_source(options.source, options.target, options.unit)
-    report = build_with_progress(source, options.out, processes=options.processes, strict=options.strict)
-    print(describe(report.store.manifest))
-    return 0
-
-
-def _info(options: argparse.Namespace) -> int:
-    from srcgcnn.data.store import GraphStore
-    from srcgcnn.records import as_dict
-
-    manifest = GraphStore(options.store).manifest
-    print(json.dumps(as_dict(manifest), indent=1) if options.json else describe(manifest))
-    return 0
-
-
-def _verify(options: argparse.Namespace) -> int:
-    from srcgcnn.data.store import GraphStore
-
-    store = GraphStore(options.store, check_hashes=True)
-    print(f"{options.store}: whole ({len(store):,} crystals, {len(store.manifest.shards)} shards, all hashes agree)")
-    return 0
-
-
-def describe(manifest: Manifest) -> str:
-    """Describe a store in a few lines."""
-    size = sum(shard.bytes for shard in manifest.shards) / 2**20
-    lines = [
-        f"data hash    {manifest.data_hash}",
-        f"source       {manifest.source} ({manifest.provenance})",
-        f"crystals     {manifest.crystals:,} with {manifest.atoms:,} atoms, {manifest.rejected:,} rows rejected",
-        f"graphs       {_graph_line(manifest)}",
-        f"size         {size:.1f} MiB in {len(manifest.shards)} shards",
-    ]
-    lines += [
-        f"target       {target.name} [{target.unit or 'no unit'}]: mean {target.mean:.4f}, "
-        f"deviation {target.std:.4f}, range {target.minimum:.4f} .. {target.maximum:.4f}"
-        for target in manifest.targets
-    ]
-    return "\n".join(lines)
-
-
-def _graph_line(manifest: Manifest) -> str:
-    graph = manifest.graph
-    reach = f"{graph.neighbours} nearest within {graph.cutoff_angstrom:g} angstrom"
-    return f"{reach}, {manifest.padded_atoms:,} atoms have fewer"
 
 
 def _params(options: argparse.Namespace) -> int:

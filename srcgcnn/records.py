@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -63,20 +63,66 @@ def _adapter(kind: type) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
+EXPECTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "a text",
+    "tuple": "a list",
+    "dataclass": "a table",
+}
+
+
 def describe(error: Any, kind: type, where: str) -> str:
-    """Turn a pydantic error into one line per fault, with the known keys where a key is unknown."""
-    lines = []
+    """Turn a pydantic error into one phrase per place: what is allowed, and what stands there."""
+    phrases: list[str] = []
+    wanted: dict[str, list[str]] = {}  # the alternatives of a union are faults at one place
+    found: dict[str, str] = {}
     for fault in error.errors():
-        place = ".".join(str(part) for part in fault["loc"])
+        place, inner = _follow(kind, fault["loc"])
         if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            lines.append(f"unknown key {place!r}; known keys: {', '.join(_known_keys(kind, fault['loc'][:-1]))}")
+            name = ".".join(str(part) for part in fault["loc"])
+            phrases.append(f"unknown key {name!r}; known keys: {', '.join(_fields(inner))}")
+        elif fault["type"] in ("missing", "missing_argument"):
+            phrases.append(f"{place} is missing")
+        elif fault["type"] == "value_error":
+            phrases.append(f"{place}: {fault['ctx']['error']}")  # our own check, which names the value
         else:
-            lines.append(f"{place or kind.__name__}: {fault['msg']} (got {fault.get('input')!r})")
-    return f"{where}: " + "; ".join(lines)
+            wanted.setdefault(place, []).append(_allowed(fault))
+            found[place] = f"{fault['input']!r:.60}"
+    phrases += [f"{place}: must be {' or '.join(ways)} (got {found[place]})" for place, ways in wanted.items()]
+    return f"{where}: " + "; ".join(phrases)
 
 
-def _known_keys(kind: Any, path: tuple[Any, ...]) -> list[str]:
-    """Return the field names of the dataclass that a pydantic location leads to."""
+def _allowed(fault: Any) -> str:
+    """Say what is allowed in the words of a file, not of pydantic."""
+    if fault["type"] == "literal_error":
+        return str(fault["ctx"]["expected"])
+    return EXPECTED.get(fault["type"].split("_")[0], fault["msg"].removeprefix("Input should be "))
+
+
+def _follow(kind: Any, path: tuple[Any, ...]) -> tuple[str, Any]:
+    """Return the place that a pydantic location names, without branches of unions, and the type that stands there."""
+    place = []
     for part in path:
-        kind = get_args(kind)[0] if isinstance(part, int) else get_type_hints(kind).get(part, kind)
+        if dataclasses.is_dataclass(kind):
+            hints = get_type_hints(kind)
+            if part not in hints:
+                break  # an unknown key
+            kind = _of_optional(hints[part])
+        elif isinstance(part, int) or get_origin(kind) is dict:
+            inner = get_args(kind) or (Any,)
+            kind = _of_optional(inner[-1] if get_origin(kind) is dict else inner[0])
+        else:
+            continue  # the name of a branch
+        place.append(str(part))
+    return ".".join(place) or getattr(kind, "__name__", str(kind)), kind
+
+
+def _of_optional(kind: Any) -> Any:
+    records = [branch for branch in get_args(kind) if dataclasses.is_dataclass(branch)]
+    return records[0] if type(None) in get_args(kind) and records else kind
+
+
+def _fields(kind: Any) -> list[str]:
     return sorted(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else []

@@ -34,7 +34,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow store (default: SQLite in OUT)")
 
     data = parser.add_argument_group("data")
-    data.add_argument("--data", metavar="SOURCE", help="demo, a file or folder of crystals, or a graph store")
+    data.add_argument("--data", metavar="SOURCE", help="demo, mp, a file or folder of crystals, a graph store")
     data.add_argument("--target", help="target column")
     data.add_argument("--unit", help="unit of the target")
     data.add_argument("--strict", action="store_true", help="bad rows of the source are an error")

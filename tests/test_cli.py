@@ -61,6 +61,8 @@ def test_a_folder_without_a_sweep_is_said_and_neighbours_are_named(command, tmp_
 
 
 def test_an_unknown_source_or_target_is_said(tmp_path, capsys):
+    assert main(["data", "build", "demo", "--processes", "0", "--out", str(tmp_path / "store")]) == 2
+    assert "processes=0 must be 1 or more" in capsys.readouterr().err
     assert main(["data", "build", str(tmp_path / "missing.csv"), "--out", str(tmp_path / "store")]) == 2
     assert "missing.csv" in capsys.readouterr().err
     assert main(["data", "build", "demo", "--target", "band_gap", "--out", str(tmp_path / "store")]) == 2

@@ -155,6 +155,16 @@ def test_unit_overrides_the_guess(crystals, tmp_path):
         open_source(path, unit="eV,eV")
 
 
+def test_text_is_not_offered_as_a_target(crystals, tmp_path):
+    path = tmp_path / "t.csv"
+    table_of(crystals, formula="text").to_csv(path, index=False)
+    with pytest.raises(SourceError, match=rf"no target 'gap'; columns that can be one: {TARGET}$"):
+        open_source(str(path), ["gap"])
+    table_of(crystals, formula="text").drop(columns=TARGET).to_csv(path, index=False)
+    with pytest.raises(SourceError, match="no numeric column"):
+        open_source(str(path))
+
+
 def test_two_numeric_columns_need_a_choice(crystals, tmp_path):
     path = tmp_path / "t.csv"
     table_of(crystals, band_gap=["1", "", "nan", "2", "3"]).to_csv(path, index=False)
@@ -293,9 +303,9 @@ def test_files_without_crystals_say_what_they_have(tmp_path):
         open_source(str(tmp_path / "m.json"))
 
 
-def test_materials_project_points_to_tables():
-    with pytest.raises(SourceError, match="not a source in this version; export a table"):
-        open_source("mp:band_gap")
+def test_materials_project_is_fetched_first():
+    with pytest.raises(SourceError, match="srcgcnn data fetch mp --target"):
+        open_source("mp")
 
 
 def test_importing_the_dispatcher_imports_nothing_large():

@@ -18,6 +18,7 @@ from srcgcnn.sweep.paths import RunPaths
 from srcgcnn.sweep.results import read_results
 
 ROOT = Path(__file__).resolve().parent.parent
+KEY = "a-key-that-is-written-to-no-file"
 SITE = "dashboard = false\ncheckpoint_interval_s = 0.2\n"
 
 
@@ -63,7 +64,8 @@ def runs_of(sweep):
     return client.search_runs([experiment.experiment_id])
 
 
-def test_a_sweep_ends_with_results_predictions_models_and_mlflow_runs_and_is_not_repeated(sweep):
+def test_a_sweep_ends_with_results_predictions_models_and_mlflow_runs_and_is_not_repeated(sweep, monkeypatch):
+    monkeypatch.setenv("MP_API_KEY", KEY)
     flags = ("--depths", 1, 2, "--seeds", 1, "--epochs", 2)
     output = sweep.run(*flags)
     results = list(read_results(sweep.paths))
@@ -83,6 +85,7 @@ def test_a_sweep_ends_with_results_predictions_models_and_mlflow_runs_and_is_not
     assert {run.info.status for run in children} == {"FINISHED"}
     assert {run.data.tags["srcgcnn.trial_key"] for run in children} == {result.key for result in results}
     check_served_model(sweep, children[0])
+    assert not [path for path in sweep.folder.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
     before = {path: path.stat().st_mtime_ns for path in sweep.paths.results.iterdir()}
 
     again = sweep.run(*flags)

@@ -108,11 +108,13 @@ def build_store(
     Call it under `if __name__ == "__main__":` in a script, since worker processes import the script again.
 
     Raises:
-        BuildError: no usable row, or bad rows with `strict`.
+        BuildError: no usable row, bad rows with `strict`, or no process to work.
         StoreError: `out` holds something else, or a damaged store.
     """
     if getattr(current_process(), "_inheriting", False):  # a worker process is importing the caller's script
         raise BuildError('build_store was called while a worker started: put it under `if __name__ == "__main__":`')
+    if processes is not None and processes < 1:
+        raise BuildError(f"processes={processes} must be 1 or more")
     settings = settings or GraphSettings()
     out.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(out.with_name(f".{out.name}.lock")):
@@ -157,7 +159,7 @@ def _remove_leftovers(out: Path) -> None:
 
 def _processes(wanted: int | None, source: Source) -> int:
     if wanted is not None:
-        return max(1, wanted)
+        return wanted
     small = source.count is not None and source.count <= SERIAL_ROWS
     return 1 if small else len(os.sched_getaffinity(0))
 

@@ -1,4 +1,4 @@
-"""A build with a progress bar, and its summary for people."""
+"""Builds and fetches with a progress bar, and their summaries for people."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from srcgcnn.data.build import BuildReport, build_store
 from srcgcnn.data.manifest import REJECTED_FILE
+from srcgcnn.data.mp_snapshot import Snapshot, fetch_snapshot
 from srcgcnn.terminal import make_console
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from srcgcnn.data.mp_query import MpQuery
     from srcgcnn.data.source import Source
 
 
@@ -34,3 +36,20 @@ def build_with_progress(
         listing = out / REJECTED_FILE
         console.print(f"{manifest.rejected:,} rows were rejected, listed in {listing}. {first}", soft_wrap=True)
     return report
+
+
+def fetch_with_progress(query: MpQuery, folder: Path) -> Snapshot:
+    """Fetch or find a snapshot, showing progress on stderr."""
+    console = make_console(stderr=True)
+    columns = (TextColumn("Materials Project"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("fetch", total=query.filter.limit)
+        snapshot = fetch_snapshot(
+            query, folder, on_page=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    console.print(
+        f"snapshot: {folder} ({snapshot.expected:,} materials, database {snapshot.database_version}, "
+        f"fetched {snapshot.fetched_at})",
+        soft_wrap=True,
+    )
+    return snapshot

@@ -22,6 +22,8 @@ KNOWN_UNITS = {
     "electrostatic_energy": "eV/atom",
     "band_gap": "eV",
     "gap pbe": "eV",
+    "bandgap": "eV",
+    "ehull": "eV/atom",
     "bulk_modulus": "GPa",
     "shear_modulus": "GPa",
 }

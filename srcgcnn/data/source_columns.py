@@ -61,13 +61,13 @@ def choose_targets(
     """
     for name in wanted:
         if name not in available:
-            listing = ", ".join(_closest_first(name, available)) or "none"
+            listing = ", ".join(_closest_first(name, numeric)) or "none"
             raise SourceError(f"{where}: no target {name!r}; columns that can be one: {listing}")
     if wanted:
         return tuple(dict.fromkeys(wanted))
     if len(numeric) != 1:
-        listing = ", ".join(numeric or available) or "none"
-        raise SourceError(f"{where}: {len(numeric)} numeric columns; name the target, one of: {listing}")
+        found = f"{len(numeric)} numeric columns; name the target, one of: {', '.join(numeric)}"
+        raise SourceError(f"{where}: {found if numeric else 'no numeric column that could be a target'}")
     return (numeric[0],)
 
 

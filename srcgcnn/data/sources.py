@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srcgcnn.data.demo import demo_source
+from srcgcnn.data.manifest import MANIFEST_FILE
+from srcgcnn.data.mp_snapshot import is_snapshot, open_snapshot
 from srcgcnn.data.source import Source, SourceError, SourceRow
 from srcgcnn.data.source_atoms import open_atoms
+from srcgcnn.data.source_collections import open_jarvis, open_matbench
 from srcgcnn.data.source_columns import choose_targets, error_row, file_source, hash_files, reading
 from srcgcnn.data.source_json import open_json_lines, open_split_json
 from srcgcnn.data.source_tables import open_csv, open_parquet
@@ -25,7 +28,8 @@ if TYPE_CHECKING:
 FOLDER = "CGCNN folder"
 ID_PROP_FILE = "id_prop.csv"
 SUPPORTED = (
-    "demo (built in), a CGCNN folder (id_prop.csv and <id>.cif), .csv, .csv.gz or .parquet with a column 'cif', "
+    "demo (built in), a snapshot of the Materials Project (srcgcnn data fetch mp), jarvis:NAME, matbench:NAME, "
+    "a CGCNN folder (id_prop.csv and <id>.cif), .csv, .csv.gz or .parquet with a column 'cif', "
     "matbench .json or .json.gz, .jsonl or .jsonl.gz, and ASE's .extxyz, .xyz, .traj or .db"
 )
 
@@ -34,7 +38,7 @@ def open_source(text: str, targets: Sequence[str] = (), unit: str | None = None)
     """Open the source that a user named.
 
     Args:
-        text: `demo`, or the path of a folder or file.
+        text: `demo`, `jarvis:NAME`, `matbench:NAME`, or the path of a folder or file.
         targets: columns to read; default the only numeric one.
         unit: unit of the targets, or one per target separated by commas; default a guess from their names.
 
@@ -48,13 +52,18 @@ def open_source(text: str, targets: Sequence[str] = (), unit: str | None = None)
 def _open(text: str, targets: Sequence[str]) -> Source:
     if text == "demo":
         return _open_demo(targets)
-    if text == "mp" or text.startswith("mp:"):
-        return _open_materials_project(text)
+    if text == "mp":
+        raise SourceError(
+            "'mp' must be fetched first: srcgcnn data fetch mp --target TARGET --out SNAPSHOT; then name SNAPSHOT here"
+        )
+    collection, colon, name = text.partition(":")
+    if colon and collection in COLLECTIONS:
+        return COLLECTIONS[collection](name, targets)
     path = Path(text).expanduser()
     if not path.exists():
         raise SourceError(f"source {text!r}: no such file or folder; supported are: {SUPPORTED}")
     if path.is_dir():
-        return open_cgcnn_folder(path, targets)
+        return _open_folder(path, targets)
     for suffix, reader in READERS.items():
         if path.name.lower().endswith(suffix):
             return reader(path, targets)
@@ -76,12 +85,13 @@ def _open_demo(targets: Sequence[str]) -> Source:
     return source
 
 
-def _open_materials_project(text: str) -> Source:
-    """Stand where a reader of the Materials Project's API belongs."""
-    raise SourceError(
-        f"source {text!r}: the Materials Project is not a source in this version; export a table with the columns "
-        "material_id, cif and the target (csv or parquet) and name that file"
-    )
+def _open_folder(path: Path, targets: Sequence[str]) -> Source:
+    if (path / MANIFEST_FILE).is_file():
+        raise SourceError(
+            f"source {str(path)!r} is a graph store already: give it to --data as it is, or look at it with "
+            f"`srcgcnn data info {path}`; graphs do not hold the structures that they were made of"
+        )
+    return open_snapshot(path, targets) if is_snapshot(path) else open_cgcnn_folder(path, targets)
 
 
 def open_cgcnn_folder(path: Path, targets: Sequence[str]) -> Source:
@@ -145,3 +155,4 @@ READERS: dict[str, Callable[[Path, Sequence[str]], Source]] = {
     ".traj": open_atoms,
     ".db": open_atoms,
 }
+COLLECTIONS: dict[str, Callable[[str, Sequence[str]], Source]] = {"jarvis": open_jarvis, "matbench": open_matbench}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from srcgcnn.sweep.prepare import FoundData, find_data
+from srcgcnn.sweep.prepare import FoundData, fetch_materials, find_data
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +37,7 @@ def find_or_build(data: DataSpec, stores: Path, site: Site, *, dry_run: bool, st
     request = site.build if site.kind == "slurm" else None
     if dry_run or request is None:
         return find_data(data, stores, build=not dry_run, strict=strict)
+    data = fetch_materials(data)  # here: compute nodes often have no way to the internet, and no key
     found = find_data(data, stores, build=False, strict=strict)
     if found.manifest is None:
         _build_in_job(StoreJob(data, stores.resolve(), strict), site, request)  # type: ignore[arg-type]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srcgcnn.data.build import default_store
 from srcgcnn.data.manifest import MANIFEST_FILE, Manifest
+from srcgcnn.data.mp_query import MP_TARGETS, MpFilter, MpQuery
+from srcgcnn.data.mp_snapshot import default_snapshot, is_complete
 from srcgcnn.data.store import GraphStore
+from srcgcnn.sweep.spec import MATERIALS_PROJECT
 from srcgcnn.training.trial import DataRef
 
 if TYPE_CHECKING:
@@ -38,12 +41,18 @@ def find_data(spec: DataSpec, stores: Path, *, build: bool, strict: bool) -> Fou
     Args:
         spec: source, target and unit; a source that is the folder of a store is opened as it is.
         stores: where stores are kept.
-        build: build a store that is missing.
+        build: fetch and build what is missing.
         strict: bad rows are an error.
     """
     folder = Path(spec.source)
     if (folder / MANIFEST_FILE).exists():
         return _of_store(GraphStore(folder), spec)
+    if spec.source == MATERIALS_PROJECT:
+        if not build and not is_complete(default_snapshot(_query(spec))):
+            target = _query(spec).targets[0]
+            reference = DataRef(NOT_BUILT, MATERIALS_PROJECT, target, spec.unit or MP_TARGETS[target].unit)
+            return FoundData(reference, stores / MATERIALS_PROJECT, None)
+        spec = fetch_materials(spec)
     from srcgcnn.data.sources import open_source
 
     source = open_source(spec.source, [spec.target] if spec.target else [], spec.unit)
@@ -55,6 +64,22 @@ def find_data(spec: DataSpec, stores: Path, *, build: bool, strict: bool) -> Fou
     if (folder / MANIFEST_FILE).exists():
         return _of_store(GraphStore(folder), spec)
     return FoundData(DataRef(NOT_BUILT, source.name, source.targets[0], source.units[0]), folder, None)
+
+
+def fetch_materials(spec: DataSpec) -> DataSpec:
+    """Return the spec with `mp` replaced by the folder of its snapshot, fetched here if need be; any other as it is."""
+    if spec.source != MATERIALS_PROJECT:
+        return spec
+    folder = default_snapshot(_query(spec)).absolute()
+    if not is_complete(folder):
+        from srcgcnn.data.progress import fetch_with_progress
+
+        fetch_with_progress(_query(spec), folder)
+    return replace(spec, source=str(folder), mp=None)
+
+
+def _query(spec: DataSpec) -> MpQuery:
+    return MpQuery((spec.target,) if spec.target else (), spec.mp or MpFilter())
 
 
 def _of_store(store: GraphStore, spec: DataSpec) -> FoundData:

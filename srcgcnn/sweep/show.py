@@ -11,9 +11,11 @@ from srcgcnn.sweep.display import duration
 from srcgcnn.terminal import make_console
 
 if TYPE_CHECKING:
+    from srcgcnn.data.manifest import TargetColumn
     from srcgcnn.sweep.paths import RunPaths
     from srcgcnn.sweep.plan import Plan
     from srcgcnn.sweep.prepare import FoundData
+    from srcgcnn.sweep.spec import DataSpec, PublishedStatistics
     from srcgcnn.training.trial import TrialConfig
 
 
@@ -25,6 +27,8 @@ def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int) -> No
     if spec.question:
         console.print(f"  {spec.question}", soft_wrap=True)
     console.print(f"  data: {_data_line(found)}", soft_wrap=True)
+    for line in _statistics(spec.data, found):
+        console.print(f"    {line}", soft_wrap=True)
     console.print(
         f"  training: {recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.optimizer} {recipe.learning_rate:g}, "
         f"{recipe.schedule}, {recipe.loss}, split {recipe.split.kind}",
@@ -60,6 +64,25 @@ def _data_line(found: FoundData) -> str:
     if manifest is None:
         return f"{reference.name}, {target}; graphs are not built yet (finished trials are known after the build)"
     return f"{reference.name}, {manifest.crystals:,} crystals, {target}, store {found.folder} ({reference.data_hash})"
+
+
+def _statistics(data: DataSpec, found: FoundData) -> list[str]:
+    """Our targets beside published ones, where the sweep definition has some."""
+    if data.published is None or data.published.target != data.target:
+        return []
+    lines = [] if data.mp is None else [f"Materials Project: {data.mp}"]
+    if found.manifest is not None:
+        ours = found.manifest.target(found.reference.target)
+        lines.append(f"here: {_spread(found.manifest.crystals, ours)} {found.reference.unit}")
+    published = _spread(data.published.crystals, data.published)
+    return [*lines, f"{data.published.source}: {published} {found.reference.unit}"]
+
+
+def _spread(crystals: int, target: TargetColumn | PublishedStatistics) -> str:
+    return (
+        f"{crystals:,} crystals, mean {target.mean:.3f}, deviation {target.std:.3f}, "
+        f"range {target.minimum:.3f} .. {target.maximum:.3f}"
+    )
 
 
 def _variants(plan: Plan) -> Table:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from srcgcnn.data.mp_query import MpFilter  # noqa: TC001 - pydantic reads these annotations
 from srcgcnn.models.config import Alpha, Family, ModelConfig, Norm, Task
 from srcgcnn.records import RecordError, parse
 from srcgcnn.training.trial import DataRef, Seeds, TrainingConfig, TrialConfig
@@ -15,16 +16,43 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+MATERIALS_PROJECT = "mp"
+
+
+@dataclass(frozen=True)
+class PublishedStatistics:
+    """What a publication says of one target, to be printed beside ours; the unit is the target's."""
+
+    source: str
+    target: str
+    crystals: int
+    mean: float
+    std: float
+    minimum: float
+    maximum: float
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Where the crystals come from: a source (see `srcgcnn data build --help`) or the folder of a store."""
+    """Where the crystals come from: a source (see `srcgcnn data build --help`), the folder of a store, or `mp`.
+
+    `mp` is the Materials Project: `[data.mp]` says which materials, and their snapshot is fetched once.
+    """
 
     source: str = "demo"
     target: str | None = None
     unit: str | None = None
+    mp: MpFilter | None = None
+    published: PublishedStatistics | None = None
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        """Refuse filters that nothing would read."""
+        if self.mp is not None and self.source != MATERIALS_PROJECT:
+            raise ValueError(f"[data.mp] belongs to source = {MATERIALS_PROJECT!r}, not to {self.source!r}")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.profiler import record_function
 
 from srcgcnn.files import write_bytes
 from srcgcnn.models.cgcnn import CrystalGraphNetwork, dropout_masks
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from srcgcnn.training.trial import TrialConfig
 
 CHECKPOINT_INTERVAL_S = 30.0
+BATCH, FORWARD, BACKWARD, OPTIMISER, EVALUATION = "batch", "forward", "backward", "optimiser", "evaluation"  # profiles
 
 
 class InterruptedGroupError(RuntimeError):
@@ -192,20 +194,25 @@ class GroupTrainer:
         """Take one step; returns the loss of each member [M]."""
         generators = [_generator(config.seeds.order, self.progress.epoch, number + 1) for config in self.configs]
         dropout = dropout_masks(generators, rows.shape[1], self._model)
-        outputs = self.network(self.crystals.batch(rows), None if dropout is None else dropout.to(self.device))
-        wanted = self._standardised.gather(1, rows)
-        losses = loss_per_model(self._training, self._model.task, outputs, wanted)
-        self._optimizer.zero_grad(set_to_none=True)
-        losses.sum().backward()  # the members share no parameter: each gets the gradient of its own loss
-        if self._training.clip_norm is not None:
-            clip_per_model(self.network.parameters(), self._training.clip_norm)
-        self._optimizer.step()
-        self._schedule.after_batch()
+        with record_function(BATCH):
+            batch, wanted = self.crystals.batch(rows), self._standardised.gather(1, rows)
+        with record_function(FORWARD):
+            outputs = self.network(batch, None if dropout is None else dropout.to(self.device))
+            losses = loss_per_model(self._training, self._model.task, outputs, wanted)
+        with record_function(BACKWARD):
+            self._optimizer.zero_grad(set_to_none=True)
+            losses.sum().backward()  # the members share no parameter: each gets the gradient of its own loss
+        with record_function(OPTIMISER):
+            if self._training.clip_norm is not None:
+                clip_per_model(self.network.parameters(), self._training.clip_norm)
+            self._optimizer.step()
+            self._schedule.after_batch()
         return losses.detach().double()
 
     def _finish_epoch(self) -> list[EpochReport]:
         """Validate, keep the best weights, step the schedule, move to the next epoch."""
-        predictions = self.predict(self._val_rows)
+        with record_function(EVALUATION):
+            predictions = self.predict(self._val_rows)
         errors = errors_per_model(self._model.task, predictions, self.targets_of(self._val_rows)).tolist()
         rate, crystals = self._optimizer.param_groups[0]["lr"], self._train_rows.shape[1]
         reports = []
