@@ -145,6 +145,8 @@ def main() -> None:
     print("| --- |" + " ---: |" * len(options.seeds))
     for name in table.columns:
         print(f"| {name} | " + " | ".join(f"{value:.3f}" for value in table[name]) + " |")
+    if options.out:
+        draw(table, options.out / "coverage.png")
     plain, holm = false_positives(world, 6, 3, options.crystals, options.sweeps)
     print(f"\nfive comparisons of equal variants, 3 seeds: any p < 0.05 in {plain:.3f}, after Holm {holm:.3f}")
     for gap in (0.01, 0.02, 0.04):  # eV/atom
@@ -153,8 +155,6 @@ def main() -> None:
             shares = saturations(world, means, seeds, options.crystals, options.sweeps // 4)
             text = ", ".join(f"T = {depth}: {share:.3f}" for depth, share in shares.items())
             print(f"saturation at T = 3, T = 2 worse by {gap}, {seeds} seeds: {text}")
-    if options.out:
-        draw(table, options.out / "coverage.png")
 
 
 if __name__ == "__main__":
