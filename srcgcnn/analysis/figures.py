@@ -98,7 +98,7 @@ def _label_points(axes: Axes, costs: np.ndarray, table: pd.DataFrame) -> None:
     """Name the points by depth (the marker tells the line), in turn left and right, so that neighbours do not meet."""
     rows = sorted(zip(costs, table.itertuples(), strict=True), key=lambda pair: pair[0])
     for number, (cost, row) in enumerate(rows):
-        side = -1 if number % 2 == 0 else 1
+        side = 1 if number % 2 == 0 else -1
         axes.annotate(
             f"{'L' if row.line == 'CGCNN' else 'T'} = {row.depth}",
             (cost, row.mean),
