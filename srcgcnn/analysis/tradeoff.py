@@ -72,12 +72,12 @@ def tradeoff(results: Iterable[TrialResult]) -> list[TradeoffRow]:
         config = result.config
         identity = (config.model.canonical(), config.training, config.data.data_hash, config.data.target)
         variants.setdefault(identity, []).append(result)
-    recipes = _differences([members[0].config for members in variants.values()])
+    recipes = recipe_differences([members[0].config for members in variants.values()])
     rows = [_row(members, recipe) for members, recipe in zip(variants.values(), recipes, strict=True)]
     return sorted(rows, key=lambda row: (row.data_hash, row.recipe, row.model, row.norm, row.alpha, row.depth))
 
 
-def _differences(configs: Sequence[TrialConfig]) -> list[str]:
+def recipe_differences(configs: Sequence[TrialConfig]) -> list[str]:
     """Name, for every configuration, the settings that are not columns of the table and differ somewhere in it."""
     settings = [_settings(config) for config in configs]
     differing = [name for name in (settings[0] if settings else ()) if len({str(each[name]) for each in settings}) > 1]
@@ -124,7 +124,7 @@ def _over_seeds_or_splits(members: Sequence[TrialResult], errors: Sequence[float
 
 
 def errors_of(result: TrialResult) -> tuple[float, float]:
-    """Return validation and test error: MAE in the target's unit, or 1 - accuracy."""
+    """Return validation and test error of a trial: MAE, or 1 - accuracy."""
     metrics = result.metrics
     if metrics.val_mae is not None and metrics.test_mae is not None:
         return metrics.val_mae, metrics.test_mae

@@ -121,6 +121,11 @@ class RunPaths:
         return self.out / "mlflow-artifacts"
 
     @property
+    def report(self) -> Path:
+        """Folder of the report: `index.html`, figures, tables and their data."""
+        return self.out / "report"
+
+    @property
     def default_tracking_uri(self) -> str:
         """URI of the default MLflow store."""
         return f"sqlite:///{self.mlflow_db.resolve()}"

@@ -60,6 +60,19 @@ def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int, start
         soft_wrap=True,
     )
     console.print(f"expected: {_estimate(plan, workers)}", soft_wrap=True)
+    if plan.cost.base:  # earlier results of this data
+        _show_power(plan, paths)
+
+
+def _show_power(plan: Plan, paths: RunPaths) -> None:
+    """Print what the planned seeds can resolve, from the spread of earlier results."""
+    from srcgcnn.analysis.power import power_line
+    from srcgcnn.sweep.results import read_results
+
+    earlier = [result for result in read_results(paths) if result.config.data == plan.data]
+    line = power_line(earlier, min(len(axes.seeds) for axes in plan.spec.axes))
+    if line:
+        make_console().print(line, soft_wrap=True)
 
 
 def _show_search(plan: Plan, paths: RunPaths, console: Console) -> None:
