@@ -1,12 +1,13 @@
 """Take the screenshots of the documents: `python -m docs.screenshots OUT`, from the repository's root.
 
-OUT is a finished sweep, for MLflow; it is looked at, never changed except for its MLflow store, so give a copy. Ray's
-dashboard is shown with a small sweep that runs meanwhile. Needs Chromium.
+OUT is a finished sweep with its report (`srcgcnn report OUT`); it is looked at, never changed except for its MLflow
+store, so give a copy. Ray's dashboard is shown with a small sweep that runs meanwhile. Needs Chromium.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import re
 import signal
@@ -19,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from PIL import Image
+
 from srcgcnn.sweep.paths import RunPaths
 from srcgcnn.tracking import ui
 from srcgcnn.tracking.store import experiment_of
@@ -30,14 +33,26 @@ if TYPE_CHECKING:
 IMAGES = Path(__file__).resolve().parent / "img"
 ROOT = IMAGES.parents[1]
 SIZE = (1400, 820)
+COLOURS = 128
+PAGES = ("report", "mlflow", "ray")
 CLOSE_ASSISTANT = """document.querySelector('[data-component-id="mlflow.assistant.chat_panel.close"]')?.click()"""
 COOKIE = "ray-authentication-token"
 
 
 def save(name: str, png: bytes) -> None:
-    """Write one image."""
-    (IMAGES / f"{name}.png").write_bytes(png)
-    print(f"docs/img/{name}.png")
+    """Write one image, with a palette so that the repository stays small."""
+    path = IMAGES / f"{name}.png"
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(COLOURS).save(path, optimize=True)
+    print(f"docs/img/{name}.png ({path.stat().st_size // 1024} KB)")
+
+
+def report(out: Path, browser: int) -> None:
+    """The report of a sweep: light, dark, and on a phone."""
+    page = RunPaths(out).report / "index.html"
+    if not page.exists():
+        raise FileNotFoundError(f"{page} does not exist; run: srcgcnn report {out}")
+    for name, width, dark in (("report", 1000, False), ("report-dark", 1000, True), ("report-phone", 400, False)):
+        save(name, visit(browser, page.resolve().as_uri(), size=(width, 1350), settle_s=5, dark=dark).png)
 
 
 def mlflow(out: Path, browser: int) -> None:
@@ -118,12 +133,14 @@ def main() -> None:
     """Take what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, metavar="OUT")
-    parser.add_argument("--only", choices=["mlflow", "ray"], help="default: both")
+    parser.add_argument("--only", nargs="+", choices=PAGES, default=PAGES, help="default: all")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, chromium(Path(folder)) as browser:
-        if options.only != "ray":
+        if "report" in options.only:
+            report(options.out, browser)
+        if "mlflow" in options.only:
             mlflow(options.out, browser)
-        if options.only != "mlflow":
+        if "ray" in options.only:
             ray(Path(folder), browser)
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srcgcnn import __version__
+from srcgcnn.analysis.commands import add_analysis_commands
 from srcgcnn.data.commands import add_data_commands
 from srcgcnn.launch.commands import add_cluster_commands
+from srcgcnn.prediction.commands import add_prediction_commands
 from srcgcnn.training.commands import add_training_commands
 
 if TYPE_CHECKING:
@@ -45,10 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     params.add_argument("--json", action="store_true", help="print JSON instead of a table")
     params.set_defaults(command=_params)
 
-    results = commands.add_parser("results", help="the trade-off table of a sweep")
-    results.add_argument("out", type=Path, metavar="OUT", help="folder of the sweep")
-    results.add_argument("--format", choices=["table", "markdown", "csv", "json"], default="table")
-    results.set_defaults(command=_results)
+    add_analysis_commands(commands)
 
     track = commands.add_parser("track", help="rebuild the MLflow store from the result files")
     track.add_argument("out", type=Path, metavar="OUT", help="folder of the sweep")
@@ -61,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     ui.set_defaults(command=_ui)
     add_training_commands(commands)
     add_cluster_commands(commands)
+    add_prediction_commands(commands)
     return parser
 
 
@@ -98,24 +98,6 @@ def existing_run(out: Path) -> RunPaths:
         known = sorted(str(path.parent) for path in out.parent.glob("*/sweep.json"))
         raise FileNotFoundError(f"{out} holds no sweep; beside it: {', '.join(known) or 'none'}")
     return paths
-
-
-def _results(options: argparse.Namespace) -> int:
-    from srcgcnn.analysis import tradeoff
-
-    rows = tradeoff.tradeoff_of(existing_run(options.out))
-    if options.format == "table":
-        from srcgcnn.terminal import make_console
-
-        if not rows:
-            print(f"{options.out}: no trial has finished yet")
-            return 0
-        tradeoff.print_tradeoff(rows, make_console())
-    elif options.format == "json":
-        print(json.dumps(tradeoff.as_records(rows), indent=1))
-    else:
-        print((tradeoff.as_markdown if options.format == "markdown" else tradeoff.as_csv)(rows), end="")
-    return 0
 
 
 def _track(options: argparse.Namespace) -> int:

@@ -63,6 +63,18 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     training.add_argument("--epochs", type=int)
     training.add_argument("--batch-size", type=int)
     training.add_argument("--learning-rate", type=float)
+
+    start = parser.add_argument_group("start from trained weights")
+    start.add_argument(
+        "--init-from", metavar="RUN_OR_MODEL", help="a model file, or a sweep (its best variant and seed)"
+    )
+    start.add_argument("--init-variant", metavar="LABEL", help="variant, trial or key of that sweep")
+    start.add_argument(
+        "--init-head", choices=["new", "keep"], help="readout: new from the seed (default), or the file's"
+    )
+    start.add_argument(
+        "--freeze", nargs="+", metavar="PART", help="parts not trained: embedding linears norms head ..."
+    )
     return parser.parse_args(arguments)
 
 
@@ -96,6 +108,9 @@ def overrides_of(options: argparse.Namespace) -> dict[str, Any]:
             seed=options.search_seed,
         ),
         "scheduler": given(kind=options.scheduler, grace_epochs=options.grace_epochs),
+        "start": given(
+            model=options.init_from, variant=options.init_variant, head=options.init_head, frozen=options.freeze
+        ),
         "training": given(epochs=options.epochs, batch_size=options.batch_size, learning_rate=options.learning_rate),
     }
     return {**given(name=options.name), **{name: values for name, values in sections.items() if values}}
@@ -106,6 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     from srcgcnn.launch.site import as_gang, read_site
     from srcgcnn.launch.store_job import find_or_build
+    from srcgcnn.prediction.start import find_start
     from srcgcnn.sweep.paths import RunPaths
     from srcgcnn.sweep.plan import plan_sweep
     from srcgcnn.sweep.show import show_plan
@@ -117,9 +133,10 @@ def main(arguments: list[str] | None = None) -> int:
         if options.gang:
             site = as_gang(site)
         paths = RunPaths(options.out or Path("runs") / spec.name)
+        start = find_start(spec)
         found = find_or_build(spec.data, options.stores, site, dry_run=options.dry_run, strict=options.strict)
-        plan = plan_sweep(spec, found.reference, paths, site.trials_per_group)
-        show_plan(plan, paths, found, site.workers)
+        plan = plan_sweep(start.spec, found.reference, paths, site.trials_per_group)
+        show_plan(plan, paths, found, site.workers, start.description)
         if site.kind == "slurm":
             from srcgcnn.launch.submission import show_submission
 
@@ -128,7 +145,8 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         from srcgcnn.sweep.record import SweepRecord, write_record
 
-        record = SweepRecord(spec, found.reference, str(found.folder.resolve()), shlex.join(sys.argv))
+        start.keep(paths)
+        record = SweepRecord(start.spec, found.reference, str(found.folder.resolve()), shlex.join(sys.argv))
         write_record(paths, record)
         if site.kind == "slurm":
             from srcgcnn.launch.submission import launch_slurm

@@ -47,12 +47,12 @@ def chromium(folder):
         process.wait()
 
 
-def visit(port, url, words=(), *, cookies=None, size=(1180, 900), settle_s=0.0, script=""):
+def visit(port, url, words=(), *, cookies=None, size=(1180, 900), settle_s=0.0, script="", dark=False):
     """Open a page and return it once it shows all the words, or as it is after a while; run a script on it then."""
-    return asyncio.run(_visit(port, url, words, cookies or {}, size, settle_s, script))
+    return asyncio.run(_visit(port, url, words, cookies or {}, size, settle_s, script, dark))
 
 
-async def _visit(port, url, words, cookies, size, settle_s, script):
+async def _visit(port, url, words, cookies, size, settle_s, script, dark):
     async with aiohttp.ClientSession() as session:
         async with session.put(f"http://127.0.0.1:{port}/json/new") as answer:
             socket = (await answer.json())["webSocketDebuggerUrl"]
@@ -63,6 +63,8 @@ async def _visit(port, url, words, cookies, size, settle_s, script):
             await call(
                 "Emulation.setDeviceMetricsOverride", width=size[0], height=size[1], deviceScaleFactor=1, mobile=False
             )
+            scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+            await call("Emulation.setEmulatedMedia", features=[scheme])
             await call("Page.navigate", url=url)
             text, end = "", time.monotonic() + PAGE_S
             while time.monotonic() < end:

@@ -72,10 +72,12 @@ def test_a_sweep_ends_with_results_predictions_models_and_mlflow_runs_and_is_not
     assert {result.config.model.label for result in results} == {"CGCNN-1", "SR-CGCNN T=2 step-norm"}
     for result in results:
         predictions = pd.read_parquet(sweep.paths.predictions(result.key))
-        assert list(predictions.columns) == ["id", "formula", "target", "prediction"]
-        assert len(predictions) == result.rows[2] == 96
-        error = (predictions["target"] - predictions["prediction"]).abs().mean()
-        assert error == pytest.approx(result.metrics.test_mae)
+        assert list(predictions.columns) == ["id", "formula", "target", "prediction", "set"]
+        assert predictions["set"].value_counts().to_dict() == {"validation": 96, "test": 96}
+        assert result.rows[1:] == (96, 96)
+        errors = (predictions["target"] - predictions["prediction"]).abs().groupby(predictions["set"]).mean()
+        assert errors["test"] == pytest.approx(result.metrics.test_mae)
+        assert errors["validation"] == pytest.approx(result.metrics.val_mae)
         assert sweep.paths.model(result.key).exists()
         assert result.provenance.versions["torch"]
         assert result.config.label in output

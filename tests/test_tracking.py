@@ -18,13 +18,17 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from safetensors.numpy import save_file
+import torch
 
+from srcgcnn.data.elements import element_table
+from srcgcnn.data.graph import GraphSettings
+from srcgcnn.models.cgcnn import CrystalGraphNetwork
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.records import RecordError
 from srcgcnn.sweep.paths import RunPaths
 from srcgcnn.sweep.results import write_result
 from srcgcnn.tracking import fields, ui
+from srcgcnn.training.model_file import ModelCard, save_model
 from srcgcnn.training.trial import (
     Cost,
     Curves,
@@ -73,11 +77,19 @@ def finish(paths, config, **changes):
     """Leave what a worker leaves: predictions, weights, and at last the result."""
     paths.predictions(config.key).parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame({"id": ["a"], "prediction": [1.0]}).to_parquet(paths.predictions(config.key))
-    paths.model(config.key).parent.mkdir(parents=True, exist_ok=True)
-    save_file({"weights": np.zeros(10, dtype=np.float32)}, paths.model(config.key))
+    save_untrained(paths.model(config.key), config)
     result = a_result(config, **changes)
     write_result(paths, result)
     return result
+
+
+def save_untrained(path, config):
+    features = torch.from_numpy(np.array(element_table()))
+    network = CrystalGraphNetwork(config.model, features)
+    network.reset_parameters([config.seeds.init])
+    data = config.data
+    card = ModelCard(config.key, config.model, data.target, data.unit, 0.0, 1.0, data.data_hash, GraphSettings())
+    save_model(path, card, network.state_dict(), features)
 
 
 def rows(*epochs):
@@ -342,26 +354,15 @@ def test_moved_folder_keeps_its_artifacts(paths, tmp_path):
 def test_model_loads_and_predicts(paths, monkeypatch):
     import mlflow
 
-    loaded = []
-
-    class Predictor:
-        @classmethod
-        def load(cls, path):
-            loaded.append(str(path))
-            return cls()
-
-        def predict_structures(self, structures):
-            return np.array([len(structure) for structure in structures], dtype=float)
-
-    monkeypatch.setitem(sys.modules, "srcgcnn.training.predictor", SimpleNamespace(Predictor=Predictor))
     live_sweep(paths)
     child = family(client_of(paths))[1][a_config().key]
     monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", paths.default_tracking_uri)
     model = mlflow.pyfunc.load_model(f"runs:/{child.info.run_id}/model")
     predicted = model.predict(model.input_example)
-    assert predicted["prediction"].tolist() == [2.0]
-    assert loaded
-    with pytest.raises(Exception, match=r"row 0.*not a readable CIF"):
+    assert list(predicted.columns) == ["prediction", "unit", "warning"]
+    assert np.isfinite(predicted["prediction"]).tolist() == [True]
+    assert predicted["unit"].tolist() == ["eV/atom"]
+    with pytest.raises(Exception, match=r"row 0.*cannot parse the cif"):
         model.predict(pd.DataFrame({"cif": ["nonsense"]}))
 
 

@@ -30,7 +30,7 @@ def run(configs, store, **options):
 
 def numbers(outcome):
     """Everything that must be equal between two runs of one trial: metrics, curves, weights' predictions."""
-    return outcome.result.metrics, outcome.result.curves, outcome.predictions.predictions.tolist()
+    return outcome.result.metrics, outcome.result.curves, outcome.test.predictions.tolist()
 
 
 def test_training_learns_the_demonstration_target(demo_store, trial_of):
@@ -227,7 +227,7 @@ def test_classification_with_dropout_trains_resumes_and_predicts_probabilities(t
         GroupTrainer([config], store, checkpoint=checkpoint).train(should_stop=lambda: next(stops))
     _, (outcome,) = run([config], store, checkpoint=checkpoint)
     assert numbers(outcome) == undisturbed
-    assert 0 <= outcome.predictions.predictions.min() <= outcome.predictions.predictions.max() <= 1
+    assert 0 <= outcome.test.predictions.min() <= outcome.test.predictions.max() <= 1
     assert outcome.result.metrics.test_accuracy is not None
 
 
@@ -265,8 +265,8 @@ def test_a_saved_model_predicts_what_the_trial_reported(demo_store, trial_of, tm
     trainer, (outcome,) = run([trial_of(ModelConfig("srcgcnn", 2, alpha=0.5))], demo_store)
     save_member(trainer, 0, demo_store, tmp_path / "model.safetensors")
     predictor = Predictor.load(tmp_path / "model.safetensors")
-    graphs = [demo_store.graph(row) for row in outcome.predictions.rows]
-    np.testing.assert_allclose(predictor.predict_graphs(graphs), outcome.predictions.predictions, rtol=1e-5, atol=1e-5)
+    graphs = [demo_store.graph(row) for row in outcome.test.rows]
+    np.testing.assert_allclose(predictor.predict_graphs(graphs), outcome.test.predictions, rtol=1e-5, atol=1e-5)
     assert predictor.card.unit == "eV/atom"
 
 

@@ -72,12 +72,12 @@ def tradeoff(results: Iterable[TrialResult]) -> list[TradeoffRow]:
         config = result.config
         identity = (config.model.canonical(), config.training, config.data.data_hash, config.data.target)
         variants.setdefault(identity, []).append(result)
-    recipes = _differences([members[0].config for members in variants.values()])
+    recipes = recipe_differences([members[0].config for members in variants.values()])
     rows = [_row(members, recipe) for members, recipe in zip(variants.values(), recipes, strict=True)]
     return sorted(rows, key=lambda row: (row.data_hash, row.recipe, row.model, row.norm, row.alpha, row.depth))
 
 
-def _differences(configs: Sequence[TrialConfig]) -> list[str]:
+def recipe_differences(configs: Sequence[TrialConfig]) -> list[str]:
     """Name, for every configuration, the settings that are not columns of the table and differ somewhere in it."""
     settings = [_settings(config) for config in configs]
     differing = [name for name in (settings[0] if settings else ()) if len({str(each[name]) for each in settings}) > 1]
@@ -88,6 +88,8 @@ def _settings(config: TrialConfig) -> dict[str, object]:
     training, model = asdict(config.training), asdict(config.model)
     split = {f"split.{name}": value for name, value in training.pop("split").items()}
     split["split.lists"] = digest(split["split.lists"]) if split["split.lists"] else "none"
+    start = config.training.start
+    training["start"] = "none" if start is None else start.label
     widths = {name: model[name] for name in ("hidden_channels", "head_channels", "head_layers", "task")}
     return {"target": config.data.target, **training, **split, **widths}
 
@@ -104,8 +106,8 @@ def _row(members: Sequence[TrialResult], recipe: str) -> TradeoffRow:
         total_parameters=members[0].total_parameters,
         seeds=len({member.config.seeds.init for member in members}),
         splits=len({member.config.seeds.split for member in members}),
-        val=_over_seeds_or_splits(members, [_errors(member)[0] for member in members]),
-        test=_over_seeds_or_splits(members, [_errors(member)[1] for member in members]),
+        val=_over_seeds_or_splits(members, [errors_of(member)[0] for member in members]),
+        test=_over_seeds_or_splits(members, [errors_of(member)[1] for member in members]),
         unit="error rate" if model.task == "classification" else config.data.unit,
         seconds=median(member.cost.seconds for member in members),
         recipe=recipe,
@@ -121,7 +123,8 @@ def _over_seeds_or_splits(members: Sequence[TrialResult], errors: Sequence[float
     return estimate(errors if len(by_split) == 1 else [fmean(values) for values in by_split.values()])
 
 
-def _errors(result: TrialResult) -> tuple[float, float]:
+def errors_of(result: TrialResult) -> tuple[float, float]:
+    """Return validation and test error of a trial: MAE, or 1 - accuracy."""
     metrics = result.metrics
     if metrics.val_mae is not None and metrics.test_mae is not None:
         return metrics.val_mae, metrics.test_mae

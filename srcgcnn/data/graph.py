@@ -8,6 +8,9 @@ by less than `tie_tolerance_angstrom` form one shell; within a shell the order i
 direction of the bond (x, y, z in steps of 0.01 angstrom). None of this depends on the order of the atoms, on the choice
 of origin, or on the repetition of the cell. What remains (two neighbours of one element in one direction at one
 distance) is two atoms on one place, which is refused.
+
+Rule 0 is the original code's: whatever order pymatgen's search returns equal distances in. Imported models use it:
+which of several neighbours is kept does change what they predict.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ DIRECTION_SHIFT_ANGSTROM = 0.00317  # keeps the common components 0 and a/2 away
 RADIUS_GROWTH = 1.3
 EXPECTED_NEIGHBOURS = 20  # size of the first search sphere, in atoms of mean density (20 beat 30 and 60)
 OCCUPANCY_TOLERANCE = 1e-8
+ORIGINAL_RULE = 0
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class GraphSettings:
     cutoff_angstrom: float = 8.0
     neighbours: int = 12
     tie_tolerance_angstrom: float = 1e-6
-    rule: int = 1  # version of the tie rule above
+    rule: int = 1  # version of the tie rule above; 0 is the original code's order
 
 
 @dataclass(frozen=True)
@@ -66,12 +70,17 @@ def build_graph(structure: Structure, settings: GraphSettings | None = None) -> 
         RowError: partial occupancy, an element above Z = 100, too many atoms, or two atoms on one place.
     """
     settings = settings or GraphSettings()
+    original = settings.rule == ORIGINAL_RULE
+    if original:
+        structure = structure.get_sorted_structure()  # as pymatgen's CIF reader leaves it, which the original code uses
     numbers = _atomic_numbers(structure)
-    pairs = _find_pairs(structure, settings)
+    pairs = _search(structure, settings.cutoff_angstrom) if original else _find_pairs(structure, settings)
     if pairs.distance.size and pairs.distance.min() < SAME_PLACE_ANGSTROM:
         raise RowError(f"two atoms on one place: {pairs.distance.min():.4f} angstrom apart")
-    pairs = _up_to_last_shell(pairs.take(np.lexsort((pairs.distance, pairs.centre))), settings)
-    return _first_neighbours(numbers, _without_ties(pairs, numbers, structure, settings), settings.neighbours)
+    pairs = pairs.take(np.lexsort((pairs.distance, pairs.centre)))
+    if not original:
+        pairs = _without_ties(_up_to_last_shell(pairs, settings), numbers, structure, settings)
+    return _first_neighbours(numbers, pairs, settings.neighbours)
 
 
 def _atomic_numbers(structure: Structure) -> np.ndarray:
@@ -107,18 +116,23 @@ class _Pairs(NamedTuple):
 
 def _find_pairs(structure: Structure, settings: GraphSettings) -> _Pairs:
     """Search spheres that grow until every atom has its neighbours: no nearer one can be missed then."""
+    radius = _first_radius(structure.volume / len(structure), settings.cutoff_angstrom)
+    while True:
+        pairs = _search(structure, radius)
+        if radius >= settings.cutoff_angstrom or _complete(pairs, len(structure), radius, settings):
+            return pairs
+        radius = min(radius * RADIUS_GROWTH, settings.cutoff_angstrom)
+
+
+def _search(structure: Structure, radius: float) -> _Pairs:
+    """Return all pairs within a radius, in the order of pymatgen's search."""
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
     lattice = np.ascontiguousarray(structure.lattice.matrix, dtype=float)
     positions = np.ascontiguousarray(structure.cart_coords, dtype=float)
     periodic = np.array(structure.lattice.pbc, dtype=np.int64)
-    radius = _first_radius(structure.volume / len(positions), settings.cutoff_angstrom)
-    while True:
-        pairs = _Pairs(*find_points_in_spheres(positions, positions, r=radius, pbc=periodic, lattice=lattice, tol=1e-8))
-        pairs = pairs.take((pairs.centre != pairs.neighbour) | (pairs.distance > 1e-8))
-        if radius >= settings.cutoff_angstrom or _complete(pairs, len(positions), radius, settings):
-            return pairs
-        radius = min(radius * RADIUS_GROWTH, settings.cutoff_angstrom)
+    pairs = _Pairs(*find_points_in_spheres(positions, positions, r=radius, pbc=periodic, lattice=lattice, tol=1e-8))
+    return pairs.take((pairs.centre != pairs.neighbour) | (pairs.distance > 1e-8))
 
 
 def _first_radius(volume_per_atom: float, cutoff: float) -> float:

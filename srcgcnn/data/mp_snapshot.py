@@ -240,7 +240,7 @@ def _read_page(path: Path) -> list[Any]:
         return json.loads(gzip.decompress(path.read_bytes()))["documents"]
 
 
-def open_snapshot(folder: Path, targets: Sequence[str] = ()) -> Source:
+def open_snapshot(folder: Path, targets: Sequence[str] | None = ()) -> Source:
     """Open a whole snapshot as a source.
 
     Raises:

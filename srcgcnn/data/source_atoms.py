@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ATOMS = "ASE file"
 
 
-def open_atoms(path: Path, targets: Sequence[str]) -> Source:
+def open_atoms(path: Path, targets: Sequence[str] | None) -> Source:
     """Open a file that ASE reads; targets are numbers in `info` or results of a calculator.
 
     Values are taken as found: the `energy` of a calculator is that of the whole cell, in eV.

@@ -29,7 +29,7 @@ JARVIS_CITATION = "K. Choudhary et al., npj Computational Materials 6, 173 (2020
 MATBENCH_CITATION = "A. Dunn et al., npj Computational Materials 6, 138 (2020), doi:10.1038/s41524-020-00406-3"
 
 
-def open_jarvis(name: str, targets: Sequence[str]) -> Source:
+def open_jarvis(name: str, targets: Sequence[str] | None) -> Source:
     """Open a dataset of jarvis-tools that has crystals, `dft_3d` for example.
 
     Raises:
@@ -99,7 +99,7 @@ def _jarvis_row(record: Any, number: int, targets: tuple[str, ...]) -> SourceRow
         return error_row(row_id, f"cannot read 'atoms': {type(error).__name__}: {error}", values)
 
 
-def open_matbench(name: str, targets: Sequence[str]) -> Source:
+def open_matbench(name: str, targets: Sequence[str] | None) -> Source:
     """Open a dataset of matbench that has crystals, `matbench_mp_e_form` for example.
 
     Raises:

@@ -52,13 +52,15 @@ def numeric_keys(records: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def choose_targets(
-    where: str, wanted: Sequence[str], available: Sequence[str], numeric: Sequence[str]
+    where: str, wanted: Sequence[str] | None, available: Sequence[str], numeric: Sequence[str]
 ) -> tuple[str, ...]:
-    """Return the targets to read: the wanted ones, or the only numeric column.
+    """Return the targets to read: the wanted ones, or the only numeric column; none where `wanted` is None.
 
     Raises:
         SourceError: a wanted column does not exist, or none is wanted and the choice is not clear.
     """
+    if wanted is None:
+        return ()
     for name in wanted:
         if name not in available:
             listing = ", ".join(_closest_first(name, numeric)) or "none"

@@ -36,7 +36,7 @@ BLOCK_CHARACTERS = 1 << 20
 DATA_START = re.compile(r'"data"\s*:\s*\[')
 
 
-def open_split_json(path: Path, targets: Sequence[str]) -> Source:
+def open_split_json(path: Path, targets: Sequence[str] | None) -> Source:
     """Open {"index": [...], "columns": [...], "data": [[...], ...]} with a column `structure`."""
     with reading(path, SPLIT), open_text(path) as stream:
         header, rest = _split_header(path, stream)
@@ -47,7 +47,7 @@ def open_split_json(path: Path, targets: Sequence[str]) -> Source:
     return file_source(SPLIT, path, chosen, count=count, rows=partial(_split_rows, path, chosen))
 
 
-def open_json_lines(path: Path, targets: Sequence[str]) -> Source:
+def open_json_lines(path: Path, targets: Sequence[str] | None) -> Source:
     """Open a file with one object per line: an id, a `structure` dict or a `cif` text, and targets."""
     with reading(path, LINES), open_text(path) as stream:
         parsed = [_parsed_line(line) for line in islice(stream, LOOK_AHEAD_ROWS)]
@@ -58,7 +58,7 @@ def open_json_lines(path: Path, targets: Sequence[str]) -> Source:
 
 
 def _choose(
-    path: Path, wanted: Sequence[str], columns: Sequence[str], first: Sequence[Mapping[str, Any]]
+    path: Path, wanted: Sequence[str] | None, columns: Sequence[str], first: Sequence[Mapping[str, Any]]
 ) -> tuple[str, ...]:
     if find_key(columns, CRYSTAL_KEYS) is None:
         raise SourceError(f"{path}: no 'structure' (pymatgen dict) or 'cif' (text); found: {', '.join(columns)}")

@@ -30,7 +30,7 @@ MISSING = ("", "nan", "na", "n/a", "none", "null")  # does not make a column of 
 ROWS_PER_BLOCK = 1024  # a CIF is a few kB: some MB at a time
 
 
-def open_csv(path: Path, targets: Sequence[str]) -> Source:
+def open_csv(path: Path, targets: Sequence[str] | None) -> Source:
     """Open a csv table; values are kept as text, so that nothing is lost before the build checks them."""
     with reading(path, CSV):
         columns = list(_csv(path, nrows=0).columns)
@@ -42,7 +42,7 @@ def open_csv(path: Path, targets: Sequence[str]) -> Source:
     return file_source(CSV, path, chosen, count=len(values), rows=rows)
 
 
-def open_parquet(path: Path, targets: Sequence[str]) -> Source:
+def open_parquet(path: Path, targets: Sequence[str] | None) -> Source:
     """Open a parquet table."""
     import pyarrow.parquet as pq
 
@@ -83,7 +83,9 @@ def _cif_column(path: Path, columns: Sequence[str]) -> str:
     return cif
 
 
-def _choose(path: Path, wanted: Sequence[str], columns: Sequence[str], numeric: Sequence[str]) -> tuple[str, ...]:
+def _choose(
+    path: Path, wanted: Sequence[str] | None, columns: Sequence[str], numeric: Sequence[str]
+) -> tuple[str, ...]:
     taken = {_cif_column(path, columns), find_key(columns, ID_KEYS)}
     free = [[name for name in names if name not in taken] for names in (columns, numeric)]
     return choose_targets(str(path), wanted, *free)

@@ -34,12 +34,12 @@ SUPPORTED = (
 )
 
 
-def open_source(text: str, targets: Sequence[str] = (), unit: str | None = None) -> Source:
+def open_source(text: str, targets: Sequence[str] | None = (), unit: str | None = None) -> Source:
     """Open the source that a user named.
 
     Args:
         text: `demo`, `jarvis:NAME`, `matbench:NAME`, or the path of a folder or file.
-        targets: columns to read; default the only numeric one.
+        targets: columns to read; default the only numeric one; None reads no targets.
         unit: unit of the targets, or one per target separated by commas; default a guess from their names.
 
     Raises:
@@ -49,7 +49,7 @@ def open_source(text: str, targets: Sequence[str] = (), unit: str | None = None)
     return source if unit is None else replace(source, units=_units(unit, source.targets))
 
 
-def _open(text: str, targets: Sequence[str]) -> Source:
+def _open(text: str, targets: Sequence[str] | None) -> Source:
     if text == "demo":
         return _open_demo(targets)
     if text == "mp":
@@ -79,13 +79,13 @@ def _units(unit: str, targets: Sequence[str]) -> tuple[str, ...]:
     return given
 
 
-def _open_demo(targets: Sequence[str]) -> Source:
+def _open_demo(targets: Sequence[str] | None) -> Source:
     source = demo_source()
     choose_targets("demo", targets, source.targets, source.targets)
     return source
 
 
-def _open_folder(path: Path, targets: Sequence[str]) -> Source:
+def _open_folder(path: Path, targets: Sequence[str] | None) -> Source:
     if (path / MANIFEST_FILE).is_file():
         raise SourceError(
             f"source {str(path)!r} is a graph store already: give it to --data as it is, or look at it with "
@@ -94,7 +94,7 @@ def _open_folder(path: Path, targets: Sequence[str]) -> Source:
     return open_snapshot(path, targets) if is_snapshot(path) else open_cgcnn_folder(path, targets)
 
 
-def open_cgcnn_folder(path: Path, targets: Sequence[str]) -> Source:
+def open_cgcnn_folder(path: Path, targets: Sequence[str] | None) -> Source:
     """Open a folder as CGCNN has it: id_prop.csv without header (id, target, ...), and one CIF per id."""
     table = path / ID_PROP_FILE
     if not table.is_file():
@@ -121,7 +121,7 @@ def _id_prop(table: Path) -> list[list[str]]:
     return [line for line in lines if any(line)]
 
 
-def _folder_targets(table: Path, wanted: Sequence[str], columns: int) -> tuple[str, ...]:
+def _folder_targets(table: Path, wanted: Sequence[str] | None, columns: int) -> tuple[str, ...]:
     """Name the value columns, which have no header."""
     if columns < 1:
         raise SourceError(f"{table} has no value column; its lines must be: id,target")
@@ -142,7 +142,7 @@ def _folder_rows(path: Path, targets: Sequence[str]) -> Iterator[SourceRow]:
             yield SourceRow(row_id, "cif", text, named)
 
 
-READERS: dict[str, Callable[[Path, Sequence[str]], Source]] = {
+READERS: dict[str, Callable[[Path, Sequence[str] | None], Source]] = {
     ".csv": open_csv,
     ".csv.gz": open_csv,
     ".parquet": open_parquet,
@@ -155,4 +155,7 @@ READERS: dict[str, Callable[[Path, Sequence[str]], Source]] = {
     ".traj": open_atoms,
     ".db": open_atoms,
 }
-COLLECTIONS: dict[str, Callable[[str, Sequence[str]], Source]] = {"jarvis": open_jarvis, "matbench": open_matbench}
+COLLECTIONS: dict[str, Callable[[str, Sequence[str] | None], Source]] = {
+    "jarvis": open_jarvis,
+    "matbench": open_matbench,
+}

@@ -91,11 +91,28 @@ def conduct(
         end = None if plan.over else run(writer, console)
         interrupted = end is not None and end.interrupted
         rows = tradeoff_of(paths)
+        if end is not None or not paths.report.exists():
+            _write_report(paths, console)
         writer.sweep_finished(as_markdown(rows), as_csv(rows), stopped=interrupted)
     if rows:
         print_tradeoff(rows, console)
     show_proposals(plan, paths, console)
     return _report(end, paths, tracking_uri, console, command)
+
+
+def _write_report(paths: RunPaths, console: Console) -> None:
+    """Write the report. The results are safe without it, so that whatever goes wrong here is a warning."""
+    from srcgcnn.sweep.results import finished_keys
+
+    if not finished_keys(paths):
+        return
+    try:
+        from srcgcnn.analysis.report import write_report
+
+        console.print(f"report: {write_report(paths)}", soft_wrap=True)
+    except Exception as error:  # noqa: BLE001 - matplotlib, pandas, parsers: anything, and no sweep fails for a figure
+        again = f"srcgcnn report {shlex.quote(str(paths.out))}"
+        console.print(f"the report was not written ({type(error).__name__}: {error}); try: {again}", soft_wrap=True)
 
 
 @contextmanager

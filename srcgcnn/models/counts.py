@@ -25,28 +25,42 @@ class ParameterCounts:
     total: int
 
 
+def body_layout(config: ModelConfig) -> dict[str, int]:
+    """Return what decides the shapes of all weights before the readout."""
+    recurrent = config.family == "srcgcnn"
+    return {
+        "hidden_channels": config.hidden_channels,
+        "convolutions": 1 if recurrent else config.depth,
+        "norm pairs": 1 if recurrent and config.norm == "shared" else config.depth,
+        "learned alphas": {"learned": config.depth, "learned-scalar": 1}.get(str(config.alpha), 0),
+        "LayerNorms": int(config.layer_norm),
+    }
+
+
+def head_layout(config: ModelConfig) -> dict[str, int]:
+    """Return what decides the shapes of the readout's weights."""
+    return {
+        "head_channels": config.head_channels,
+        "head_layers": config.head_layers,
+        "outputs": 1 if config.task == "regression" else 2,
+    }
+
+
 def count_parameters(config: ModelConfig) -> ParameterCounts:
     """Count the parameters of a network.
 
     With F = 64 and 41 Gaussians: one Linear 169 -> 128 has 21,760, one pair of BatchNorms 384.
     """
-    width = config.hidden_channels
+    width, body = config.hidden_channels, body_layout(config)
     linear = 2 * width * (2 * width + GAUSSIAN_COUNT) + 2 * width
     norms = 6 * width  # BatchNorm(2F) on the edges and BatchNorm(F) on the atoms, gamma and beta each
-    independent = config.depth if config.family == "cgcnn" else 1
-    norm_pairs = config.depth if config.norm == "step" or config.family == "cgcnn" else 1
-    convolution = independent * linear + norm_pairs * norms
+    convolution = body["convolutions"] * linear + body["norm pairs"] * norms
     embedding = (ELEMENT_FEATURES + 1) * width
-    extras = _alpha_parameters(config) + (2 * width if config.layer_norm else 0)
+    extras = body["learned alphas"] + 2 * width * body["LayerNorms"]
     return ParameterCounts(convolution, embedding + convolution + extras + _head_parameters(config))
 
 
-def _alpha_parameters(config: ModelConfig) -> int:
-    return {"learned": config.depth, "learned-scalar": 1}.get(str(config.alpha), 0)
-
-
 def _head_parameters(config: ModelConfig) -> int:
-    width = config.head_channels
-    outputs = 1 if config.task == "regression" else 2
+    width, outputs = config.head_channels, head_layout(config)["outputs"]
     hidden = (config.head_layers - 1) * (width + 1) * width
     return (config.hidden_channels + 1) * width + hidden + (width + 1) * outputs

@@ -27,12 +27,19 @@ class RunPaths:
         return self.results / f"{key}.json"
 
     def predictions(self, key: str) -> Path:
-        """Test predictions of one trial, one row per crystal: id, formula, target, prediction."""
+        """Predictions of one trial, one row per crystal: id, formula, target, prediction, set (validation or test).
+
+        Files of older versions have no column `set` and hold the test set only.
+        """
         return self.out / "predictions" / f"{key}.parquet"
 
     def model(self, key: str) -> Path:
         """Best weights of one trial with all that is needed to predict."""
         return self.out / "models" / f"{key}.safetensors"
+
+    def start(self, weights_hash: str) -> Path:
+        """Copy of the model file that trials start from: they can be resumed wherever the original has gone."""
+        return self.out / "starts" / f"{weights_hash[:16]}.safetensors"
 
     def failure(self, key: str) -> Path:
         """Reason why a trial failed; removed when it later succeeds."""
@@ -112,6 +119,11 @@ class RunPaths:
     def mlflow_artifacts(self) -> Path:
         """Artifacts of the default MLflow store."""
         return self.out / "mlflow-artifacts"
+
+    @property
+    def report(self) -> Path:
+        """Folder of the report: `index.html`, figures, tables and their data."""
+        return self.out / "report"
 
     @property
     def default_tracking_uri(self) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from srcgcnn.training.trial import TrialConfig
 
 
-def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int) -> None:
+def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int, start: str = "") -> None:
     """Print what a sweep will do."""
     console = make_console()
     spec, recipe = plan.spec, plan.spec.training
@@ -40,6 +40,8 @@ def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int) -> No
         f"{recipe.schedule}, {recipe.loss}, split {recipe.split.kind}",
         soft_wrap=True,
     )
+    if start:
+        console.print(f"  starts from {start}", soft_wrap=True)
     if spec.scheduler.stops:
         rungs = ", ".join(map(str, spec.scheduler.rungs(recipe.epochs))) or "none: the recipe is shorter"
         console.print(f"  scheduler: {spec.scheduler.kind}, variants judged after epochs {rungs}", soft_wrap=True)
@@ -58,6 +60,19 @@ def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int) -> No
         soft_wrap=True,
     )
     console.print(f"expected: {_estimate(plan, workers)}", soft_wrap=True)
+    if plan.cost.base:  # earlier results of this data
+        _show_power(plan, paths)
+
+
+def _show_power(plan: Plan, paths: RunPaths) -> None:
+    """Print what the planned seeds can resolve, from the spread of earlier results."""
+    from srcgcnn.analysis.power import power_line
+    from srcgcnn.sweep.results import read_results
+
+    earlier = [result for result in read_results(paths) if result.config.data == plan.data]
+    line = power_line(earlier, min(len(axes.seeds) for axes in plan.spec.axes))
+    if line:
+        make_console().print(line, soft_wrap=True)
 
 
 def _show_search(plan: Plan, paths: RunPaths, console: Console) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from srcgcnn.data.mp_query import MpFilter  # noqa: TC001 - pydantic reads these annotations
 from srcgcnn.models.config import Alpha, Family, ModelConfig, Norm, Task
@@ -102,6 +102,18 @@ class NetworkSpec:
 
 
 @dataclass(frozen=True)
+class StartSpec:
+    """Trained weights to start from: a model file, or the best seed of a sweep's variant (docs/predictions.md)."""
+
+    model: str
+    variant: str | None = None
+    head: Literal["new", "keep"] = "new"
+    frozen: tuple[str, ...] = ()
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
 class SweepSpec:
     """One sweep."""
 
@@ -113,6 +125,7 @@ class SweepSpec:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     search: SearchSpec = field(default_factory=SearchSpec)
     scheduler: SchedulerSpec = field(default_factory=SchedulerSpec)
+    start: StartSpec | None = None
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
@@ -187,6 +200,12 @@ def trials_of(spec: SweepSpec, data: DataRef) -> Iterator[tuple[TrialConfig, str
                 for seed in axes.seeds:
                     seeds = Seeds(init=seed, order=seed, split=split_seed)
                     yield TrialConfig(model.canonical(), spec.training, seeds, data), f"{model.label} seed {seed}"
+
+
+def networks_of(spec: SweepSpec) -> Iterator[ModelConfig]:
+    """Yield the networks of all combinations."""
+    for axes in spec.axes:
+        yield from _models_of(axes, spec.network)
 
 
 def _models_of(axes: Axes, network: NetworkSpec) -> Iterator[ModelConfig]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from srcgcnn.sweep.paths import RunPaths
     from srcgcnn.sweep.plan import TrialGroup
     from srcgcnn.training.epoch import EpochReport
-    from srcgcnn.training.outcome import TestPredictions, TrialOutcome
+    from srcgcnn.training.outcome import TrialOutcome
     from srcgcnn.training.progress import GroupProgress
 
 
@@ -50,8 +50,13 @@ def run_group(
     """
     store = GraphStore(store_folder)
     write_text(paths.group(group.key), json.dumps(group.to_dict()))
+    start = group.trials[0].training.start
     trainer = GroupTrainer(
-        group.trials, store, checkpoint=paths.checkpoint(group.key), checkpoint_interval_s=checkpoint_interval_s
+        group.trials,
+        store,
+        checkpoint=paths.checkpoint(group.key),
+        checkpoint_interval_s=checkpoint_interval_s,
+        start_weights=None if start is None else paths.start(start.weights_hash),
     )
 
     def after_epoch(reports: list[EpochReport]) -> None:
@@ -67,8 +72,7 @@ def run_group(
         if outcome.result is None:
             write_failure(paths, outcome.config, outcome.fault)
             continue
-        if outcome.predictions is not None:
-            write_predictions(paths.predictions(outcome.result.key), store, outcome.predictions)
+        write_predictions(paths.predictions(outcome.result.key), store, outcome)
         save_member(trainer, member, store, paths.model(outcome.result.key))
         write_result(paths, outcome.result)
     paths.checkpoint(group.key).unlink(missing_ok=True)
@@ -76,16 +80,21 @@ def run_group(
     return outcomes
 
 
-def write_predictions(path: Path, store: GraphStore, predictions: TestPredictions) -> None:
-    """Write test predictions, one row per crystal."""
+def write_predictions(path: Path, store: GraphStore, outcome: TrialOutcome) -> None:
+    """Write the predictions for validation and test crystals, one row per crystal."""
     import pandas as pd
 
-    table = pd.DataFrame(
-        {
-            "id": [store.ids[row] for row in predictions.rows],
-            "formula": [store.formulas[row] for row in predictions.rows],
-            "target": predictions.targets,
-            "prediction": predictions.predictions,
-        }
-    )
-    write_bytes(path, table.to_parquet(index=False))
+    tables = [
+        pd.DataFrame(
+            {
+                "id": [store.ids[row] for row in found.rows],
+                "formula": [store.formulas[row] for row in found.rows],
+                "target": found.targets,
+                "prediction": found.predictions,
+                "set": name,
+            }
+        )
+        for name, found in (("validation", outcome.validation), ("test", outcome.test))
+        if found is not None
+    ]
+    write_bytes(path, pd.concat(tables, ignore_index=True).to_parquet(index=False))

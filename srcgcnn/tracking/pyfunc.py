@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 
     from mlflow.models.model import Model
 
+    from srcgcnn.data.graph import CrystalGraph, GraphSettings
+
 WEIGHTS = "weights"
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(DataType.string, "cif")]),
-    outputs=Schema([ColSpec(DataType.double, "prediction")]),
+    outputs=Schema(
+        [ColSpec(DataType.double, "prediction"), ColSpec(DataType.string, "unit"), ColSpec(DataType.string, "warning")]
+    ),
 )
 NACL_CIF = """data_NaCl
 _symmetry_space_group_name_H-M 'P 1'
@@ -61,25 +65,33 @@ class CrystalModel(PythonModel):
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,  # noqa: ARG002 - MLflow's signature
     ) -> pd.DataFrame:
-        """Return one row per crystal, with the index of the input and the column `prediction`."""
-        structures = [read_cif(text, row) for row, text in model_input["cif"].items()]
-        return pd.DataFrame(
-            {"prediction": self.predictor.predict_structures(structures)}, index=model_input.index, dtype=float
-        )
+        """Return one row per crystal, with the index of the input.
+
+        The columns are `prediction`, its `unit`, and `warning`: in what the crystal lies outside of the training set.
+        """
+        predictor = self.predictor
+        graphs = [graph_of(text, row, predictor.card.graph) for row, text in model_input["cif"].items()]
+        columns = {
+            "prediction": predictor.predict_graphs(graphs) if graphs else [],
+            "unit": predictor.unit,
+            "warning": [predictor.warning(graph) for graph in graphs],
+        }
+        return pd.DataFrame(columns, index=model_input.index)
 
 
-def read_cif(text: str, row: Any) -> Any:
-    """Return the structure of one CIF text.
+def graph_of(text: str, row: Any, settings: GraphSettings) -> CrystalGraph:
+    """Return the graph of one CIF text.
 
     Raises:
-        ValueError: the text is no CIF; the message names the row of the input.
+        ValueError: no CIF, or a crystal that has no graph; the message names the row of the input.
     """
-    from pymatgen.core import Structure
+    from srcgcnn.data.graph import build_graph
+    from srcgcnn.data.source import RowError, SourceRow, parse_structure
 
     try:
-        return Structure.from_str(text, fmt="cif")
-    except (ValueError, KeyError, IndexError, AssertionError) as error:  # what pymatgen raises on broken CIFs
-        raise ValueError(f"row {row}: {str(text)[:40]!r}... is not a readable CIF ({error})") from error
+        return build_graph(parse_structure(SourceRow(str(row), "cif", text, {})), settings)
+    except RowError as error:
+        raise ValueError(f"row {row}: {error}") from error
 
 
 def save_crystal_model(weights: Path, folder: Path, mlflow_model: Model) -> None:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from srcgcnn.sweep.stopped import Stopped
     from srcgcnn.training.trial import TrialResult
 
-REPORT = "report"  # folder of OUT with the report page, its figures and tables, where it was made
 NOTE_TAG = "mlflow.note.content"
 REASON_CHARACTERS = 5000  # a tag holds 8000
 BATCH_EPOCHS = 300  # log_batch takes 1000 metrics; an epoch has three and must not be torn apart
@@ -254,9 +253,8 @@ class MlflowWriter:
         for path in (self._paths.spec, self._paths.proposals):
             if path.exists():
                 store.client.log_artifact(store.parent_id, str(path))
-        report = self._paths.out / REPORT
-        if report.is_dir():
-            store.client.log_artifacts(store.parent_id, str(report), REPORT)
+        if self._paths.report.is_dir():
+            store.client.log_artifacts(store.parent_id, str(self._paths.report), "report")
 
     def _log_summary(self, best: dict[str, float]) -> None:
         """Log the parent's numbers, those that changed: a metric logged again would grow a history."""

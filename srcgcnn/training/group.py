@@ -22,6 +22,7 @@ from srcgcnn.models.cgcnn import CrystalGraphNetwork, dropout_masks
 from srcgcnn.training.allocator import keep_freed_memory
 from srcgcnn.training.epoch import EpochReport
 from srcgcnn.training.graphset import GraphSet
+from srcgcnn.training.model_card import read_card
 from srcgcnn.training.objective import Normaliser, errors_per_model, fit_normaliser, loss_per_model
 from srcgcnn.training.optimiser import GroupOptimizer, clip_per_model
 from srcgcnn.training.path import choose_path
@@ -30,6 +31,7 @@ from srcgcnn.training.predictor import predict_rows
 from srcgcnn.training.progress import GroupProgress
 from srcgcnn.training.provenance import reset_peak_memory
 from srcgcnn.training.split import split_rows
+from srcgcnn.training.start import check_weights, start_from, train_mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from srcgcnn.data.store import GraphStore
-    from srcgcnn.training.trial import TrialConfig
+    from srcgcnn.training.trial import TrainingConfig, TrialConfig
 
 CHECKPOINT_INTERVAL_S = 30.0
 CHECKPOINT_FORMAT = 2
@@ -66,8 +68,11 @@ class GroupTrainer:
         device: torch.device | None = None,
         checkpoint: Path | None = None,
         checkpoint_interval_s: float = CHECKPOINT_INTERVAL_S,
+        start_weights: Path | None = None,
     ) -> None:
         """Prepare a group, from its checkpoint where there is one.
+
+        `start_weights` is the model file of `TrainingConfig.start`, for trials that have one.
 
         Raises:
             ValueError: the trials do not share a shape, or the data is not what they were planned for.
@@ -78,6 +83,7 @@ class GroupTrainer:
         self._training, self._model = configs[0].training, configs[0].model.canonical()
         self._checkpoint, self._interval_s = checkpoint, checkpoint_interval_s
         check_precision(self._training, self.device)
+        self._start_weights = _start_weights(self._training, start_weights)
         if self.device.type == "cpu":
             keep_freed_memory()
             torch.use_deterministic_algorithms(mode=True)
@@ -88,9 +94,11 @@ class GroupTrainer:
         alphas = [config.model.canonical().alpha for config in configs]
         self.network = CrystalGraphNetwork(self._model, self.crystals.element_features.cpu(), alphas)
         self.network.reset_parameters([config.seeds.init for config in configs])
-        self.network.to(self.device)
         batches = len(self._batch_sizes())
         self.network.path = choose_path(self._model, self._training, self.device, batches)
+        if self._training.start and self._start_weights:
+            start_from(self.network, self._training.start, self._start_weights)
+        self.network.to(self.device)
         recipes = [config.training for config in configs]
         trained = [one for one in self.network.parameters() if one.requires_grad]
         self._optimizer = GroupOptimizer(recipes, trained, batches)
@@ -110,12 +118,21 @@ class GroupTrainer:
         targets = store.target(config.data.target)
         self._check_classes(targets)
         self.normalisers = [
-            fit_normaliser(self._training, self._model.task, targets, split.train, trial.seeds.split)
+            self._kept_normaliser()
+            or fit_normaliser(self._training, self._model.task, targets, split.train, trial.seeds.split)
             for split, trial in zip(self.splits, self.configs, strict=True)
         ]
         self._targets = torch.from_numpy(targets).to(self.device)
         self._standardised = torch.stack([self._standardise(normaliser) for normaliser in self.normalisers])
         self._train_rows, self._val_rows = self.rows_of("train"), self.rows_of("val")
+
+    def _kept_normaliser(self) -> Normaliser | None:
+        """Return the target's scale that a kept head was trained with."""
+        start = self._training.start
+        if start is None or start.head == "new" or self._start_weights is None:
+            return None
+        card = read_card(self._start_weights)
+        return Normaliser(card.mean, card.std)
 
     def _check_classes(self, targets: np.ndarray) -> None:
         if self._model.task == "classification" and not set(np.unique(targets)) <= {0.0, 1.0}:
@@ -184,7 +201,7 @@ class GroupTrainer:
         return torch.stack(orders)
 
     def _train_epoch(self, should_stop: Callable[[], bool] | None) -> None:
-        self.network.train()
+        train_mode(self.network)
         batches = self._epoch_order().split(self._batch_sizes(), dim=1)
         loss_sums = torch.tensor(self.progress.loss_sums, dtype=torch.float64, device=self.device)
         for number in range(self.progress.batches_done, len(batches)):
@@ -303,6 +320,15 @@ def _read_checkpoint(checkpoint: Path, device: torch.device) -> dict[str, Any] |
         warnings.warn(f"checkpoint unreadable, kept as {aside}: {error}; training starts anew", stacklevel=2)
         return None
     return state
+
+
+def _start_weights(training: TrainingConfig, path: Path | None) -> Path | None:
+    if training.start is None:
+        return None
+    if path is None:
+        raise ValueError(f"start={training.start.label}: the trainer needs the file of these weights")
+    check_weights(training.start, path)
+    return path
 
 
 def _generator(*numbers: int) -> torch.Generator:

@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 
-from srcgcnn.data.graph import GraphSettings
 from srcgcnn.files import write_bytes
 from srcgcnn.models.cgcnn import CrystalGraphNetwork
-from srcgcnn.models.config import ModelConfig
+from srcgcnn.training.model_card import ModelCard, read_card
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
 
-MODEL_FORMAT = 1
 ELEMENT_TABLE = "element_features"
 
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What a model file says of itself."""
-
-    key: str
-    model: ModelConfig
-    target: str
-    unit: str
-    mean: float
-    std: float
-    data_hash: str
-    graph: GraphSettings
-    exact_padding: bool = False
-    format_version: int = MODEL_FORMAT
+__all__ = ["ModelCard", "load_model", "save_model"]
 
 
 def save_model(path: Path, card: ModelCard, weights: dict[str, Tensor], element_features: Tensor) -> None:
@@ -51,20 +35,13 @@ def load_model(path: Path) -> tuple[ModelCard, CrystalGraphNetwork]:
     """Read a model file; the network is in evaluation mode on the CPU.
 
     Raises:
-        ValueError: not a model file of this format version.
+        ValueError: not a model file of this format version, or a damaged one.
     """
-    with safe_open(path, framework="pt") as stored:
-        metadata = stored.metadata() or {}
-        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
-    if "card" not in metadata:
-        raise ValueError(f"{path} is not a model file of srcgcnn (no card in its metadata)")
-    card = _card(json.loads(metadata["card"]), path)
+    card = read_card(path)
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error})") from None
     network = CrystalGraphNetwork(card.model, tensors.pop(ELEMENT_TABLE))
     network.load_state_dict(tensors)
     return card, network.eval()
-
-
-def _card(data: dict[str, Any], path: Path) -> ModelCard:
-    if data.get("format_version") != MODEL_FORMAT:
-        raise ValueError(f"{path}: format_version={data.get('format_version')}, this version reads {MODEL_FORMAT}")
-    return ModelCard(**{**data, "model": ModelConfig(**data["model"]), "graph": GraphSettings(**data["graph"])})

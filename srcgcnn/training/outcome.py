@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from srcgcnn.data.domain import domain_of
 from srcgcnn.models.counts import count_parameters
 from srcgcnn.training.model_file import ModelCard, save_model
 from srcgcnn.training.objective import root_mean_square
@@ -23,10 +24,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TestPredictions:
-    """Test set of one trial: store rows [R], targets and predictions in the target's unit."""
-
-    __test__ = False  # not a test class, whatever pytest thinks of its name
+class SetPredictions:
+    """One set of one trial: store rows [R], targets and predictions in the target's unit."""
 
     rows: np.ndarray
     targets: np.ndarray
@@ -39,31 +38,30 @@ class TrialOutcome:
 
     config: TrialConfig
     result: TrialResult | None
-    predictions: TestPredictions | None
+    validation: SetPredictions | None
+    test: SetPredictions | None
     fault: str
 
 
 def conclude(trainer: GroupTrainer) -> list[TrialOutcome]:
     """Evaluate the best weights of every member on validation and, once, on test rows."""
     trainer.load_best_weights()
-    val_rows, test_rows = trainer.rows_of("val"), trainer.rows_of("test")
     sets = {
-        name: (trainer.targets_of(rows).cpu().numpy(), trainer.predict(rows).cpu().numpy())
-        for name, rows in (("val", val_rows), ("test", test_rows))
+        name: tuple(values.cpu().numpy() for values in (rows, trainer.targets_of(rows), trainer.predict(rows)))
+        for name, rows in (("val", trainer.rows_of("val")), ("test", trainer.rows_of("test")))
     }
     outcomes = []
     for member, config in enumerate(trainer.configs):
         fault = trainer.progress.members[member].fault
         if fault:
-            outcomes.append(TrialOutcome(config, None, None, fault))
+            outcomes.append(TrialOutcome(config, None, None, None, fault))
             continue
-        pairs = {name: (wanted[member], predicted[member]) for name, (wanted, predicted) in sets.items()}
-        predictions = TestPredictions(test_rows[member].cpu().numpy(), *pairs["test"])
-        outcomes.append(TrialOutcome(config, _result(trainer, member, pairs), predictions, ""))
+        own = {name: SetPredictions(*(values[member] for values in found)) for name, found in sets.items()}
+        outcomes.append(TrialOutcome(config, _result(trainer, member, own), own["val"], own["test"], ""))
     return outcomes
 
 
-def _result(trainer: GroupTrainer, member: int, pairs: dict[str, tuple[np.ndarray, np.ndarray]]) -> TrialResult:
+def _result(trainer: GroupTrainer, member: int, sets: dict[str, SetPredictions]) -> TrialResult:
     config, progress = trainer.configs[member], trainer.progress.members[member]
     counts, normaliser = count_parameters(config.model.canonical()), trainer.normalisers[member]
     split = trainer.splits[member]
@@ -71,7 +69,7 @@ def _result(trainer: GroupTrainer, member: int, pairs: dict[str, tuple[np.ndarra
     return TrialResult(
         key=config.key,
         config=config,
-        metrics=_metrics(config, progress, pairs),
+        metrics=_metrics(config, progress, sets),
         curves=Curves(tuple(progress.train_loss), tuple(progress.val_error), tuple(progress.learning_rate)),
         conv_parameters=counts.convolution,
         total_parameters=counts.total,
@@ -84,13 +82,13 @@ def _result(trainer: GroupTrainer, member: int, pairs: dict[str, tuple[np.ndarra
     )
 
 
-def _metrics(config: TrialConfig, progress: MemberProgress, pairs: dict[str, tuple[np.ndarray, np.ndarray]]) -> Metrics:
+def _metrics(config: TrialConfig, progress: MemberProgress, sets: dict[str, SetPredictions]) -> Metrics:
     best, loss = progress.best_epoch, progress.train_loss[progress.best_epoch]
     if config.model.task == "classification":
-        accuracy = {name: float(np.mean((predicted > 0.5) == wanted)) for name, (wanted, predicted) in pairs.items()}
+        accuracy = {name: float(np.mean((one.predictions > 0.5) == one.targets)) for name, one in sets.items()}
         return Metrics(best, loss, val_accuracy=accuracy["val"], test_accuracy=accuracy["test"])
-    mae = {name: float(np.mean(np.abs(predicted - wanted))) for name, (wanted, predicted) in pairs.items()}
-    rmse = {name: root_mean_square(predicted, wanted) for name, (wanted, predicted) in pairs.items()}
+    mae = {name: float(np.mean(np.abs(one.predictions - one.targets))) for name, one in sets.items()}
+    rmse = {name: root_mean_square(one.predictions, one.targets) for name, one in sets.items()}
     return Metrics(best, loss, val_mae=mae["val"], val_rmse=rmse["val"], test_mae=mae["test"], test_rmse=rmse["test"])
 
 
@@ -122,6 +120,7 @@ def save_member(trainer: GroupTrainer, member: int, store: GraphStore, path: Pat
         data_hash=config.data.data_hash,
         graph=store.manifest.graph,
         exact_padding=config.training.exact_padding,
+        domain=domain_of(store.shards, trainer.splits[member].train, store.manifest.graph.cutoff_angstrom),
     )
     weights = {name: value[member : member + 1] for name, value in trainer.best_weights.items()}
     save_model(path, card, weights, trainer.crystals.element_features)

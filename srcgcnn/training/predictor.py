@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,6 @@ from srcgcnn.training.model_file import ModelCard, load_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from pymatgen.core import Structure
 
@@ -32,9 +32,24 @@ class Predictor:
     network: CrystalGraphNetwork
 
     @classmethod
-    def load(cls, path: Path) -> Predictor:
+    def load(cls, path: Path | str) -> Predictor:
         """Read `OUT/models/<key>.safetensors`."""
-        return cls(*load_model(path))
+        return cls(*load_model(Path(path)))
+
+    @property
+    def classify(self) -> bool:
+        """Whether it predicts the probability of class 1."""
+        return self.card.model.task == "classification"
+
+    @property
+    def unit(self) -> str:
+        """Unit of the predictions."""
+        return "probability of class 1" if self.classify else self.card.unit
+
+    def warning(self, graph: CrystalGraph) -> str:
+        """Say in what a crystal lies outside of the training domain; "" if in nothing, or if the domain is unknown."""
+        domain = self.card.domain
+        return "" if domain is None else domain.departures(graph, self.card.graph.cutoff_angstrom)
 
     def predict_structures(self, structures: Sequence[Structure]) -> np.ndarray:
         """Predict for pymatgen structures: float64 [crystals], in `card.unit`, or the probability of class 1.

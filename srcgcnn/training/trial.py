@@ -14,7 +14,10 @@ from srcgcnn.models.config import ModelConfig  # noqa: TC001 - pydantic reads th
 from srcgcnn.records import as_dict, digest
 
 RESULT_FORMAT = 1
-ADDED_LATER = ("precision",)  # fields of TrainingConfig that stay out of a key at their default: old keys stay valid
+ADDED_LATER = (
+    "precision",
+    "start",
+)  # fields of TrainingConfig that stay out of a key at their default: old keys stay valid
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,30 @@ class SplitConfig:
 
 
 @dataclass(frozen=True)
+class StartConfig:
+    """Trained weights that a trial starts from, instead of random ones.
+
+    Attributes:
+        weights_hash: sha256 of the model file: the weights are part of the trial, where the file lies is not.
+        head: `new` draws the readout from the trial's seed and scales the target by its own training set; `keep` takes
+            the readout and the target's scale from the file, so that the first prediction is that of the file.
+        frozen: names of parts that are not trained, such as `embedding`, `linears`, `norms.0` or `head.hidden`.
+    """
+
+    weights_hash: str
+    head: Literal["new", "keep"] = "new"
+    frozen: tuple[str, ...] = ()
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    @property
+    def label(self) -> str:
+        """Name for people, such as `1b027958 with a new head, frozen: embedding`."""
+        frozen = f", frozen: {' '.join(self.frozen)}" if self.frozen else ""
+        return f"{self.weights_hash[:8]} with {'its' if self.head == 'keep' else 'a new'} head{frozen}"
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """How a network is trained. The defaults are the paper's recipe (arXiv:2605.01304, section on training).
 
@@ -63,6 +90,7 @@ class TrainingConfig:
         exact_padding: missing neighbours become unmasked edges to atom 0 at cutoff + 1 angstrom, as in the original.
         precision: of the matrix products in training steps: `float32`, `tf32` (GPUs only) or `bf16`. Normalisation,
             loss, optimiser and evaluation are float32 always.
+        start: trained weights to start from; None starts from random ones.
     """
 
     epochs: int = 300
@@ -82,6 +110,7 @@ class TrainingConfig:
     exact_padding: bool = False
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     split: SplitConfig = field(default_factory=SplitConfig)
+    start: StartConfig | None = None
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 

@@ -1,0 +1,165 @@
+"""Two variants on the same test crystals and seeds: difference, interval, test, effect size, non-inferiority."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from srcgcnn.analysis.intervals import Interval, interval_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from srcgcnn.analysis.study import Study
+
+SIGNIFICANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Error of `variant` minus error of `reference`, paired by crystal and seed; positive is worse.
+
+    Attributes:
+        difference: with its interval, in the unit of the errors.
+        effect: Hedges' g of the differences over seeds: mean over deviation, corrected for few seeds; NaN with one.
+        p_value: two-sided t test of no difference; NaN where nothing was repeated.
+        p_corrected: the same after Holm's correction for all comparisons of the table.
+        seeds: trials on each side that form pairs.
+    """
+
+    variant: str
+    reference: str
+    difference: Interval
+    effect: float
+    p_value: float
+    p_corrected: float
+    seeds: int
+
+    @property
+    def verdict(self) -> str:
+        """`worse`, `better`, `not distinguishable`, or `untested` (one seed)."""
+        if not self.difference.known:
+            return "untested"
+        if self.p_corrected >= SIGNIFICANCE:
+            return "not distinguishable"
+        return "worse" if self.difference.mean > 0 else "better"
+
+
+@dataclass(frozen=True)
+class NonInferiority:
+    """One-sided test that the error of a variant exceeds that of the reference by less than a margin.
+
+    Attributes:
+        upper: one-sided 95 % upper limit of the difference; the claim holds where it lies below the margin.
+    """
+
+    comparison: Comparison
+    margin: float
+    upper: float
+    p_value: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the claim is shown at the 5 % level."""
+        return self.p_value < SIGNIFICANCE
+
+    def sentence(self, unit: str) -> str:
+        """Say it in words."""
+        who, whom = self.comparison.variant, self.comparison.reference
+        difference = f"difference {self.comparison.difference.mean:+.4f} {unit}"
+        if not self.comparison.difference.known:
+            return f"{who} against {whom}: {difference} from one seed; nothing was repeated, so nothing is tested."
+        numbers = f"{difference}, one-sided 95 % upper limit {self.upper:+.4f}, p = {p_text(self.p_value)}"
+        if self.holds:
+            return f"{who} keeps the accuracy of {whom} within {self.margin:g} {unit}: {numbers}."
+        if self.comparison.difference.low > self.margin:
+            return f"{who} is worse than {whom} by more than {self.margin:g} {unit}: {numbers}."
+        return f"It is not shown that {who} keeps the accuracy of {whom} within {self.margin:g} {unit}: {numbers}."
+
+
+def compare(study: Study, variant: str, reference: str) -> Comparison:
+    """Compare two variants.
+
+    Raises:
+        ValueError: a variant is unknown, or they share no split, seed or crystal.
+    """
+    differences = study.repeats(variant).minus(study.repeats(reference))
+    if not differences.by_split:
+        raise ValueError(f"{variant} and {reference} share no split, seed and test crystal: train both on the same")
+    difference = interval_of(differences)
+    means = differences.seed_means
+    p_value = p_of(difference)
+    return Comparison(variant, reference, difference, _hedges(means.tolist()), p_value, p_value, len(means))
+
+
+def p_of(difference: Interval) -> float:
+    """Return the two-sided p value of no difference; NaN where nothing was repeated."""
+    from scipy.stats import t
+
+    if not difference.known:
+        return math.nan
+    if not difference.mean:
+        return 1.0
+    ratio = abs(difference.mean) / difference.error if difference.error else math.inf
+    return 2 * float(t.sf(ratio, difference.degrees))
+
+
+def p_worse_of(difference: Interval) -> float:
+    """Return the one-sided p value of `not worse`."""
+    p_value = p_of(difference)
+    return p_value / 2 if difference.mean > 0 else 1 - p_value / 2
+
+
+def corrected(p_values: Sequence[float]) -> list[float]:
+    """Return p values after Holm's correction."""
+    from statsmodels.stats.multitest import multipletests
+
+    return [float(value) for value in multipletests(list(p_values), method="holm")[1]] if p_values else []
+
+
+def _hedges(means: Sequence[float]) -> float:
+    from statistics import fmean, stdev
+
+    count = len(means)
+    if count < 2 or not stdev(means):
+        return math.nan
+    return fmean(means) / stdev(means) * (1 - 3 / (4 * count - 5))  # Hedges 1981, n - 1 degrees of freedom
+
+
+def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Correct the p values of a family of comparisons."""
+    p_values = iter(corrected([one.p_value for one in comparisons if one.difference.known]))
+    return [replace(one, p_corrected=next(p_values)) if one.difference.known else one for one in comparisons]
+
+
+def against_best(study: Study) -> list[Comparison]:
+    """Compare every variant with the one of lowest validation error, Holm-corrected."""
+    reference = study.best
+    return holm([compare(study, name, reference) for name in study.variants["variant"] if name != reference])
+
+
+def non_inferior(comparison: Comparison, margin: float) -> NonInferiority:
+    """Test `difference < margin`.
+
+    Raises:
+        ValueError: the margin is not positive.
+    """
+    from scipy.stats import t
+
+    if not 0 < margin < math.inf:
+        raise ValueError(f"margin={margin} must be positive, in the unit of the errors")
+    difference = comparison.difference
+    if not difference.known:
+        return NonInferiority(comparison, margin, math.nan, math.nan)
+    upper = difference.mean + float(t.ppf(1 - SIGNIFICANCE, difference.degrees)) * difference.error
+    gap = difference.mean - margin
+    score = gap / difference.error if difference.error else math.copysign(math.inf, gap)
+    return NonInferiority(comparison, margin, upper, float(t.cdf(score, difference.degrees)))
+
+
+def p_text(value: float) -> str:
+    """Write a p value."""
+    if math.isnan(value):
+        return "–"
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"

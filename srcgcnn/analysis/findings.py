@@ -1,0 +1,121 @@
+"""The answer in words: every sentence comes from a test, and says which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from srcgcnn.analysis import power
+from srcgcnn.analysis.comparison import Comparison, NonInferiority, against_best, compare, non_inferior
+from srcgcnn.analysis.intervals import bootstrap_seeds, interval_of, over_seeds
+from srcgcnn.analysis.paper import paper_test_mae
+from srcgcnn.analysis.saturation import Saturation, saturation_of
+
+if TYPE_CHECKING:
+    from srcgcnn.analysis.study import Study
+
+MARGIN_EV_PER_ATOM = 0.005  # about the difference that the paper argues about (0.0041 eV/atom)
+RELATIVE_MARGIN = 0.05
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a study says.
+
+    Attributes:
+        margin: of non-inferiority, in the unit of the errors.
+        comparisons: every variant against the one of lowest validation error, Holm-corrected.
+        claims: each SR-CGCNN against the CGCNN of the same depth.
+        saturations: one per line with two depths.
+        power: what the seeds resolve; None where no variant has two.
+    """
+
+    margin: float
+    comparisons: list[Comparison]
+    claims: list[NonInferiority]
+    saturations: list[Saturation]
+    power: str | None
+
+    def sentences(self, study: Study) -> list[str]:
+        """Say it."""
+        best = study.variants.set_index("variant").loc[study.best]
+        test = interval_of(study.repeats(study.best))
+        spread = f" (95 % interval {test.low:.4f} to {test.high:.4f}, over {test.repeats})" if test.known else ""
+        lowest = (
+            f"Lowest validation error: {study.best}, with a test error of {test.mean:.4f} {study.unit}{spread} and "
+            f"{best['conv_parameters']:,} convolution parameters."
+        )
+        said = [lowest]
+        same = [one.variant for one in self.comparisons if one.verdict == "not distinguishable"]
+        worse = [one.variant for one in self.comparisons if one.verdict == "worse"]
+        if same:
+            said.append(f"Not distinguishable from it (paired, Holm-corrected, 5 %): {', '.join(same)}.")
+        if worse:
+            said.append(f"Significantly worse: {', '.join(worse)}.")
+        if any(not one.difference.known for one in self.comparisons):
+            said.append("Variants with one seed are listed, not tested: a ranking needs repeated seeds.")
+        said += [claim.sentence(study.unit) for claim in self.claims]
+        said += [one.sentence(study.unit) for one in self.saturations]
+        return said + ([self.power[0].upper() + self.power[1:] + "."] if self.power else [])
+
+
+def find(study: Study, margin: float | None = None) -> Findings:
+    """Test what there is to test."""
+    margin = default_margin(study) if margin is None else margin
+    names = set(study.variants["variant"])
+    pairs = [
+        (row.variant, f"CGCNN-{row.depth}")
+        for row in study.variants.itertuples()
+        if row.line.startswith("SR-CGCNN") and f"CGCNN-{row.depth}" in names
+    ]
+    found = [saturation_of(study, line, margin) for line in study.lines]
+    return Findings(
+        margin,
+        against_best(study),
+        [non_inferior(compare(study, *pair), margin) for pair in pairs],
+        [one for one in found if one],
+        power.power_line(study.results, int(study.variants["seeds"].min())),
+    )
+
+
+def default_margin(study: Study) -> float:
+    """Return 0.005 eV/atom, or for other units 5 % of the best variant's error."""
+    if study.unit == "eV/atom":
+        return MARGIN_EV_PER_ATOM
+    best = study.variants.set_index("variant").loc[study.best, "test_error"]
+    return max(float(f"{RELATIVE_MARGIN * best:.2g}"), 1e-6)
+
+
+def tradeoff_table(study: Study, findings: Findings) -> pd.DataFrame:
+    """One row per variant: counts, errors with both intervals, the paper's number, the verdict against the best."""
+    verdicts = {one.variant: one for one in findings.comparisons}
+    rows = []
+    for row in study.variants.itertuples():
+        repeats = study.repeats(row.variant)
+        wide, narrow = interval_of(repeats), over_seeds(repeats.seed_means)
+        bootstrap = bootstrap_seeds(repeats.seed_means) if narrow.known else (float("nan"), float("nan"))
+        one = verdicts.get(row.variant)
+        rows.append(
+            {
+                "variant": row.variant,
+                "conv_parameters": row.conv_parameters,
+                "total_parameters": row.total_parameters,
+                "seeds": row.seeds,
+                "splits": row.splits,
+                "val_error": row.val_error,
+                "test_error": wide.mean,
+                "seeds_half_width": narrow.half_width,
+                "low": wide.low,
+                "high": wide.high,
+                "interval_over": wide.repeats,
+                "bootstrap_seeds_low": bootstrap[0],
+                "bootstrap_seeds_high": bootstrap[1],
+                "against_best": "best on validation" if one is None else one.verdict,
+                "p_corrected": float("nan") if one is None else one.p_corrected,
+                "paper_test_mae": paper_test_mae(row.variant, study.results[0].config.data),
+                "seconds": row.seconds,
+            }
+        )
+    return pd.DataFrame(rows)

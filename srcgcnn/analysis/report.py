@@ -1,0 +1,233 @@
+"""`OUT/report/`: one page that opens from a file, and every figure and table beside it.
+
+index.html            everything inside: no network, no other file
+figures/*.png, *.pdf  each figure, with its numbers in data/*.csv
+tables/*.csv, *.md, *.tex
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from srcgcnn import __version__
+from srcgcnn.analysis import chemistry, figures
+from srcgcnn.analysis.findings import Findings, find, tradeoff_table
+from srcgcnn.analysis.interactive import plotly_source, trials_json
+from srcgcnn.analysis.paper import SOURCE
+from srcgcnn.analysis.study import Study, is_gpu, studies_of
+from srcgcnn.analysis.style import DPI, Drawing, journal_style
+from srcgcnn.analysis.tables import shown_comparisons, shown_tradeoff, write_table
+from srcgcnn.files import write_bytes, write_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+    from srcgcnn.sweep.paths import RunPaths
+    from srcgcnn.sweep.record import SweepRecord
+
+PAGE_DPI = 160  # of the images inside the page; the files have 300
+MOST_STUDIES = 6
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How complete the sweep is.
+
+    Attributes:
+        finished: trials of the last request that have a result; all results where sweep.json is missing.
+        asked: trials of the last request, None where sweep.json is missing.
+        others: results of this folder that the last request did not ask for.
+        failed: labels and reasons of failed trials.
+    """
+
+    finished: int
+    asked: int | None
+    others: int
+    failed: list[tuple[str, str]]
+
+    @property
+    def partial(self) -> bool:
+        """Whether something is missing."""
+        return bool(self.failed) or (self.asked is not None and self.finished < self.asked)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure on the page."""
+
+    name: str
+    caption: str
+    image: str
+    files: str
+
+
+@dataclass
+class Section:
+    """One study on the page."""
+
+    study: Study
+    folder: str
+    findings: Findings
+    sentences: list[str]
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    pictures: dict[str, Picture] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    interactive: str = ""
+
+
+def write_report(paths: RunPaths, margin: float | None = None) -> Path:
+    """Write the report of a sweep and return the page.
+
+    Args:
+        paths: the sweep's folder.
+        margin: of non-inferiority, in the unit of the errors; None takes 0.005 eV/atom, or 5 % of the best error.
+
+    Raises:
+        ValueError: no trial has finished, or the margin is not positive.
+    """
+    studies = studies_of(paths)
+    if not studies:
+        raise ValueError(f"{paths.out}: no trial has finished yet, so there is nothing to report")
+    record = _record(paths)
+    sections = []
+    with journal_style():
+        for number, study in enumerate(studies[:MOST_STUDIES]):
+            sections.append(_section(study, paths, "" if len(studies) == 1 else f"study-{number + 1}/", margin))
+    page = paths.report / "index.html"
+    left_out = [study.title for study in studies[MOST_STUDIES:]]
+    write_text(page, _render(paths, record, sections, left_out))
+    return page
+
+
+def _record(paths: RunPaths) -> SweepRecord | None:
+    from srcgcnn.sweep.record import read_record
+
+    return read_record(paths) if paths.spec.exists() else None
+
+
+def _section(study: Study, paths: RunPaths, folder: str, margin: float | None) -> Section:
+    findings = find(study, margin)
+    section = Section(study, folder, findings, findings.sentences(study), interactive=trials_json(study))
+    home = paths.report / folder
+    table = tradeoff_table(study, findings)
+    section.tables["tradeoff"] = shown_tradeoff(table, study.quantity)
+    write_table(home / "tables", "tradeoff", table, section.tables["tradeoff"])
+    write_table(home / "tables", "trials", study.trials)
+    drawings = [figures.draw_depth(study), figures.draw_pareto(study)]
+    if findings.comparisons:
+        section.tables["comparisons"] = shown_comparisons(findings.comparisons, study.unit)
+        write_table(home / "tables", "comparisons", section.tables["comparisons"])
+        drawings.append(figures.draw_differences(study, findings.comparisons, findings.margin))
+    drawings += [drawn for drawn in (figures.draw_parity(study), figures.draw_alphas(study)) if drawn]
+    drawings += [figures.draw_curves(study), *_chemistry(study, section, home)]
+    for drawing in drawings:
+        section.pictures[drawing.name] = _save(drawing, home, folder)
+    return section
+
+
+def _chemistry(study: Study, section: Section, home: Path) -> list[Drawing]:
+    crystals = chemistry.crystal_table(study, study.best)
+    if crystals.empty:
+        section.notes.append("No predictions are kept in this folder, so errors by chemistry are not shown.")
+        return []
+    systems, note = chemistry.crystal_systems(study, list(crystals["id"]), home / "data" / "crystal_systems.csv")
+    if note:
+        section.notes.append(note)
+    if systems:
+        crystals["crystal_system"] = crystals["id"].map(systems).fillna("unknown")
+    section.tables["largest"] = largest = chemistry.largest_errors(crystals)
+    write_table(home / "tables", "largest_errors", largest)
+    return [
+        chemistry.draw_elements(study, crystals, study.best),
+        chemistry.draw_groups(study, crystals, study.best),
+    ]
+
+
+def _save(drawing: Drawing, home: Path, folder: str) -> Picture:
+    for ending, options in (("png", {"dpi": DPI}), ("pdf", {"metadata": {"CreationDate": None}})):
+        write_bytes(home / "figures" / f"{drawing.name}.{ending}", _drawn(drawing, ending, **options))
+    write_text(home / "data" / f"{drawing.name}.csv", drawing.data.to_csv(index=False))
+    image = base64.b64encode(_drawn(drawing, "png", dpi=PAGE_DPI)).decode()
+    return Picture(drawing.name, drawing.caption, image, folder)
+
+
+def _drawn(drawing: Drawing, ending: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    drawing.figure.savefig(stream, format=ending, **options)
+    return stream.getvalue()
+
+
+def progress_of(paths: RunPaths, record: SweepRecord | None) -> Progress:
+    """Count what the last request asked for, and what failed."""
+    from srcgcnn.sweep.failures import read_failures
+    from srcgcnn.sweep.results import finished_keys
+    from srcgcnn.sweep.spec import trials_of
+
+    done = finished_keys(paths)
+    labels = {} if record is None else {trial.key: trial.label for trial, _ in trials_of(record.spec, record.data)}
+    failed = [(labels.get(one.key, one.key), one.reason.strip().splitlines()[-1:]) for one in read_failures(paths)]
+    reasons = [(label, lines[0] if lines else "unknown") for label, lines in failed]
+    if record is None:
+        return Progress(len(done), None, 0, reasons)
+    return Progress(len(done & labels.keys()), len(labels), len(done - labels.keys()), reasons)
+
+
+def _render(paths: RunPaths, record: SweepRecord | None, sections: list[Section], left_out: list[str]) -> str:
+    import jinja2
+    from markupsafe import Markup
+
+    text = files("srcgcnn.analysis").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
+    plotly = plotly_source().replace("</script", "<\\/script")
+    return template.render(
+        title=record.spec.name if record else paths.out.resolve().name,
+        record=record,
+        progress=progress_of(paths, record),
+        sections=sections,
+        left_out=left_out,
+        paper_source=SOURCE,
+        cost=_cost(sections),
+        provenance=_provenance(sections),
+        version=__version__,
+        plotly=Markup(plotly),  # noqa: S704 - a file of the plotly package
+        json=Markup,  # trials_json escapes what could end a script element
+    )
+
+
+def _cost(sections: list[Section]) -> dict[str, str]:
+    results = [result for section in sections for result in section.study.results]
+    seconds = sum(result.cost.seconds for result in results)
+    gpu_seconds = sum(result.cost.seconds for result in results if is_gpu(result))
+    return {
+        "trials": f"{len(results)}",
+        "training time": f"{seconds / 3600:.2f} hours of workers, {gpu_seconds / 3600:.2f} of them on GPUs",
+        "seconds per trial": f"{seconds / len(results):.0f} on average",
+        "resumes after interruptions": str(sum(result.cost.resumes for result in results)),
+    }
+
+
+def _provenance(sections: list[Section]) -> dict[str, str]:
+    results = [result for section in sections for result in section.study.results]
+    sources = [result.provenance for result in results]
+    versions = {f"{name} {number}" for source in sources for name, number in source.versions.items()}
+    times = sorted(source.finished_at for source in sources)
+
+    def listed(values: set[str]) -> str:
+        return ", ".join(sorted(value for value in values if value)) or "not recorded"
+
+    return {
+        "data hash": listed({result.config.data.data_hash for result in results}),
+        "seeds": listed({str(result.config.seeds.init) for result in results}),
+        "split seeds": listed({str(result.config.seeds.split) for result in results}),
+        "rows (train, validation, test)": listed({", ".join(map(str, result.rows)) for result in results}),
+        "commits": listed({source.git_commit for source in sources}),
+        "hardware": listed({source.hardware for source in sources}),
+        "versions": listed(versions),
+        "first and last result": f"{times[0]} … {times[-1]}",
+    }

@@ -1,0 +1,75 @@
+"""Saturation depth: the smallest T that the trials cannot tell from the best."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from srcgcnn.analysis.comparison import SIGNIFICANCE, Comparison, compare, corrected, non_inferior, p_worse_of
+
+if TYPE_CHECKING:
+    from srcgcnn.analysis.intervals import Interval
+    from srcgcnn.analysis.study import Study
+
+
+@dataclass(frozen=True)
+class Saturation:
+    """What one line of variants says.
+
+    Attributes:
+        best_depth: T of lowest mean validation error.
+        depth: smallest T that is not significantly worse than it (one-sided paired t tests on test errors,
+            Holm-corrected over the shallower T); None where one seed tests nothing.
+        safe_depth: smallest T shown to be within the margin of the best (non-inferiority; the same correction).
+        comparisons: the shallower T against the best, not corrected.
+    """
+
+    line: str
+    best_depth: int
+    depth: int | None
+    safe_depth: int | None
+    margin: float
+    comparisons: tuple[Comparison, ...]
+
+    def sentence(self, unit: str) -> str:
+        """Say it in words."""
+        best = f"{self.line}: lowest validation error at T = {self.best_depth}"
+        if self.depth is None:
+            return f"{best}; one seed per depth, so no saturation depth can be stated."
+        if self.depth == self.best_depth:
+            shallower = " and every shallower T is significantly worse" if self.comparisons else ""
+            return f"{best}{shallower}: no saturation below it in these trials."
+        safe = f"T = {self.safe_depth}" if self.safe_depth != self.best_depth else "no shallower T"
+        return (
+            f"{best}; the smallest T not distinguishable from it is T = {self.depth}; "
+            f"{safe} is shown to be within {self.margin:.4g} {unit} of it."
+        )
+
+
+def saturation_of(study: Study, line: str, margin: float) -> Saturation | None:
+    """Find the saturation depth of a line; None with fewer than two depths."""
+    table = study.line_of(line)
+    if len(table) < 2:
+        return None
+    best = table.loc[table["val_error"].idxmin()]
+    shallower = table[table["depth"] < best["depth"]]
+    pairs = {int(row.depth): compare(study, row.variant, str(best["variant"])) for row in shallower.itertuples()}
+    found = Saturation(line, int(best["depth"]), None, None, margin, tuple(pairs.values()))
+    if best["trials"] < 2 or any(not pair.difference.known for pair in pairs.values()):
+        return found
+    within = corrected([non_inferior(pair, margin).p_value for pair in pairs.values()])
+    safe = (depth for depth, p_value in zip(pairs, within, strict=True) if p_value < SIGNIFICANCE)
+    depth = saturation_depth({depth: pair.difference for depth, pair in pairs.items()}, found.best_depth)
+    return replace(found, depth=depth, safe_depth=next(safe, found.best_depth))
+
+
+def saturation_depth(shallower: dict[int, Interval], best: int) -> int:
+    """Return the smallest depth that is not significantly worse than the best.
+
+    Args:
+        shallower: depth -> test error minus that of the best, for the depths below it, in rising order.
+        best: the best depth; returned where all others are worse.
+    """
+    p_values = corrected([p_worse_of(difference) for difference in shallower.values()])
+    alike = (depth for depth, p_value in zip(shallower, p_values, strict=True) if p_value >= SIGNIFICANCE)
+    return next(alike, best)

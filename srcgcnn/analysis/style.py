@@ -1,0 +1,83 @@
+"""How figures look: journal widths and type sizes, colours that colour-blind readers tell apart."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+SINGLE_INCHES, DOUBLE_INCHES = 3.5, 7.2  # 89 and 183 mm columns
+GREY = "#9a9a9a"
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F6A00")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+DPI = 300
+
+STYLE: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["Arial", "Helvetica", "Liberation Sans", "DejaVu Sans"],
+    "font.size": 7.5,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4.5,
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": DPI,
+    "pdf.fonttype": 42,  # TrueType: journals refuse Type 3
+    "figure.facecolor": "white",
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with what stands under it and the numbers in it.
+
+    Attributes:
+        name: stem of its files.
+        caption: what is shown, with what the bars mean.
+        figure: drawn with matplotlib.
+        data: every number of the figure.
+    """
+
+    name: str
+    caption: str
+    figure: Figure
+    data: pd.DataFrame
+
+
+@contextmanager
+def journal_style() -> Iterator[None]:
+    """Draw in the style of this page, without a display, and leave matplotlib as it was."""
+    from matplotlib import rc_context
+
+    with rc_context(STYLE):  # type: ignore[arg-type]
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return a figure that no window manager knows: nothing to close, nothing global. Sizes in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def colour_of(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Give every name a colour and a marker."""
+    return {name: (OKABE_ITO[i % len(OKABE_ITO)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}

@@ -1,0 +1,146 @@
+"""One model, or the seeds of one variant, as one predictor with an interval and a warning per crystal.
+
+ensemble = Ensemble.load("runs/depth")              # or a .safetensors file
+table = ensemble.predict(["crystal.cif", "more.csv.gz"])
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from srcgcnn.data.graph import build_graph
+from srcgcnn.data.source import RowError
+from srcgcnn.prediction.calibration import COVERAGE, Calibration, calibrate, spread_of
+from srcgcnn.prediction.choice import choose
+from srcgcnn.prediction.crystals import read_crystals
+from srcgcnn.prediction.validation import validation_of
+from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.training.predictor import Predictor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from pymatgen.core import Structure
+
+    from srcgcnn.data.graph import CrystalGraph
+    from srcgcnn.prediction.crystals import NamedCrystal
+    from srcgcnn.training.model_file import ModelCard
+
+CRYSTALS_PER_BLOCK = 1024  # parsed structures in memory at a time
+LOWER, UPPER = f"lower_{COVERAGE:.0%}".rstrip("%"), f"upper_{COVERAGE:.0%}".rstrip("%")
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Models of one variant, trained on the same crystals with different seeds; often a single one.
+
+    Attributes:
+        members: the models.
+        calibration: how their spread becomes an interval; None where no validation predictions are at hand.
+        description: which models these are and why.
+    """
+
+    members: tuple[Predictor, ...]
+    calibration: Calibration | None
+    description: str
+
+    @classmethod
+    def load(cls, run_or_model: str | Path, variant: str | None = None) -> Ensemble:
+        """Read a model file, or a variant of a sweep.
+
+        Args:
+            run_or_model: a `.safetensors` file, or the folder of a sweep.
+            variant: label of a variant or of a trial, or a trial's key; default: lowest mean validation error.
+
+        Raises:
+            ValueError: not a model file, or the sweep has no such variant.
+            OSError: not there.
+        """
+        path = Path(run_or_model).expanduser()
+        if path.is_dir():
+            return cls._of_run(RunPaths(path), variant)
+        if variant is not None:
+            raise ValueError(f"variant {variant!r}: {path} is one model; only the folder of a sweep has variants")
+        member = Predictor.load(path)
+        return cls((member,), None, f"{member.card.model.label} from {member.card.origin or path.name}")
+
+    @classmethod
+    def _of_run(cls, paths: RunPaths, variant: str | None) -> Ensemble:
+        choice = choose(paths, variant)
+        members = tuple(Predictor.load(paths.model(member.key)) for member in choice.members)
+        validation = None if members[0].classify else validation_of(paths, choice)
+        calibration = None if validation is None else calibrate(*validation)
+        unit = "error rate" if members[0].classify else members[0].card.unit
+        error = f"validation error {choice.validation_error:.4g} {unit}".rstrip()
+        return cls(members, calibration, f"{choice.label} ({choice.reason}; {error})")
+
+    @property
+    def card(self) -> ModelCard:
+        """What the members share: target, unit, graph settings, training domain."""
+        return self.members[0].card
+
+    def predict_graphs(self, graphs: Sequence[CrystalGraph]) -> np.ndarray:
+        """Predict with every member: float64 [members, crystals]."""
+        return np.stack([member.predict_graphs(graphs) for member in self.members])
+
+    def predict(self, crystals: Iterable[str | Path | Structure]) -> pd.DataFrame:
+        """Predict for CIF files, folders of them, tables (`--data` of a sweep) or pymatgen structures.
+
+        Returns:
+            One row per crystal, in order: id, file, formula, prediction, spread (of several seeds), lower and upper
+            end of the 90 % interval (if calibrated), unit, warning (outside of the training domain) and error (why
+            there is no prediction).
+        """
+        blocks = [self._block(block) for block in _blocks(read_crystals(crystals))]
+        return pd.concat(blocks, ignore_index=True) if blocks else self._block([])
+
+    def _block(self, crystals: Sequence[NamedCrystal]) -> pd.DataFrame:
+        built = [self._graph(crystal) for crystal in crystals]
+        known = [row for row, (graph, _) in enumerate(built) if graph is not None]
+        graphs = [graph for graph, _ in built if graph is not None]
+        predictions = np.full((len(self.members), len(crystals)), np.nan)
+        if graphs:
+            predictions[:, known] = self.predict_graphs(graphs)
+        columns = {
+            "id": [crystal.row_id for crystal in crystals],
+            "file": [crystal.file for crystal in crystals],
+            "formula": [crystal.formula for crystal in crystals],
+            **self._estimates(predictions),
+            "unit": self.members[0].unit,
+            "warning": [self.warning(graph) if graph else "" for graph, _ in built],
+            "error": [error for _, error in built],
+        }
+        return pd.DataFrame(columns)
+
+    def _graph(self, crystal: NamedCrystal) -> tuple[CrystalGraph | None, str]:
+        if crystal.structure is None:
+            return None, crystal.error
+        try:
+            return build_graph(crystal.structure, self.card.graph), ""
+        except RowError as error:
+            return None, str(error)
+
+    def _estimates(self, predictions: np.ndarray) -> dict[str, np.ndarray]:
+        mean, spread = predictions.mean(axis=0), spread_of(predictions)
+        columns = {"prediction": mean}
+        if len(self.members) > 1:
+            columns["spread"] = spread
+        if self.calibration is not None:
+            half_width = self.calibration.half_width(spread)
+            columns |= {LOWER: mean - half_width, UPPER: mean + half_width}
+        return columns
+
+    def warning(self, graph: CrystalGraph) -> str:
+        """Say in what a crystal lies outside of the training domain; "" if in nothing, or if the domain is unknown."""
+        return self.members[0].warning(graph)
+
+
+def _blocks(crystals: Iterator[NamedCrystal]) -> Iterator[list[NamedCrystal]]:
+    while block := list(islice(crystals, CRYSTALS_PER_BLOCK)):
+        yield block

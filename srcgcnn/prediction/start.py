@@ -1,0 +1,87 @@
+"""The weights that a sweep starts from: find them, see that they fit, keep a copy in the sweep's folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from srcgcnn.data.store import sha256_of
+from srcgcnn.files import write_bytes
+from srcgcnn.models.counts import body_layout, head_layout
+from srcgcnn.prediction.choice import choose
+from srcgcnn.records import RecordError
+from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.sweep.spec import networks_of
+from srcgcnn.training.model_card import ModelCard, read_card
+from srcgcnn.training.trial import StartConfig
+
+if TYPE_CHECKING:
+    from srcgcnn.models.config import ModelConfig
+    from srcgcnn.sweep.spec import SweepSpec
+
+PARTS = ("embedding", "linears", "norms", "alpha_logits", "layer_norm", "head")
+
+
+@dataclass(frozen=True)
+class FoundStart:
+    """A sweep with its weights found.
+
+    Attributes:
+        spec: the sweep, with `training.start` filled in.
+        weights: the model file; None if the sweep starts from random weights.
+        description: one line for the plan.
+    """
+
+    spec: SweepSpec
+    weights: Path | None = None
+    description: str = ""
+
+    def keep(self, paths: RunPaths) -> None:
+        """Copy the weights into the sweep's folder: workers and later resumes read them there."""
+        start = self.spec.training.start
+        if start is None or self.weights is None:
+            return
+        write_bytes(paths.start(start.weights_hash), self.weights.read_bytes())
+
+
+def find_start(spec: SweepSpec) -> FoundStart:
+    """Find the weights that `spec.start` names and check that every variant of the sweep can start from them.
+
+    Raises:
+        RecordError: they are not there, or do not fit; the message says in what.
+    """
+    if spec.start is None:
+        return FoundStart(spec)
+    weights = _weights_of(Path(spec.start.model).expanduser(), spec.start.variant)
+    card = read_card(weights)
+    start = StartConfig(sha256_of(weights), spec.start.head, tuple(sorted(spec.start.frozen)))
+    for prefix in start.frozen:
+        if prefix.split(".")[0] not in PARTS:
+            raise RecordError(f"frozen={prefix!r}: no part of a network; its parts are {', '.join(PARTS)}")
+    for network in networks_of(spec):
+        _refuse_other_shapes(card, network.canonical(), start, weights)
+    trained = f"{card.model.label} on {card.target}" + (f", {card.origin}" if card.origin else f", trial {card.key}")
+    description = f"{trained} ({start.label})"
+    return FoundStart(replace(spec, training=replace(spec.training, start=start)), weights, description)
+
+
+def _weights_of(path: Path, variant: str | None) -> Path:
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise RecordError(f"start from {path}: no such model file or folder of a sweep")
+    paths = RunPaths(path)
+    return paths.model(choose(paths, variant).best_member().key)
+
+
+def _refuse_other_shapes(card: ModelCard, network: ModelConfig, start: StartConfig, weights: Path) -> None:
+    layouts = [body_layout, head_layout] if start.head == "keep" else [body_layout]
+    faults = [
+        f"{name} {found} there, {wanted} here"
+        for layout in layouts
+        for (name, found), wanted in zip(layout(card.model).items(), layout(network).values(), strict=True)
+        if found != wanted
+    ]
+    if faults:
+        raise RecordError(f"{network.label} cannot start from {card.model.label} in {weights}: {'; '.join(faults)}")

@@ -1,0 +1,56 @@
+"""What the members of a choice predicted for the crystals that they all held out for validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from srcgcnn.data.manifest import StoreError
+from srcgcnn.data.store import GraphStore
+from srcgcnn.records import RecordError
+from srcgcnn.sweep.record import read_record
+from srcgcnn.training.predictor import Predictor
+from srcgcnn.training.split import split_rows
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from srcgcnn.prediction.choice import Choice
+    from srcgcnn.sweep.paths import RunPaths
+    from srcgcnn.training.trial import TrialResult
+
+
+def validation_of(paths: RunPaths, choice: Choice) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return targets [R] and predictions [M, R] of the validation crystals; None where nothing has them."""
+    tables = [_table(paths, member) for member in choice.members]
+    found = [table for table in tables if table is not None]
+    if len(found) < len(tables):
+        return None
+    together = pd.concat([table["prediction"] for table in found], axis=1, join="inner")
+    return found[0].loc[together.index, "target"].to_numpy(), together.to_numpy().T
+
+
+def _table(paths: RunPaths, member: TrialResult) -> pd.DataFrame | None:
+    path = paths.predictions(member.key)
+    if path.exists():
+        table = pd.read_parquet(path)
+        if "set" in table:
+            return table[table["set"] == "validation"].set_index("id")
+    return _predicted_again(paths, member)
+
+
+def _predicted_again(paths: RunPaths, member: TrialResult) -> pd.DataFrame | None:
+    """Predict the validation crystals from weights and store: trials of older versions recorded the test set only."""
+    try:
+        store = GraphStore(Path(read_record(paths).store))
+    except (RecordError, StoreError):
+        return None
+    config = member.config
+    if store.manifest.data_hash != config.data.data_hash:
+        return None
+    rows = split_rows(config.training.split, config.seeds.split, store.ids, store.formulas).val
+    predictions = Predictor.load(paths.model(member.key)).predict_graphs([store.graph(row) for row in rows.tolist()])
+    columns = {"target": store.target(config.data.target)[rows], "prediction": predictions}
+    return pd.DataFrame(columns, index=[store.ids[row] for row in rows])

@@ -1,0 +1,117 @@
+"""Intervals and tests: against known values, and on simulated sweeps with known truth."""
+
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import stats
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from coverage import World, coverage, false_positives, saturations
+
+from srcgcnn.analysis.intervals import Repeats, bootstrap_seeds, bootstrap_seeds_and_crystals, interval_of, over_seeds
+from srcgcnn.analysis.pareto import on_front
+from srcgcnn.analysis.power import detectable, seeds_needed
+
+finite = st.floats(-10, 10, allow_nan=False).map(lambda value: round(value, 4))
+
+
+def repeats_of(errors, split=0):
+    return Repeats({split: pd.DataFrame(np.asarray(errors, dtype=float))}, 1 / 3)
+
+
+def test_without_crystals_it_is_student_over_seeds():
+    values = [0.10, 0.14, 0.12]
+    low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    assert (over_seeds(values).low, over_seeds(values).high) == pytest.approx((low, high))
+
+
+def test_equal_seeds_leave_student_over_crystals():
+    crystals = np.random.default_rng(0).exponential(size=50)
+    low, high = stats.t.interval(0.95, 49, crystals.mean(), stats.sem(crystals))
+    found = interval_of(repeats_of([crystals, crystals, crystals]))
+    assert (found.low, found.high) == pytest.approx((low, high))
+
+
+def test_splits_are_corrected_for_their_overlap():
+    frames = {split: pd.DataFrame([[value]]) for split, value in enumerate([0.10, 0.14, 0.12])}
+    found = interval_of(Repeats(frames, 0.5))
+    assert found.error == pytest.approx(0.02 * math.sqrt(1 / 3 + 0.5))  # Nadeau and Bengio, equation 9
+    assert found.repeats == "splits"
+
+
+def test_one_seed_has_no_interval():
+    assert not interval_of(repeats_of([[0.1, 0.2, 0.3]])).known
+
+
+def test_a_difference_pairs_seeds_and_crystals():
+    one = Repeats({0: pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]}, index=[0, 1])}, 1 / 3)
+    other = Repeats({0: pd.DataFrame({"b": [1.0, 1.0, 9.0], "c": 5.0}, index=[1, 0, 2])}, 1 / 3)
+    assert one.minus(other).by_split[0].to_dict() == {"b": {0: 2.0, 1: 3.0}}
+
+
+@given(arrays(float, st.tuples(st.integers(2, 5), st.integers(2, 8)), elements=finite), st.randoms())
+@settings(max_examples=30, deadline=None)
+def test_the_order_of_seeds_and_crystals_does_not_matter(errors, random):
+    rows, columns = list(range(errors.shape[0])), list(range(errors.shape[1]))
+    random.shuffle(rows)
+    random.shuffle(columns)
+    first, second = interval_of(repeats_of(errors)), interval_of(repeats_of(errors[rows][:, columns]))
+    assert (first.low, first.high) == pytest.approx((second.low, second.high), abs=1e-7)
+    assert first.low <= first.mean <= first.high
+
+
+@given(arrays(float, st.tuples(st.integers(1, 12), st.just(2)), elements=finite))
+def test_the_front_is_not_dominated_and_complete(points):
+    front = on_front(points[:, 0], points[:, 1])
+    assert front.any()
+    for point, kept in zip(points, front, strict=True):
+        beaten = ((points <= point).all(axis=1) & (points < point).any(axis=1)).any()
+        assert kept == (not beaten)
+
+
+def test_bootstraps_are_seeded_and_hold_the_mean():
+    errors = np.random.default_rng(1).normal(1, 0.1, (4, 30))
+    assert bootstrap_seeds_and_crystals(errors) == bootstrap_seeds_and_crystals(errors)
+    low, high = bootstrap_seeds(errors.mean(axis=1))
+    assert low < errors.mean() < high
+
+
+def test_power_against_a_published_table():
+    # Cohen 1988 and G*Power: a paired t test needs 34 pairs for d = 0.5 at 5 % and 80 % power
+    assert seeds_needed(1.0, 0.5 * math.sqrt(2)) == 34
+    assert detectable(1.0, 34) == pytest.approx(0.5 * math.sqrt(2), rel=0.01)
+
+
+def test_differences_that_nobody_can_resolve_are_refused():
+    with pytest.raises(ValueError, match="not resolved"):
+        seeds_needed(1.0, 1e-4)
+
+
+def test_intervals_cover_and_the_bootstrap_over_three_seeds_does_not():
+    shares = coverage(World(), 3, 100, 250)
+    assert shares["error: seeds and crystals, t"] > 0.91
+    assert shares["difference: seeds and crystals, t"] > 0.91
+    assert shares["difference: bootstrap over seeds"] < 0.85
+
+
+def test_seed_noise_alone_is_covered_too():
+    shares = coverage(replace(World(), crystal=0.001, own=0.001, both=0.001), 3, 40, 250)
+    assert shares["error: seeds and crystals, t"] > 0.91
+
+
+def test_equal_variants_are_rarely_told_apart():
+    _, after_holm = false_positives(World(), 5, 3, 60, 80)
+    assert after_holm < 0.125  # 3 standard errors above 5 %
+
+
+def test_the_planted_saturation_depth_is_found():
+    shares = saturations(World(), {1: 0.24, 2: 0.19, 3: 0.14, 5: 0.14}, 4, 200, 40)
+    assert shares[3] > 0.85

@@ -1,0 +1,198 @@
+"""The report of a sweep: what it says, what it refuses to mix, and that a real browser shows it without a network."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from srcgcnn.analysis.comparison import compare, non_inferior
+from srcgcnn.analysis.findings import find
+from srcgcnn.analysis.report import write_report
+from srcgcnn.analysis.study import studies_of
+from srcgcnn.cli import main
+from srcgcnn.sweep.failures import write_failure
+from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.sweep.record import SweepRecord, write_record
+from srcgcnn.sweep.results import write_result
+from srcgcnn.sweep.spec import Axes, DataSpec, SweepSpec, trials_of
+from srcgcnn.training.trial import Cost, Curves, DataRef, Metrics, Provenance, TrainingConfig, TrialResult
+
+DATA = DataRef("d" * 16, "<script>alert(1)</script>", "formation_energy_per_atom", "eV/atom")
+FORMULAS = ["NaCl", "Fe2O3", "CaTiO3", "GaAs", "LaMnO3", "UO2"]
+HARD = {"CGCNN-1": 0.30, "CGCNN-3": 0.20, "SR-CGCNN T=2 step-norm": 0.25, "SR-CGCNN T=3 step-norm": 0.201}
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def spec_of(**changes):
+    axes = (Axes(depths=(1, 2, 3), seeds=(0, 1, 2)), Axes(models=("srcgcnn",), depths=(3,), alphas=("learned",)))
+    training = TrainingConfig(epochs=4)
+    return SweepSpec("tiny", "<b>How deep?</b>", DataSpec(source="gone.csv"), axes, training=training, **changes)
+
+
+def write_trial(paths, config, crystals=60):
+    """Write the files of a trial whose errors are those of its variant, plus seed and crystal noise."""
+    rng = np.random.default_rng(config.seeds.init)
+    hard = np.random.default_rng(99).exponential(0.02, crystals)
+    error = HARD.get(config.model.label, 0.22) + 0.001 * rng.standard_normal() + hard + 0.002 * rng.random(crystals)
+    target = np.random.default_rng(5).normal(-1, 1, crystals)
+    classes = config.model.task == "classification"
+    target, prediction = ((target > -1) * 1.0, rng.random(crystals)) if classes else (target, target + error)
+    table = pd.DataFrame(
+        {
+            "id": [f"mp-{number}" for number in range(crystals)],
+            "formula": [FORMULAS[number % 6] for number in range(crystals)],
+            "target": target,
+            "prediction": prediction,
+        }
+    )
+    extra = table.assign(prediction=99.0, set="val")  # rows of other sets must not count
+    paths.predictions(config.key).parent.mkdir(parents=True, exist_ok=True)
+    pd.concat([table.assign(set="test"), extra]).to_parquet(paths.predictions(config.key))
+    mae = float(np.abs(prediction - target).mean())
+    metrics = Metrics(2, 0.1, val_mae=mae, val_rmse=mae, test_mae=mae, test_rmse=mae)
+    if classes:
+        metrics = Metrics(2, 0.1, val_accuracy=0.5, test_accuracy=float(np.mean((prediction > 0.5) == target)))
+    alphas = (0.7, 0.6, 0.5)[: config.model.depth] if config.model.alpha == "learned" else ()
+    write_result(
+        paths,
+        TrialResult(
+            key=config.key,
+            config=config,
+            metrics=metrics,
+            curves=Curves((0.3, 0.2, 0.1), (0.5, 0.4, 0.3), (1e-3,) * 3),
+            conv_parameters=20_000 + 10_000 * config.model.depth,
+            total_parameters=40_000,
+            target_mean=0.0,
+            target_std=1.0,
+            rows=(180, 60, 60),
+            alphas=alphas,
+            cost=Cost(10.0 * config.model.depth, 500.0, 1.0, 1, 0),
+            provenance=Provenance("2026-01-01T00:00:00+00:00", "abc", {"torch": "2"}, "cpu", "host", 1),
+        ),
+    )
+
+
+def sweep_in(folder, spec, keep=lambda trial: True):
+    paths = RunPaths(folder)
+    write_record(paths, SweepRecord(spec, DATA, "no-store", "sweeps/depth_sweep.py"))
+    trials = {trial.key: trial for trial, _ in trials_of(spec, DATA)}
+    for trial in trials.values():
+        if keep(trial):
+            write_trial(paths, trial)
+    return paths, list(trials.values())
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    paths, _ = sweep_in(tmp_path_factory.mktemp("report") / "tiny", spec_of())
+    write_report(paths)
+    return paths
+
+
+def test_planted_differences_are_found(sweep):
+    (study,) = studies_of(sweep)
+    found = find(study)
+    verdicts = {one.variant: one.verdict for one in found.comparisons}
+    assert study.best in ("CGCNN-3", "SR-CGCNN T=3 step-norm")
+    assert verdicts["CGCNN-1"] == verdicts["SR-CGCNN T=2 step-norm"] == "worse"
+    assert {one.line: one.depth for one in found.saturations}["SR-CGCNN step-norm"] == 3
+    claim = non_inferior(compare(study, "SR-CGCNN T=3 step-norm", "CGCNN-3"), 0.01)
+    assert claim.holds
+    assert "keeps the accuracy of CGCNN-3 within 0.01 eV/atom" in claim.sentence(study.unit)
+    assert not non_inferior(compare(study, "CGCNN-1", "CGCNN-3"), 0.01).holds
+
+
+def test_every_figure_and_table_is_written(sweep):
+    stems = {"depth", "pareto", "differences", "parity", "alphas", "curves", "elements", "chemistry"}
+    for ending in ("png", "pdf"):
+        assert {path.stem for path in (sweep.report / "figures").glob(f"*.{ending}")} == stems
+    assert stems <= {path.stem for path in (sweep.report / "data").glob("*.csv")}
+    table = pd.read_csv(sweep.report / "tables" / "tradeoff.csv")
+    row = table[table["variant"] == "CGCNN-3"].iloc[0]
+    assert row["paper_test_mae"] == 0.0945
+    assert row["low"] < row["test_error"] < row["high"]
+    latex = (sweep.report / "tables" / "tradeoff.tex").read_text()
+    assert r"\toprule" in latex
+    assert not re.search(r"(?<!\\)[%_]", latex)
+
+
+def test_the_page_needs_nothing_and_runs_nothing_of_the_user(sweep):
+    page = (sweep.report / "index.html").read_text()
+    without_plotly = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    assert "<script>alert" not in without_plotly
+    assert "&lt;script&gt;alert(1)" in without_plotly
+    assert "&lt;b&gt;How deep?" in without_plotly
+    assert not re.search(r"(src|href)=\"(?!data:|figures/|data/|tables/|https://next-gen)", without_plotly)
+    assert "https://next-gen.materialsproject.org/materials/mp-" in without_plotly
+    assert "Crystal systems are not shown" in without_plotly
+    assert "not complete" not in without_plotly
+
+
+def test_a_partial_sweep_says_so(tmp_path):
+    paths, trials = sweep_in(tmp_path / "part", spec_of(), keep=lambda trial: trial.seeds.init == 0)
+    missing = next(trial for trial in trials if trial.seeds.init == 1)
+    write_failure(paths, missing, "RuntimeError: <i>out of memory</i>")
+    page = write_report(paths).read_text()
+    assert "6 of 18" in " ".join(page.split())
+    assert "&lt;i&gt;out of memory" in page
+    assert "a ranking needs repeated seeds" in page
+
+
+def test_classification_has_accuracy_and_no_parity(tmp_path):
+    spec = spec_of()
+    spec = replace(spec, network=replace(spec.network, task="classification"))
+    paths, _ = sweep_in(tmp_path / "classes", spec)
+    page = write_report(paths).read_text()
+    assert "error rate" in page
+    assert not (paths.report / "figures" / "parity.png").exists()
+
+
+def test_recipes_are_not_mixed(tmp_path):
+    spec = spec_of()
+    first = replace(spec, axes=(Axes(depths=(1, 3), seeds=(0, 1)),))
+    paths, _ = sweep_in(tmp_path / "two", first)
+    sweep_in(tmp_path / "two", replace(first, training=TrainingConfig(epochs=4, batch_size=8)))
+    studies = studies_of(paths)
+    assert [len(study.results) for study in studies] == [6, 6]
+    page = write_report(paths).read_text()
+    assert "They are not mixed" in page
+    assert "batch_size=8" in page
+
+
+def test_commands_say_what_is_wrong(sweep, tmp_path, capsys):
+    assert main(["compare", str(sweep.out), "SR-CGCNN T=3 step-norm", "CGCNN-3", "--margin", "0.005"]) == 0
+    assert "one-sided 95 % upper limit" in capsys.readouterr().out
+    assert main(["compare", str(sweep.out), "CGCNN-9", "CGCNN-3"]) == 2
+    assert "known: CGCNN-1" in capsys.readouterr().err
+    assert main(["compare", str(sweep.out), "CGCNN-1", "CGCNN-3", "--margin", "-1"]) == 2
+    assert "margin=-1.0 must be positive" in capsys.readouterr().err
+    RunPaths(tmp_path).results.mkdir()
+    assert main(["report", str(tmp_path)]) == 2
+    assert "no trial has finished" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH")
+def test_a_real_browser_shows_it(sweep, tmp_path):
+    log = tmp_path / "net.json"
+    command = [CHROMIUM, "--headless", "--no-sandbox", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    command += ["--virtual-time-budget=8000", "--enable-logging=stderr", f"--log-net-log={log}"]
+    command += ["--disable-background-networking", "--disable-component-update", "--no-first-run", "--disable-sync"]
+    page = (sweep.report / "index.html").resolve().as_uri()
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run([*command, page], capture_output=True, text=True, timeout=120, env=environment, check=False)
+    assert "CONSOLE" not in done.stderr, re.findall(r".*CONSOLE.*", done.stderr)
+    assert done.stdout.count("data:image/png;base64,") >= 8
+    assert 'class="main-svg"' in done.stdout  # plotly drew
+    urls = set(re.findall(r"https?://[^\"\\ ]+", json.dumps(json.loads(_closed(log.read_text())).get("events", []))))
+    assert not {url for url in urls if "materialsproject" in url or "plot" in url or "cdn" in url}, urls
+
+
+def _closed(text):
+    """Complete a log that the browser did not close."""
+    return text if text.rstrip().endswith("}") and '"polledData"' in text else text.rstrip().rstrip(",") + "]}"
