@@ -14,10 +14,8 @@ from srcgcnn.models.config import ModelConfig  # noqa: TC001 - pydantic reads th
 from srcgcnn.records import as_dict, digest
 
 RESULT_FORMAT = 1
-ADDED_LATER = (
-    "precision",
-    "start",
-)  # fields of TrainingConfig that stay out of a key at their default: old keys stay valid
+# Fields of TrainingConfig that stay out of a key at their default: old keys stay valid
+ADDED_LATER = ("precision", "start")
 
 
 @dataclass(frozen=True)
