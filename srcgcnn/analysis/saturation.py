@@ -33,15 +33,16 @@ class Saturation:
 
     def sentence(self, unit: str) -> str:
         """Say it in words."""
-        best = f"{self.line}: lowest validation error at T = {self.best_depth}"
+        letter = "L" if self.line.startswith("CGCNN") else "T"
+        best = f"{self.line}: lowest validation error at {letter} = {self.best_depth}"
         if self.depth is None:
             return f"{best}; one seed per depth, so no saturation depth can be stated."
         if self.depth == self.best_depth:
-            shallower = " and every shallower T is significantly worse" if self.comparisons else ""
+            shallower = f" and every shallower {letter} is significantly worse" if self.comparisons else ""
             return f"{best}{shallower}: no saturation below it in these trials."
-        safe = f"T = {self.safe_depth}" if self.safe_depth != self.best_depth else "no shallower T"
+        safe = f"{letter} = {self.safe_depth}" if self.safe_depth != self.best_depth else f"no shallower {letter}"
         return (
-            f"{best}; the smallest T not distinguishable from it is T = {self.depth}; "
+            f"{best}; the smallest {letter} not distinguishable from it is {letter} = {self.depth}; "
             f"{safe} is shown to be within {self.margin:.4g} {unit} of it."
         )
 
