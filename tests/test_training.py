@@ -175,7 +175,7 @@ def test_a_resumed_trial_keeps_the_path_it_began_with(path, demo_store, trial_of
     resumed.train()
     (expected,), (found,) = conclude(undisturbed), conclude(resumed)
     assert numbers(found) == numbers(expected)
-    assert found.result.cost.path == path
+    assert found.result.provenance.path == path
 
 
 def test_bf16_trains_close_to_float32_and_only_its_products_are_rounded(demo_store, trial_of):

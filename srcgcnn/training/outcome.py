@@ -78,7 +78,7 @@ def _result(trainer: GroupTrainer, member: int, sets: dict[str, SetPredictions])
         rows=(len(split.train), len(split.val), len(split.test)),
         alphas=tuple(trainer.network.alphas()[member].tolist()) if damped else (),
         cost=_cost(trainer, member),
-        provenance=collect_provenance(trainer.device),
+        provenance=collect_provenance(trainer.device, trainer.network.path),
     )
 
 
@@ -103,7 +103,6 @@ def _cost(trainer: GroupTrainer, member: int) -> Cost:
         structures_per_second=round(trained * size / seconds, 2),
         group_size=size,
         resumes=trainer.progress.resumes,
-        path=trainer.network.path,
     )
 
 

@@ -227,8 +227,7 @@ class Cost:
     """What the trial used. A trial of a group of M carries 1/M of the group's seconds.
 
     `seconds` counts training and evaluation over all attempts; `peak_memory_mb` is device memory on a GPU, else the
-    process's largest resident size; `structures_per_second` counts training structures, evaluation time included;
-    `path` is the way convolutions were computed (`CrystalGraphNetwork.path`), "" in results of older versions.
+    process's largest resident size; `structures_per_second` counts training structures, evaluation time included.
     """
 
     seconds: float
@@ -236,14 +235,16 @@ class Cost:
     structures_per_second: float
     group_size: int
     resumes: int
-    path: str = ""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the numbers came from."""
+    """Where the numbers came from.
+
+    `path` is the way convolutions were computed (`CrystalGraphNetwork.path`), "" in results of older versions.
+    """
 
     finished_at: str
     git_commit: str
@@ -251,6 +252,7 @@ class Provenance:
     hardware: str
     hostname: str
     threads: int
+    path: str = ""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
