@@ -97,13 +97,14 @@ class Head:
 
     def _start_ray(self) -> tuple[RayNode, HeadAddress]:
         token, host = write_token(self._paths.ray_token), node_address(self._site.interface)
-        port, client_port, dashboard_port = free_ports(3, self._site.port_range)
+        port, client_port, dashboard_port, agent_port = free_ports(4, self._site.port_range)
         folder = private_folder(self._site.temp_folder, f"h{job_id()}")
         self._environment = ray_environment(token)
         arguments = ["--head", f"--node-ip-address={host}", f"--port={port}", "--num-cpus=0", "--num-gpus=0"]
         # with the default client port a second head on this host would die a minute later (measured)
         arguments += [f"--ray-client-server-port={client_port}", f"--include-dashboard={self._site.dashboard}"]
         arguments += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard_port}"]
+        arguments += [f"--dashboard-agent-listen-port={agent_port}"]  # one number on every node by default
         node = RayNode(folder, arguments, self._environment, self._end_at)
         try:
             wait_for_port(node, host, port)

@@ -24,7 +24,14 @@ from srcgcnn.launch.job import (
     task_id,
 )
 from srcgcnn.launch.queue import SlurmError, requeue
-from srcgcnn.launch.ray_node import RayNode, ignore_warning_signal, node_address, private_folder, ray_environment
+from srcgcnn.launch.ray_node import (
+    RayNode,
+    free_ports,
+    ignore_warning_signal,
+    node_address,
+    private_folder,
+    ray_environment,
+)
 from srcgcnn.launch.rendezvous import (
     Backlog,
     HeadAddress,
@@ -122,6 +129,8 @@ class Worker:
             f"--node-ip-address={node_address(self._site.interface)}",
             f"--num-cpus={self._request.cpus}",
             f"--num-gpus={device_count()}",
+            # the agent that shows logs in the dashboard has one fixed port by default: the first Ray of a node takes it
+            f"--dashboard-agent-listen-port={free_ports(1, self._site.port_range)[0]}",
         ]
         say(f"joining the head of job {head.job} at {head.address}")
         started = time.monotonic()
