@@ -47,7 +47,12 @@ def missing_part():
         return "the SLURM lab needs root (network namespaces)"
     if not (LAB / "run" / "slurmctld.pid").exists():
         return "the SLURM lab is not up: make test-slurm, or cluster/lab/up.sh"
-    nodes = lab("sinfo", "-h", "-N", "-p", "main", "-o", "%N").split()
+    asked = subprocess.run(
+        [str(TOOLS / "lab"), "sinfo", "-h", "-N", "-p", "main", "-o", "%N"], capture_output=True, text=True, timeout=60
+    )
+    if asked.returncode:  # the state of a lab that was not brought down, after a reboot
+        return f"the SLURM lab does not answer ({asked.stderr.strip()}): make test-slurm, or cluster/lab/up.sh"
+    nodes = asked.stdout.split()
     return "" if len(nodes) >= 3 else f"the SLURM lab has {len(nodes)} nodes, 3 are needed: SLURMLAB_NODES=4"
 
 
