@@ -78,7 +78,8 @@ def _matbench(options: argparse.Namespace) -> int:
 
 
 def _spec(options: argparse.Namespace, task: MatbenchTask) -> SweepSpec:
-    """Read the recipe with the flags on top and matbench's data in the place of its own."""
+    """Read the recipe, with the flags on top and matbench's data in the place of its own, and check it."""
+    from srcgcnn.matbench.fold import check_recipe
     from srcgcnn.sweep.spec import read_spec
 
     axes = {
@@ -92,14 +93,16 @@ def _spec(options: argparse.Namespace, task: MatbenchTask) -> SweepSpec:
         "axes": {name: value for name, value in axes.items() if value is not None},
         "training": {name: value for name, value in training.items() if value is not None},
     }
-    return read_spec(options.sweep, overrides)
+    spec = read_spec(options.sweep, overrides)
+    check_recipe(spec)
+    return spec
 
 
 def _print_folds(folds: dict[str, Fold], task: MatbenchTask, record: Path) -> None:
     from srcgcnn.matbench.task import FOLDS
 
     for name, fold in sorted(folds.items()):
-        values = "  ".join(f"{metric} {value:.4f}" for metric, value in fold["scores"].items())
+        values = "  ".join(f"{metric} {value:.4f}" for metric, value in sorted(fold["scores"].items()))
         print(f"{name}  {len(fold['data']):,} crystals  {values}  [{task.unit}; mape: a share]")
     left = sorted({f"fold_{number}" for number in range(FOLDS)} - folds.keys())
     if left:

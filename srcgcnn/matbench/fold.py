@@ -12,7 +12,7 @@ from srcgcnn.matbench.task import MatbenchError, scores
 from srcgcnn.records import as_dict
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.results import read_result
-from srcgcnn.sweep.spec import trials_of
+from srcgcnn.sweep.spec import networks_of
 from srcgcnn.training.trial import SplitConfig
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from srcgcnn.sweep.paths import RunPaths
     from srcgcnn.sweep.plan import Plan
     from srcgcnn.sweep.spec import SweepSpec
-    from srcgcnn.training.trial import DataRef, TrialConfig
+    from srcgcnn.training.trial import DataRef
 
 
 @dataclass(frozen=True)
@@ -40,26 +40,49 @@ class FoldRun:
     recipe: dict[str, Any]
 
 
+def check_recipe(spec: SweepSpec) -> None:
+    """See that a sweep is one network on one split, and sees no test crystal.
+
+    Raises:
+        MatbenchError: it is not, or does.
+    """
+    networks = {network.canonical() for network in networks_of(spec)}
+    variants = len(networks) * len({seed for axes in spec.axes for seed in axes.split_seeds})
+    if variants != 1 or spec.search.proposes or spec.scheduler.stops:
+        raise MatbenchError(
+            f"sweep {spec.name!r} has {variants} variants, a search or a scheduler; a record is of one network "
+            "trained to its end: choose it on validation errors, then give one model, depth, norm, alpha and split seed"
+        )
+    if spec.network.task != "regression":
+        raise MatbenchError(f"sweep {spec.name!r} has network task {spec.network.task!r}; these targets are numbers")
+    if spec.training.split.kind != "random":
+        raise MatbenchError(
+            f"split kind {spec.training.split.kind!r}: the test set is matbench's; only fractions count"
+        )
+    if spec.training.normaliser != "train" or spec.start is not None:
+        raise MatbenchError("normaliser 'paper' and weights to start from may have seen test crystals: leave them out")
+
+
 def plan_fold(
     task: MatbenchTask, fold: int, spec: SweepSpec, store: GraphStore, data: DataRef, paths: RunPaths, group_size: int
 ) -> FoldRun:
     """Plan a fold: matbench's fold is the test set, and our own share of the other four is the validation set.
 
     Raises:
-        MatbenchError: the sweep is not one variant on one split, would see test crystals, or a crystal is missing.
+        MatbenchError: the data are not the published ones, or a test crystal cannot be read.
     """
-    trials = _trials(spec, data)
     lists = _split_lists(task, fold, spec, store)
     own = replace(spec, name=f"{task.name}-fold-{fold}")
     on_fold = replace(own, training=replace(spec.training, split=SplitConfig("lists", lists=lists)))
+    plan = plan_sweep(on_fold, data, paths, group_size)
     recipe = {
-        "network": as_dict(trials[0].model.canonical()),
-        "training": as_dict(trials[0].training),  # its split holds the shares that the validation set is made by
-        "init_seeds": sorted(trial.seeds.init for trial in trials),
-        "validation_seed": trials[0].seeds.split,
+        "network": as_dict(plan.trials[0].model),
+        "training": as_dict(spec.training),  # its split holds the shares that the validation set is made by
+        "init_seeds": sorted(trial.seeds.init for trial in plan.trials),
+        "validation_seed": plan.trials[0].seeds.split,
         "data_hash": data.data_hash,
     }
-    return FoldRun(plan_sweep(on_fold, data, paths, group_size), recipe)
+    return FoldRun(plan, recipe)
 
 
 def fold_record(task: MatbenchTask, run: FoldRun, store: GraphStore, paths: RunPaths) -> Fold:
@@ -85,26 +108,6 @@ def fold_record(task: MatbenchTask, run: FoldRun, store: GraphStore, paths: RunP
         },
         "scores": scores(targets, mean.to_numpy()),
     }
-
-
-def _trials(spec: SweepSpec, data: DataRef) -> list[TrialConfig]:
-    """Return the one variant of a sweep with each of its seeds."""
-    trials = list({trial.key: trial for trial, _ in trials_of(spec, data)}.values())
-    variants = {(trial.model, trial.seeds.split) for trial in trials}
-    if len(variants) != 1 or spec.search.proposes or spec.scheduler.stops:
-        raise MatbenchError(
-            f"sweep {spec.name!r} has {len(variants)} variants, a search or a scheduler; a record is of one network "
-            "trained to its end: choose it on validation errors, then give one model, depth, norm, alpha and split seed"
-        )
-    if spec.network.task != "regression":
-        raise MatbenchError(f"sweep {spec.name!r} has network task {spec.network.task!r}; these targets are numbers")
-    if spec.training.split.kind != "random":
-        raise MatbenchError(
-            f"split kind {spec.training.split.kind!r}: the test set is matbench's; only fractions count"
-        )
-    if spec.training.normaliser != "train" or spec.start is not None:
-        raise MatbenchError("normaliser 'paper' and weights to start from may have seen test crystals: leave them out")
-    return trials
 
 
 def _split_lists(
