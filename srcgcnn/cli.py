@@ -15,6 +15,7 @@ from srcgcnn import __version__
 from srcgcnn.analysis.commands import add_analysis_commands
 from srcgcnn.data.commands import add_data_commands
 from srcgcnn.launch.commands import add_cluster_commands
+from srcgcnn.matbench.commands import add_matbench_command
 from srcgcnn.prediction.commands import add_prediction_commands
 from srcgcnn.training.commands import add_training_commands
 
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     add_training_commands(commands)
     add_cluster_commands(commands)
     add_prediction_commands(commands)
+    add_matbench_command(commands)
     return parser
 
 
