@@ -48,7 +48,11 @@ def missing_part():
     if not (LAB / "run" / "slurmctld.pid").exists():
         return "the SLURM lab is not up: make test-slurm, or cluster/lab/up.sh"
     asked = subprocess.run(
-        [str(TOOLS / "lab"), "sinfo", "-h", "-N", "-p", "main", "-o", "%N"], capture_output=True, text=True, timeout=60
+        [str(TOOLS / "lab"), "sinfo", "-h", "-N", "-p", "main", "-o", "%N"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     if asked.returncode:  # the state of a lab that was not brought down, after a reboot
         return f"the SLURM lab does not answer ({asked.stderr.strip()}): make test-slurm, or cluster/lab/up.sh"
