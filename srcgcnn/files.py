@@ -1,8 +1,12 @@
-"""Files that are either whole or absent: write beside, flush, rename. A full disk is waited for."""
+"""Files that are either whole or absent: write beside, flush, rename. A full disk is waited for.
+
+Logs are the exception: a line that finds no space is lost, and whoever wrote it goes on.
+"""
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import secrets
 import sys
@@ -12,6 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any, TextIO
 
 SPACE_PATIENCE_S = 3600.0  # a shared folder at its quota is soon noticed by its owner
 SPACE_PAUSE_S = 5.0
@@ -37,7 +42,8 @@ def write_bytes(path: Path, data: bytes, space_patience_s: float = SPACE_PATIENC
             if error.errno not in FULL or time.monotonic() >= deadline:
                 raise
             if not warned:
-                print(f"no space left for {path}; waiting for it", file=sys.stderr, flush=True)
+                with suppress(OSError):  # the log may lie on the same disk
+                    print(f"no space left for {path}; waiting for it", file=sys.stderr, flush=True)
             warned = True
             time.sleep(SPACE_PAUSE_S)
         else:
@@ -47,6 +53,24 @@ def write_bytes(path: Path, data: bytes, space_patience_s: float = SPACE_PATIENC
 def write_text(path: Path, text: str, space_patience_s: float = SPACE_PATIENCE_S) -> None:
     """Write a text file atomically, see `write_bytes`."""
     write_bytes(path, text.encode("utf-8"), space_patience_s)
+
+
+class _LossyFile(io.FileIO):
+    """A file that swallows what finds no space."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            return memoryview(data).nbytes
+
+
+def open_log(file: Path | int) -> TextIO:
+    """Open a log to append lines to: a file, or the number of an open one, which stays open."""
+    raw = _LossyFile(file, "a", closefd=not isinstance(file, int))
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="replace", line_buffering=True)
 
 
 def _write_beside_and_rename(path: Path, data: bytes) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from srcgcnn.files import open_log
 from srcgcnn.launch.head import tunnel_command
 from srcgcnn.launch.ray_node import ALIVE, RayNodeError, free_ports, private_folder
 from srcgcnn.launch.rendezvous import HeadAddress, LaunchRequest, read_request, write_request
@@ -238,6 +239,16 @@ def test_a_node_asks_its_groups_to_stop_by_a_file_or_by_the_clock(monkeypatch, t
     (tmp_path / STOP_FILE).unlink()
     monkeypatch.setenv(DEADLINE, "1")
     assert stop_asked()
+
+
+def test_a_log_on_a_full_disk_loses_its_lines_and_nothing_else(tmp_path):
+    for path in (Path("/dev/full"), tmp_path / "log"):  # the first has no space, ever
+        with open_log(path) as log:
+            log.write("one line\n")
+            log.write("x" * 100_000 + "\n")
+    with open_log(tmp_path / "log") as log:
+        log.write("the last\n")
+    assert (tmp_path / "log").read_text() == "one line\n" + "x" * 100_000 + "\nthe last\n"
 
 
 def test_a_group_starts_where_it_fits_or_where_no_job_could_hold_it(monkeypatch, tmp_path):

@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srcgcnn.launch.head import HEAD_ADDRESS, STATUS_ERROR
+from srcgcnn.launch.job import outlive_full_disk
 from srcgcnn.launch.local import conduct
 from srcgcnn.launch.rendezvous import read_request
 from srcgcnn.sweep.display import SweepDisplay
@@ -68,12 +70,15 @@ def _run(
 
 
 def main() -> int:
-    """Run one driver; expected errors are one line."""
+    """Run one driver; expected errors are one line. Status 1 is for failed trials alone, see `ENDS_OF_A_DRIVER`."""
+    outlive_full_disk()
     try:
         return drive(RunPaths(Path(sys.argv[1])))
     except (ValueError, OSError, RuntimeError) as error:
         print(f"driver: {error}", file=sys.stderr)
-        return STATUS_ERROR
+    except Exception:  # noqa: BLE001 - the head decides whether another attempt is worth it
+        traceback.print_exc()
+    return STATUS_ERROR
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srcgcnn.files import write_text
-from srcgcnn.launch.job import EXIT_TERMINATED, Wishes, end_of_allocation, job_id, say
+from srcgcnn.launch.job import EXIT_TERMINATED, Wishes, end_of_allocation, job_id, outlive_full_disk, say
 from srcgcnn.launch.queue import SlurmError, cancel, queued, requeue
 from srcgcnn.launch.ray_node import (
     RayNode,
@@ -62,6 +62,7 @@ class HeadJob:
 
     def __call__(self) -> int:
         """Run the sweep to its end; leaves by `sys.exit` where SLURM is to start the job again, or trials failed."""
+        outlive_full_disk()
         if status := Head(RunPaths(Path(self.out))).run():
             sys.exit(status)
         return 0

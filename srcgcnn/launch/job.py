@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from srcgcnn.files import open_log
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -71,7 +73,11 @@ def device_count() -> int:
     return len([name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()])
 
 
+def outlive_full_disk() -> None:
+    """Let this process lose what it prints, and go on, while the disk of its log is full."""
+    sys.stdout, sys.stderr = open_log(1), open_log(2)
+
+
 def say(text: str) -> None:
-    """Write a line with the time into the job's log, unless the disk that holds it is full."""
-    with suppress(OSError):
-        print(f"{time.strftime('%F %T')} {text}", flush=True)
+    """Write a line with the time into the job's log."""
+    print(f"{time.strftime('%F %T')} {text}", flush=True)

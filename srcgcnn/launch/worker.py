@@ -19,6 +19,7 @@ from srcgcnn.launch.job import (
     device_count,
     end_of_allocation,
     job_id,
+    outlive_full_disk,
     say,
     shown_job_id,
     task_id,
@@ -61,6 +62,7 @@ class WorkerJob:
 
     def __call__(self) -> str:
         """Work until nothing is left; returns why it left, or exits where SLURM is to start the job again."""
+        outlive_full_disk()
         return Worker(RunPaths(Path(self.out)), self.kind).run()
 
 

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from srcgcnn.files import open_log
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
@@ -36,7 +38,6 @@ class GroupLog:
         line = f"{time.strftime('%F %T')} {text}"
         print(line, flush=True)
         self._stream.write(line + "\n")
-        self._stream.flush()
 
     def epoch(self, reports: Sequence[EpochReport]) -> None:
         """Write a line for an epoch of all members."""
@@ -51,7 +52,7 @@ def group_log(paths: RunPaths, group: TrialGroup) -> Iterator[GroupLog]:
     path = paths.log(group.key)
     path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
-    with path.open("a", encoding="utf-8") as stream:
+    with open_log(path) as stream:
         log = GroupLog(stream, group.trials[0].training.epochs)
         if new:
             stream.writelines(f"{HEAD}{trial.key} {trial.label}\n" for trial in group.trials)
