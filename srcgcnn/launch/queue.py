@@ -65,8 +65,12 @@ def queued(ids: tuple[str, ...]) -> list[QueuedJob]:
 
 def cancel(ids: tuple[str, ...], *, waiting_only: bool = False) -> None:
     """Cancel jobs; those that are over are left alone."""
-    if ids:
-        slurm("scancel", *(["--state=PENDING"] if waiting_only else []), *ids)
+    try:
+        if ids:
+            slurm("scancel", *(["--state=PENDING"] if waiting_only else []), *ids)
+    except SlurmError as error:
+        if "Invalid job id" not in str(error):
+            raise
 
 
 def requeue(job_id: str) -> None:

@@ -19,7 +19,7 @@ from srcgcnn.sweep.results import read_results
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "cluster" / "lab"
 LAB = Path(os.environ.get("SLURMLAB", "/tmp/slurmlab"))
-FLAGS = ("--models", "srcgcnn", "--depths", 2, 3, "--seeds", 2, "--epochs", 60, "--batch-size", 64)
+FLAGS = ("--models", "srcgcnn", "--depths", 2, 3, "--seeds", 2, "--epochs", 120, "--batch-size", 64)
 
 SITE = {
     "kind": "slurm",
@@ -218,9 +218,11 @@ def clean_as_the_next_job():
 def whole(calm):
     """Assert that a sweep ended well: all trials once, the numbers of an undisturbed run, nothing left behind."""
 
-    def check(sweep, status=0, lost_power=False):
+    def check(sweep, status=0, lost_power=False, trials=len(calm)):
         assert sweep.wait_for_end() == status, sweep.logs()
-        assert sweep.numbers() == calm
+        numbers = sweep.numbers()
+        assert len(numbers) == trials
+        assert {key: numbers[key] for key in calm} == calm
         if lost_power:
             clean_as_the_next_job()
         assert wait_for(lambda: sweep.leftovers() == ([], []), f"leftovers {sweep.leftovers()}", 30)

@@ -12,7 +12,7 @@ from tests.slurm.conftest import TOOLS, LabSweep, lab, wait_for
 
 
 def test_the_sweep_starts_with_one_worker_and_uses_more_when_they_come(sweep, whole):
-    sweep.submit()
+    sweep.submit("--seeds", 4)  # work enough for those that come late
     array = sweep.jobs.workers[0]
     lab("scontrol", "hold", *(f"{array}_{number}" for number in (1, 2)))
     for number in (1, 2):  # held tasks that had started go back and wait
@@ -24,7 +24,7 @@ def test_the_sweep_starts_with_one_worker_and_uses_more_when_they_come(sweep, wh
     wait_for(lambda: _running(sweep) == 3, "three groups")
     lab("scancel", f"{array}_1")
     wait_for(lambda: _running(sweep) == 2, "two groups")
-    whole(sweep)
+    whole(sweep, trials=8)
 
 
 def _running(sweep):
