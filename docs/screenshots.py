@@ -56,11 +56,16 @@ def report(out: Path, browser: int) -> None:
 
 
 def mlflow(out: Path, browser: int) -> None:
-    """MLflow's list of trials as `srcgcnn ui` opens it, and the page of the sweep."""
+    """MLflow's list of trials as `srcgcnn ui` opens it, their charts, and the page of the sweep."""
     command = [sys.executable, "-m", "srcgcnn", "ui", str(out), "--port", str(ui.free_port("127.0.0.1"))]
     with running(command, r"MLflow: (http://\S+)") as url:
         save(
             "mlflow-runs", visit(browser, url, ["val_mae", "seed 1"], size=SIZE, settle_s=5, script=CLOSE_ASSISTANT).png
+        )
+        charts = f"{url}&compareRunsMode=CHART"
+        save(
+            "mlflow-charts",
+            visit(browser, charts, ["epoch/val_mae"], size=(1400, 1040), settle_s=8, script=CLOSE_ASSISTANT).png,
         )
         run = parent_run(out)
         page = f"{url.partition('#')[0]}#/experiments/{experiment_of(RunPaths(out))}/runs/{run}"

@@ -18,7 +18,7 @@ from tests.test_sweep import Sweep, wait_for
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 
 
-def test_mlflow_opens_on_the_trials_by_name_with_the_columns_of_the_trade_off(tmp_path):
+def test_mlflow_opens_on_the_trials_by_name_with_columns_and_charts_of_the_trade_off(tmp_path):
     sweep = Sweep(tmp_path)
     sweep.run("--depths", 1, 3, "--seeds", 1, "--epochs", 1)
     command = [sys.executable, "-m", "srcgcnn", "ui", sweep.paths.out, "--port", str(ui.free_port("127.0.0.1"))]
@@ -32,11 +32,16 @@ def test_mlflow_opens_on_the_trials_by_name_with_the_columns_of_the_trade_off(tm
         wanted = ["conv_params", "val_mae", "test_mae", "alpha", "norm"]
         with chromium(tmp_path) as browser:
             page = visit(browser, url, [*labels, *wanted], size=(1900, 900))
+            curves = ["epoch/val_mae", "epoch/train_loss"]
+            charts = visit(
+                browser, f"{url}&compareRunsMode=CHART", [*labels, *curves, "conv_params"], size=(1900, 1600)
+            )
     finally:
         os.killpg(server.pid, signal.SIGINT)
         server.wait(30)
     missing = [word for word in (*labels, *wanted) if word not in page.text]
     assert not missing, page.text
+    assert not [word for word in (*labels, *curves, "conv_params") if word not in charts.text], charts.text
     for result in read_results(sweep.paths):
         assert f"{result.metrics.val_mae:.3f}"[:5] in page.text
 
