@@ -86,6 +86,8 @@ def test_a_sweep_ends_with_results_predictions_models_and_mlflow_runs_and_is_not
     children = [run for run in runs_of(sweep) if "mlflow.parentRunId" in run.data.tags]
     assert {run.info.status for run in children} == {"FINISHED"}
     assert {run.data.tags["srcgcnn.trial_key"] for run in children} == {result.key for result in results}
+    assert all(0 <= run.data.metrics["system/cpu_utilization_percentage"] <= 100 for run in children)
+    assert all(run.data.metrics["system/system_memory_usage_megabytes"] > 0 for run in children)
     check_served_model(sweep, children[0])
     assert not [path for path in sweep.folder.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
     before = {path: path.stat().st_mtime_ns for path in sweep.paths.results.iterdir()}

@@ -24,6 +24,7 @@ from srcgcnn.sweep.stopping import (
     stop_asked,
     take_no_more,
 )
+from srcgcnn.sweep.usage import UsageMeter
 
 if TYPE_CHECKING:
     from srcgcnn.training.epoch import EpochReport
@@ -84,12 +85,13 @@ def _train(group: TrialGroup, paths: RunPaths, config: dict[str, Any], reporter:
 
 
 class _Reporter:
-    """Sends epochs to the driver in batches."""
+    """Sends epochs to the driver in batches, and now and then what the machine does."""
 
     def __init__(self) -> None:
         self._waiting: list[dict[str, Any]] = []
         self._sent = 0.0
         self._rung: dict[str, Any] = {}
+        self._usage = UsageMeter()
 
     def add(self, reports: list[EpochReport]) -> None:
         """Queue one epoch of all members; send when enough time has passed."""
@@ -108,5 +110,5 @@ class _Reporter:
         self._send({**self._rung, ENDED: True})
 
     def _send(self, more: dict[str, Any] | None = None) -> None:
-        tune.report({"epochs": self._waiting, **(more or {})})
+        tune.report({"epochs": self._waiting, "usage": self._usage.look_if_due(), **(more or {})})
         self._waiting, self._sent = [], time.monotonic()

@@ -229,12 +229,15 @@ class DriverCallback(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Pass epochs on."""
+        """Pass epochs on, and what the worker's machine does."""
         reports = [EpochReport(**row) for row in result.get("epochs", [])]
         self._display.epochs(reports)
         self._progress.heard(self._group(trial).key, reports, str(result.get("hostname", "")))
         for key in dict.fromkeys(report.key for report in reports):
             self._writer.trial_progress(key, [report for report in reports if report.key == key])
+        if usage := result.get("usage"):
+            for config in self._group(trial).trials:
+                self._writer.trial_usage(config.key, usage)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Read what the worker wrote; a worker that did not come to its end was stopped by the scheduler."""

@@ -24,7 +24,7 @@ from srcgcnn.tracking.summary import summarise
 from srcgcnn.training.trial import TrialConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from srcgcnn.sweep.paths import RunPaths
     from srcgcnn.sweep.stopped import Stopped
@@ -106,6 +106,15 @@ class MlflowWriter:
     def trial_progress(self, key: str, epochs: Sequence[fields.EpochRow]) -> None:
         """Log epochs; those logged before (a resumed trial repeats some) are skipped."""
         self._log_epochs(self._started_child(key), epochs, fields.now_ms())
+
+    @_survivable
+    def trial_usage(self, key: str, values: Mapping[str, float]) -> None:
+        """Log what the machine of a trial does (`system/...`), over the seconds since the run began."""
+        child, at_ms = self._started_child(key), fields.now_ms()
+        step = (at_ms - child.started_ms) // 1000
+        self._store().client.log_batch(
+            child.run_id, [Metric(name, value, at_ms, step) for name, value in values.items()]
+        )
 
     @_survivable
     def trial_finished(self, result: TrialResult) -> None:
