@@ -3,11 +3,17 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from srcgcnn.analysis.report import write_report
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.records import as_dict, parse
+from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.sweep.plan import TrialGroup
+from srcgcnn.sweep.results import read_results, write_result
+from srcgcnn.sweep.worker import run_group
 from srcgcnn.training.group import GroupTrainer
 from srcgcnn.training.outcome import conclude
 from srcgcnn.training.trial import TrialResult
@@ -65,3 +71,17 @@ def test_results_of_older_versions_have_no_probes_and_are_read(demo_store, trial
     assert parse(TrialResult, written, "a result").probes == result.probes
     del written["probes"]
     assert parse(TrialResult, written, "an older result") == replace(result, probes=None)
+
+
+def test_the_report_draws_them_and_leaves_them_out_where_nobody_recorded_them(demo_store, trial_of, tmp_path):
+    paths = RunPaths(tmp_path)
+    for seed in range(2):
+        trial = trial_of(MODELS["shared norm"], seed, epochs=1)
+        run_group(TrialGroup((trial,)), demo_store.folder, paths, checkpoint_interval_s=60)
+    assert 'id="probes"' in write_report(paths).read_text()
+    table = pd.read_csv(paths.report / "data" / "probes.csv")
+    assert table.groupby("key")["step"].apply(list).tolist() == [[0, 1, 2, 3]] * 2
+    assert table["change"].isna().tolist() == [True, False, False, False] * 2
+    for result in read_results(paths):
+        write_result(paths, replace(result, probes=None))
+    assert 'id="probes"' not in write_report(paths).read_text()
