@@ -16,6 +16,7 @@ from srcgcnn.sweep.results import read_results, write_result
 from srcgcnn.sweep.worker import run_group
 from srcgcnn.training.group import GroupTrainer
 from srcgcnn.training.outcome import conclude
+from srcgcnn.training.probes import probe_depth
 from srcgcnn.training.trial import TrialResult
 
 MODELS = {
@@ -63,6 +64,34 @@ def test_a_grouped_trial_has_the_probes_of_the_trial_alone(demo_store, trial_of)
         _, (alone,) = trained([config], demo_store)
         for name in ("change", "spread", "exit_error"):
             np.testing.assert_allclose(getattr(grouped.probes, name), getattr(alone.probes, name), rtol=1e-3)
+
+
+def test_probes_that_are_not_finite_do_not_cost_the_result(demo_store, trial_of, tmp_path):
+    configs = [trial_of(MODELS["shared norm"], seed, epochs=1) for seed in range(2)]
+    trainer = GroupTrainer(configs, demo_store)
+    trainer.train()
+    for name in ("embedding.weight", "embedding.bias"):  # states of norm 0 before step 1: an infinite change
+        trainer.best_weights[name][0] = 0
+    broken, sound = (outcome.result for outcome in conclude(trainer))
+    assert broken.probes is None
+    assert sound.probes is not None
+    write_result(RunPaths(tmp_path), broken)
+    assert list(read_results(RunPaths(tmp_path))) == [broken]
+
+
+def test_the_probe_pass_is_no_cost_of_the_trial(demo_store, trial_of, monkeypatch):
+    trainer = GroupTrainer([trial_of(MODELS["shared norm"], epochs=1)], demo_store)
+    trainer.train()
+    asked_at = []
+
+    def noted(trainer):
+        asked_at.append(trainer.seconds)
+        return probe_depth(trainer)
+
+    monkeypatch.setattr("srcgcnn.training.outcome.probe_depth", noted)
+    (outcome,) = conclude(trainer)
+    assert outcome.result.probes is not None
+    assert outcome.result.cost.seconds <= asked_at[0] + 0.0005  # which is rounded to milliseconds
 
 
 def test_results_of_older_versions_have_no_probes_and_are_read(demo_store, trial_of):

@@ -9,7 +9,7 @@ import pandas as pd
 
 from srcgcnn.analysis.intervals import interval_of, over_seeds
 from srcgcnn.analysis.pareto import on_front
-from srcgcnn.analysis.style import DOUBLE_INCHES, GREY, MARKERS, SINGLE_INCHES, Drawing, colour_of, new_figure
+from srcgcnn.analysis.style import DOUBLE_INCHES, GREY, SINGLE_INCHES, Drawing, colour_of, new_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,9 +26,7 @@ COSTS = {
     "memory_mb": ("peak memory (GiB)", 1 / 1024),
 }
 MOST_PANELS = 12
-MARKER_NAMES = dict(
-    zip(MARKERS, ("circle", "square", "triangle", "diamond", "wedge", "plus", "cross", "star"), strict=True)
-)
+MOST_NAMES = 16  # beside a panel; of more variants those on the front are named
 BAND = "bands: 95 % interval over seeds (Student t), on these test crystals; small points: single trials"
 
 
@@ -67,9 +65,10 @@ def draw_pareto(study: Study) -> Drawing:
     table["half_width"] = [each.half_width for each in intervals]
     styles = colour_of(study.lines)
     costs_known = {name: cost for name, cost in COSTS.items() if name != "memory_mb" or study.on_gpu}
-    figure = new_figure(DOUBLE_INCHES, 4.6 if len(costs_known) > 3 else 2.7)
-    for number, (column, (label, scale)) in enumerate(costs_known.items()):
-        axes = figure.add_subplot(*((2, 2) if len(costs_known) > 3 else (1, 3)), number + 1)
+    rows, columns = (2, 2) if len(costs_known) > 3 else (1, 3)
+    figure = new_figure(DOUBLE_INCHES, 2.5 * rows + 0.4)
+    panels = figure.subplots(rows, columns, sharey=True).ravel()
+    for axes, letter, (column, (label, scale)) in zip(panels, "abcd", costs_known.items(), strict=False):
         costs = table[column].to_numpy(dtype=float) * scale
         table[f"{column}_front"] = front = on_front(costs, table["mean"].to_numpy())
         order = np.argsort(costs[front])
@@ -79,34 +78,43 @@ def draw_pareto(study: Study) -> Drawing:
             colour = colour if best else GREY
             half = None if np.isnan(row.half_width) else row.half_width
             axes.errorbar(cost, row.mean, half, fmt=marker, color=colour, capsize=2, elinewidth=0.8)
-        _label_points(axes, costs, table)
-        axes.set(xlabel=label, ylabel=f"test {study.quantity}")
+        axes.set_xlabel(label)
         if column.endswith("parameters"):
             axes.xaxis.set_major_formatter("{x:,.0f}")
-        axes.locator_params(axis="x", nbins=5)
-        axes.margins(x=0.24, y=0.12)
-        axes.set_title("abcd"[number], loc="left", fontweight="bold")
+        axes.locator_params(axis="x", nbins=4)
+        axes.margins(x=0.08, y=0.08)
+        axes.set_title(letter, loc="left", fontweight="bold")
+        _name_points(axes, table.assign(cost=costs, front=front))
+    for axes in panels[::columns]:
+        axes.set_ylabel(f"test {study.quantity}")
+    handles = [panels[0].plot([], [], marker, color=colour, label=line)[0] for line, (colour, marker) in styles.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     caption = (
         "Error against cost. Black steps: Pareto front of the means; grey: dominated. Bars: 95 % interval over seeds "
-        "(Student t). Markers: " + ", ".join(f"{MARKER_NAMES[styles[line][1]]} {line}" for line in study.lines) + ". "
-        "Time is that of the machine named below."
+        "(Student t). At the right the depth of each point. Time is that of the machine named below."
     )
     return Drawing("pareto", caption, figure, table.drop(columns=["val_error", "test_error"]))
 
 
-def _label_points(axes: Axes, costs: np.ndarray, table: pd.DataFrame) -> None:
-    """Name the points by depth (the marker tells the line), in turn left and right, so that neighbours do not meet."""
-    rows = sorted(zip(costs, table.itertuples(), strict=True), key=lambda pair: pair[0])
-    for number, (cost, row) in enumerate(rows):
-        side = 1 if number % 2 == 0 else -1
+def _name_points(axes: Axes, table: pd.DataFrame) -> None:
+    """Write the depths in a column beside the panel, as near to the height of their points as their size allows."""
+    from scipy.optimize import isotonic_regression
+
+    named = (table if len(table) <= MOST_NAMES else table[table["front"]]).sort_values(["mean", "cost"])
+    low, high = axes.get_ylim()
+    gaps = np.arange(len(named)) / MOST_NAMES
+    heights = (named["mean"].to_numpy() - low) / (high - low)
+    places = isotonic_regression(heights - gaps).x.clip(0, max(0, 1 - gaps[-1])) + gaps
+    for row, place in zip(named.itertuples(), places, strict=True):
         axes.annotate(
             f"{'L' if row.line == 'CGCNN' else 'T'} = {row.depth}",
-            (cost, row.mean),
-            xytext=(4.5 * side, 4 * side),
-            textcoords="offset points",
+            (row.cost, row.mean),
+            xytext=(1.03, place),
+            textcoords="axes fraction",
             fontsize=6.5,
-            ha="right" if side < 0 else "left",
             va="center",
+            arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.6, "ls": ":", "shrinkB": 3, "relpos": (0, 0.5)},
+            zorder=0,
         )
 
 

@@ -15,7 +15,7 @@ MOST_VARIANTS = 8  # as many as there are colours
 PROBES = {
     "change": "change of the atoms in step t, |Δh| / |h|",
     "spread": "spread of the atoms of a crystal",
-    "exit_error": "with the readout after step t",
+    "exit_error": "if read out after step t",
 }
 
 
@@ -33,14 +33,14 @@ def draw_probes(study: Study) -> Drawing | None:
     best = [name for name in ranked if name in set(data["variant"])][:MOST_VARIANTS]
     shown = [name for name in study.variants["variant"] if name in best]
     figure = new_figure(DOUBLE_INCHES, 2.9)
-    panels = figure.subplots(1, len(PROBES))
+    panels = figure.subplots(1, len(PROBES), sharex=True)
     for number, (axes, (probe, label)) in enumerate(zip(panels, PROBES.items(), strict=True)):
         for name, (colour, marker) in colour_of(shown).items():
             found = data[(data["variant"] == name) & data[probe].notna()].groupby("step")[probe]
             axes.fill_between(found.mean().index, found.min(), found.max(), color=colour, alpha=0.16, lw=0)
             axes.plot(found.mean(), color=colour, marker=marker, markersize=3, label=name)
         axes.set(xlabel="step t (0: embedding)", ylabel=label)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=4)
         axes.set_title("abc"[number], loc="left", fontweight="bold")
     panels[-1].set_ylabel(f"{study.quantity} {PROBES['exit_error']}")
     for axes in (panels[0], panels[-1]):

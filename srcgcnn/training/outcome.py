@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from srcgcnn.data.store import GraphStore
     from srcgcnn.training.group import GroupTrainer
     from srcgcnn.training.progress import MemberProgress
-    from srcgcnn.training.trial import DepthProbes, TrialConfig
+    from srcgcnn.training.trial import TrialConfig
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,6 @@ def conclude(trainer: GroupTrainer) -> list[TrialOutcome]:
         name: tuple(values.cpu().numpy() for values in (rows, trainer.targets_of(rows), trainer.predict(rows)))
         for name, rows in (("val", trainer.rows_of("val")), ("test", trainer.rows_of("test")))
     }
-    probes = probe_depth(trainer)
     outcomes = []
     for member, config in enumerate(trainer.configs):
         fault = trainer.progress.members[member].fault
@@ -59,12 +58,15 @@ def conclude(trainer: GroupTrainer) -> list[TrialOutcome]:
             outcomes.append(TrialOutcome(config, None, None, None, fault))
             continue
         own = {name: SetPredictions(*(values[member] for values in found)) for name, found in sets.items()}
-        result = _result(trainer, member, own, probes[member])
-        outcomes.append(TrialOutcome(config, result, own["val"], own["test"], ""))
-    return outcomes
+        outcomes.append(TrialOutcome(config, _result(trainer, member, own), own["val"], own["test"], ""))
+    probes = probe_depth(trainer)  # after the results, as its time and memory are no cost of a trial
+    return [
+        replace(outcome, result=replace(outcome.result, probes=found)) if outcome.result else outcome
+        for outcome, found in zip(outcomes, probes, strict=True)
+    ]
 
 
-def _result(trainer: GroupTrainer, member: int, sets: dict[str, SetPredictions], probes: DepthProbes) -> TrialResult:
+def _result(trainer: GroupTrainer, member: int, sets: dict[str, SetPredictions]) -> TrialResult:
     config, progress = trainer.configs[member], trainer.progress.members[member]
     counts, normaliser = count_parameters(config.model.canonical()), trainer.normalisers[member]
     split = trainer.splits[member]
@@ -82,7 +84,6 @@ def _result(trainer: GroupTrainer, member: int, sets: dict[str, SetPredictions],
         alphas=tuple(trainer.network.alphas()[member].tolist()) if damped else (),
         cost=_cost(trainer, member),
         provenance=collect_provenance(trainer.device, trainer.network.path),
-        probes=probes,
     )
 
 

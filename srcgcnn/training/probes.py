@@ -6,6 +6,7 @@ need? One more evaluation of the validation set; the test set is not touched.
 
 from __future__ import annotations
 
+import math
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from srcgcnn.training.group import GroupTrainer
 
 
-def probe_depth(trainer: GroupTrainer) -> list[DepthProbes]:
-    """Return the probes of every member, with the weights that its network has now."""
+def probe_depth(trainer: GroupTrainer) -> list[DepthProbes | None]:
+    """Return the probes of every member, with the weights that its network has now; None where one is not finite."""
     network, rows = trainer.network, trainer.rows_of("val")
     was_training = network.training
     network.eval()
@@ -36,14 +37,20 @@ def probe_depth(trainer: GroupTrainer) -> list[DepthProbes]:
     network.train(was_training)
     wanted, task = trainer.targets_of(rows), network.config.task
     errors = [errors_per_model(task, in_units(step, trainer.scales, task), wanted) for step in outputs]
-    return [
+    found = [
         DepthProbes(
             change=tuple(change[1:, member].mean(dim=1).tolist()),
-            spread=tuple(spread[:, member].nanmean(dim=1).nan_to_num().tolist()),
+            spread=tuple(spread[:, member].nanmean(dim=1).tolist()),
             exit_error=tuple(float(error[member]) for error in errors),
         )
         for member in range(network.models)
     ]
+    return [probes if _finite(probes) else None for probes in found]
+
+
+def _finite(probes: DepthProbes) -> bool:
+    """Whether JSON can hold them: no crystal of two atoms, or states of norm 0, must not cost the trial its result."""
+    return all(map(math.isfinite, (*probes.change, *probes.spread, *probes.exit_error)))
 
 
 def _readings(network: CrystalGraphNetwork, batch: GraphBatch) -> tuple[Tensor, Tensor, Tensor]:

@@ -278,7 +278,7 @@ class DepthProbes:
 class TrialResult:
     """The outcome of one finished trial; `OUT/results/<key>.json` holds exactly this.
 
-    `probes` is None in results of older versions.
+    `probes` is None in results of older versions, and where a probe is not finite.
     """
 
     key: str
