@@ -6,12 +6,15 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from srcgcnn.analysis.comparison import compare, non_inferior
+from srcgcnn.analysis.figures import draw_pareto
 from srcgcnn.analysis.findings import find
 from srcgcnn.analysis.report import write_report
 from srcgcnn.analysis.study import studies_of
@@ -93,6 +96,20 @@ def sweep(tmp_path_factory):
     paths, _ = sweep_in(tmp_path_factory.mktemp("report") / "tiny", spec_of())
     write_report(paths)
     return paths
+
+
+@pytest.mark.parametrize("depths", [(1, 2, 3), tuple(range(1, 17)), tuple(range(1, 33))])
+def test_names_of_points_do_not_collide_in_the_trade_off_figure(depths, tmp_path):
+    axes = (Axes(models=("srcgcnn",), depths=depths, seeds=(0, 1)),)
+    paths, _ = sweep_in(tmp_path, replace(spec_of(), axes=axes))
+    (study,) = studies_of(paths)
+    figure = draw_pareto(study).figure
+    figure.canvas.draw()
+    for panel in figure.axes:
+        boxes = [Text.get_window_extent(name) for name in panel.texts]
+        assert boxes
+        assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+        assert all(figure.bbox.containsx(box.x1) and panel.bbox.x1 < box.x0 for box in boxes)
 
 
 def test_planted_differences_are_found(sweep):

@@ -45,7 +45,9 @@ def trials_json(study: Study) -> str:
     layout = {
         "xaxis": {"title": {"text": AXES["depth"]}, "automargin": True},
         "yaxis": {"title": {"text": f"test {study.quantity}"}, "automargin": True},
-        "updatemenus": [{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.2, "yanchor": "top"}],
+        "updatemenus": [
+            {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.2, "yanchor": "top", "bgcolor": "#f6f8fa"}
+        ],
         "margin": {"l": 50, "r": 10, "t": 70, "b": 45},
         "legend": {"orientation": "h", "y": -0.22},
         "paper_bgcolor": "rgba(0,0,0,0)",

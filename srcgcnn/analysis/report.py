@@ -60,12 +60,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure on the page."""
+    """A figure on the page; a phone shows it in its printed size, `width_inches`, to be pushed sideways."""
 
     name: str
     caption: str
     image: str
     files: str
+    width_inches: float
 
 
 @dataclass
@@ -156,7 +157,7 @@ def _save(drawing: Drawing, home: Path, folder: str) -> Picture:
         write_bytes(home / "figures" / f"{drawing.name}.{ending}", _drawn(drawing, ending, **options))
     write_text(home / "data" / f"{drawing.name}.csv", drawing.data.to_csv(index=False))
     image = base64.b64encode(_drawn(drawing, "png", dpi=PAGE_DPI)).decode()
-    return Picture(drawing.name, drawing.caption, image, folder)
+    return Picture(drawing.name, drawing.caption, image, folder, float(drawing.figure.get_figwidth()))
 
 
 def _drawn(drawing: Drawing, ending: str, **options: Any) -> bytes:
