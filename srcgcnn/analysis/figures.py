@@ -91,7 +91,8 @@ def draw_pareto(study: Study) -> Drawing:
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     caption = (
         "Error against cost. Black steps: Pareto front of the means; grey: dominated. Bars: 95 % interval over seeds "
-        "(Student t). At the right the depth of each point. Time is that of the machine named below."
+        f"(Student t). At the right the depths (of more than {MOST_NAMES} points, those on the front). Time is that of "
+        "the machine named below."
     )
     return Drawing("pareto", caption, figure, table.drop(columns=["val_error", "test_error"]))
 
