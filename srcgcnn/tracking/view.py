@@ -1,8 +1,8 @@
 """How MLflow's page of an experiment opens: the columns of the table, and the charts behind its chart button.
 
 MLflow keeps shared views in tags of the experiment (`mlflow.sharedViewState.<key>`) and opens them by
-`?viewStateShareKey=<key>`; without one, its table shows no metric at all. The names within are those of MLflow 3.17's own
-page (its class ExperimentPageUIState); it fills in what is left out.
+`?viewStateShareKey=<key>`; without one, its table shows no metric at all. The names within are those of the
+page's own state in MLflow 3.17; it fills in what is left out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PARAMS = ("family", "norm", "seed_init")
 ERROR = "val_mae"
 PRICES = ("conv_params", "depth", "seconds")  # what an error is bought with
 TRADE_OFF, CURVES = "Trade-off", "epoch"
-# MLflow adds a bar chart for every other metric, thirty of them: those sections stay closed until they are asked for.
+# MLflow adds a bar chart for every other metric, some twenty: those sections stay closed until they are asked for.
 SECTIONS = {TRADE_OFF: True, CURVES: True, "Model metrics": False, "System metrics": False}
 
 
@@ -49,7 +49,7 @@ def _scatter(across: str, up: str) -> dict[str, Any]:
 
 
 def _curve(name: str) -> dict[str, Any]:
-    """Return a chart over the epochs; logarithmic, since a deep network may start at a hundred times its final error."""
+    """Return a chart over the epochs, logarithmic: a deep network may start at a hundred times its final error."""
     return {
         "type": "LINE",
         "uuid": name,
