@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import string
 import sys
 from pathlib import Path
 from typing import Any
 
+NAME_CHARACTERS = string.ascii_letters + string.digits + "-_."
 HERE = Path(__file__).resolve().parent
 
 
@@ -26,7 +28,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sweep", type=Path, default=HERE / "depth.toml", help="sweep definition (depth.toml)")
     parser.add_argument("--cluster", default="local", help="site: NAME of cluster/NAME.toml, or a .toml file (local)")
-    parser.add_argument("--out", type=Path, help="folder of the sweep (default: runs/<sweep name>)")
+    parser.add_argument("--out", type=Path, help="folder of the sweep (default: runs/NAME[-DATA][-TARGET])")
     parser.add_argument("--name", help="name of the sweep")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, and what would be submitted, and stop")
     parser.add_argument("--wait", action="store_true", help="on a cluster: stay and show progress to the end")
@@ -36,7 +38,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     data = parser.add_argument_group("data")
     data.add_argument("--data", metavar="SOURCE", help="demo, mp, a file or folder of crystals, a graph store")
     data.add_argument("--target", help="target column")
-    data.add_argument("--unit", help="unit of the target; finished trials keep theirs")
+    data.add_argument("--unit", help="unit of the target, a label: nothing is converted")
     data.add_argument("--strict", action="store_true", help="bad rows of the source are an error")
     data.add_argument("--stores", type=Path, default=Path("stores"), help="where graph stores are kept")
 
@@ -52,7 +54,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
     search = parser.add_argument_group("which combinations")
     search.add_argument("--search", metavar="METHOD", help="grid: all (default) | random | tpe | nsga2: proposals")
-    search.add_argument("--proposals", type=int, metavar="N", help="variants that a search proposes in all")
+    search.add_argument("--proposals", type=int, metavar="N", help="proposals of a search in all, repeats included")
     objectives = "what a search makes small: val_error conv_params total_params seconds"
     search.add_argument("--objectives", nargs="+", metavar="NAME", help=objectives)
     search.add_argument("--search-seed", type=int, metavar="N", help="seed of the proposals")
@@ -116,6 +118,13 @@ def overrides_of(options: argparse.Namespace) -> dict[str, Any]:
     return {**given(name=options.name), **{name: values for name, values in sections.items() if values}}
 
 
+def default_folder(name: str, options: argparse.Namespace) -> Path:
+    """Return `runs/NAME`, or `runs/NAME-DATA-TARGET` with what flags say of the data: each its own study."""
+    asked = [] if options.name else [Path(options.data or "").name.split(".")[0], options.target or ""]
+    words = ["".join(char if char in NAME_CHARACTERS else "-" for char in word) for word in (name, *asked)]
+    return Path("runs") / "-".join(word for word in words if word)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Plan, then show or launch; returns the exit status."""
     options = parse_arguments(arguments)
@@ -132,15 +141,17 @@ def main(arguments: list[str] | None = None) -> int:
         site = read_site(HERE.parent / "cluster", options.cluster)
         if options.gang:
             site = as_gang(site)
-        paths = RunPaths(options.out or Path("runs") / spec.name)
+        paths = RunPaths(options.out or default_folder(spec.name, options))
         start = find_start(spec)
         found = find_or_build(spec.data, options.stores, site, dry_run=options.dry_run, strict=options.strict)
         plan = plan_sweep(start.spec, found.reference, paths, site.trials_per_group)
-        show_plan(plan, paths, found, site.workers, start.description)
+        show_plan(plan, paths, found, site.workers, start.describe(found.reference))
         if site.kind == "slurm":
             from srcgcnn.launch.submission import show_submission
 
-            show_submission(plan, paths, site)
+            accepted = show_submission(plan, paths, site)
+            if options.dry_run and not accepted:
+                return 1
         if options.dry_run:
             return 0
         from srcgcnn.sweep.record import SweepRecord, write_record

@@ -174,6 +174,12 @@ class RunsCode:
         return os.mkdir, (str(self.path),)
 
 
+def test_an_empty_file_is_refused_in_one_line(tmp_path, capsys):
+    (tmp_path / "model.pth.tar").touch()
+    assert main(["import-cgcnn", str(tmp_path / "model.pth.tar"), "--out", str(tmp_path / "out.safetensors")]) == 2
+    assert "not a PyTorch checkpoint" in capsys.readouterr().err
+
+
 def test_a_checkpoint_that_would_run_code_is_refused_before_it_does(tmp_path, capsys):
     checkpoint_of(tmp_path / "good.pth.tar")
     saved = torch.load(tmp_path / "good.pth.tar", weights_only=False)

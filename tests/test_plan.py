@@ -1,6 +1,7 @@
 """Specs and plans: what is asked for becomes the right trials, once each."""
 
 import json
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -148,6 +149,8 @@ def test_results_of_other_data_are_counted_and_left_alone(tmp_path):
     plan = plan_sweep(spec, DATA, paths)
     assert plan.groups == ()
     assert plan.others == 4
+    with pytest.raises(ValueError, match=r"unit='kcal/mol'.*'eV/atom'; nothing is converted"):
+        plan_sweep(spec, replace(DATA, unit="kcal/mol"), paths)
 
 
 def test_other_data_or_training_is_another_trial(tmp_path):
@@ -240,3 +243,18 @@ def test_the_paper_sweep_is_the_four_models_of_the_paper():
     labels = sorted({trial.model.label for trial in plan.trials})
     assert labels == ["CGCNN-1", "CGCNN-3", "SR-CGCNN T=3 step-norm", "SR-CGCNN T=5 step-norm"]
     assert plan.spec.training.epochs == 300
+
+
+@pytest.mark.parametrize(
+    ("flags", "folder"),
+    [
+        ([], "depth"),
+        (["--data", "there/mp_2000.csv.gz", "--target", "band gap"], "depth-mp_2000-band-gap"),
+        (["--data", "matbench:matbench_jdft2d"], "depth-matbench-matbench_jdft2d"),
+        (["--data", "mp.csv", "--name", "mine"], "mine"),
+    ],
+)
+def test_data_given_by_flags_have_a_folder_of_their_own(flags, folder):
+    script = runpy.run_path(str(ROOT / "sweeps/depth_sweep.py"), run_name="not_main")
+    options = script["parse_arguments"](flags)
+    assert script["default_folder"](options.name or "depth", options) == Path("runs") / folder

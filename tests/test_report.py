@@ -153,13 +153,15 @@ def test_classification_has_accuracy_and_no_parity(tmp_path):
     assert not (paths.report / "figures" / "parity.png").exists()
 
 
-def test_recipes_are_not_mixed(tmp_path):
+def test_recipes_are_not_mixed(tmp_path, capsys):
     spec = spec_of()
     first = replace(spec, axes=(Axes(depths=(1, 3), seeds=(0, 1)),))
     paths, _ = sweep_in(tmp_path / "two", first)
     sweep_in(tmp_path / "two", replace(first, training=TrainingConfig(epochs=4, batch_size=8)))
     studies = studies_of(paths)
     assert [len(study.results) for study in studies] == [6, 6]
+    assert main(["compare", str(paths.out), "CGCNN-1", "CGCNN-3"]) == 0
+    assert capsys.readouterr().out.count("test error of CGCNN-1 minus CGCNN-3, 2 pairs of trials") == 2
     page = write_report(paths).read_text()
     assert "They are not mixed" in page
     assert "batch_size=8" in page

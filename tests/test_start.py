@@ -112,6 +112,19 @@ def test_the_key_knows_the_weights_and_not_where_they_lie(trained, starting, tri
     assert len({find_start(spec).spec.training.start for spec in specs}) == 1
 
 
+def test_the_plan_warns_where_the_weights_may_have_seen_test_crystals(trained, trial_of, demo_store):
+    data = trial_of(SR3).data
+    known = a_spec(SR3, trained.parent.parent)
+    known = replace(known, training=replace(known.training, split=trial_of(SR3).training.split))
+    assert "may be among" not in find_start(known).describe(data)
+    for spec, other in (
+        (a_spec(SR3, trained), data),  # a file says nothing of its split
+        (known, replace(data, data_hash="0" * 16)),
+        (replace(known, axes=(replace(known.axes[0], split_seeds=(0, 1)),)), data),
+    ):
+        assert "may be among" in find_start(spec).describe(other)
+
+
 def a_spec(model, source, **start):
     axes = Axes((model.family,), (model.depth,), (model.norm,), (model.alpha,), (model.layer_norm,))
     return SweepSpec("fine", axes=(axes,), start=StartSpec(str(source), **start))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -202,6 +203,7 @@ def _compute_systems(study: Study, wanted: set[str]) -> dict[str, str]:
 
 
 def _system(structure: Structure) -> str:
+    os.environ.setdefault("SPGLIB_WARNING", "OFF")  # it writes to the terminal what it also raises
     from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
 
     try:

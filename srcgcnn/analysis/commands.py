@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import argparse
 
+    from srcgcnn.analysis.study import Study
     from srcgcnn.sweep.paths import RunPaths
 
 
@@ -65,11 +66,19 @@ def _results(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from srcgcnn.analysis.comparison import compare, non_inferior, p_text
-    from srcgcnn.analysis.findings import default_margin
-    from srcgcnn.analysis.study import find_study
+    from srcgcnn.analysis.study import find_studies
 
-    study = find_study(_run(options), options.variant, options.reference)
+    for number, study in enumerate(find_studies(_run(options), options.variant, options.reference)):
+        if number:
+            print()
+        _print_comparison(study, options)
+    return 0
+
+
+def _print_comparison(study: Study, options: argparse.Namespace) -> None:
+    from srcgcnn.analysis.comparison import compare, non_inferior, p_phrase
+    from srcgcnn.analysis.findings import default_margin
+
     result = compare(study, options.variant, options.reference)
     claim = non_inferior(result, default_margin(study) if options.margin is None else options.margin)
     difference = result.difference
@@ -77,11 +86,10 @@ def _compare(options: argparse.Namespace) -> int:
     if difference.known:
         print(
             f"difference  {difference.mean:+.4f} {study.unit}, 95 % interval {difference.low:+.4f} to "
-            f"{difference.high:+.4f} (over {difference.repeats}), p = {p_text(result.p_value)}, "
+            f"{difference.high:+.4f} (over {difference.repeats}), {p_phrase(result.p_value)}, "
             f"Hedges' g over seeds {result.effect:+.2f}"
         )
     print(claim.sentence(study.unit))
-    return 0
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -70,11 +70,13 @@ class NonInferiority:
         difference = f"difference {self.comparison.difference.mean:+.4f} {unit}"
         if not self.comparison.difference.known:
             return f"{who} against {whom}: {difference} from one seed; nothing was repeated, so nothing is tested."
-        numbers = f"{difference}, one-sided 95 % upper limit {self.upper:+.4f}, p = {p_text(self.p_value)}"
+        numbers = f"{difference}, one-sided 95 % upper limit {self.upper:+.4f}, {p_phrase(self.p_value)}"
         if self.holds:
             return f"{who} keeps the accuracy of {whom} within {self.margin:g} {unit}: {numbers}."
         if self.comparison.difference.low > self.margin:
-            return f"{who} is worse than {whom} by more than {self.margin:g} {unit}: {numbers}."
+            interval = self.comparison.difference
+            limits = f"95 % interval {interval.low:+.4f} to {interval.high:+.4f}"
+            return f"{who} is worse than {whom} by more than {self.margin:g} {unit}: {difference}, {limits}."
         return f"It is not shown that {who} keeps the accuracy of {whom} within {self.margin:g} {unit}: {numbers}."
 
 
@@ -156,6 +158,12 @@ def non_inferior(comparison: Comparison, margin: float) -> NonInferiority:
     gap = difference.mean - margin
     score = gap / difference.error if difference.error else math.copysign(math.inf, gap)
     return NonInferiority(comparison, margin, upper, float(t.cdf(score, difference.degrees)))
+
+
+def p_phrase(value: float) -> str:
+    """Write a p value in a sentence: `p = 0.040`, `p < 0.001`."""
+    text = p_text(value)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def p_text(value: float) -> str:

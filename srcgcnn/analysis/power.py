@@ -80,6 +80,6 @@ def power_line(results: Iterable[TrialResult], seeds: int) -> str | None:
         return line + "one seed resolves nothing"
     half = detectable(deviation, seeds) / 2
     return (
-        line + f"{seeds} seeds resolve differences of {2 * half:.4f}, "
-        f"{half:.4f} needs {seeds_needed(deviation, half)} (80 % power, paired t test at 5 %)"
+        line + f"with {seeds} seeds only differences above {2 * half:.4f} are found reliably; for {half:.4f} plan "
+        f"{seeds_needed(deviation, half)} seeds (80 % power, paired t test at 5 %)"
     )

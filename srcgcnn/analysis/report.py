@@ -18,6 +18,7 @@ from srcgcnn.analysis import chemistry, figures
 from srcgcnn.analysis.findings import Findings, find, tradeoff_table
 from srcgcnn.analysis.interactive import plotly_source, trials_json
 from srcgcnn.analysis.paper import SOURCE
+from srcgcnn.analysis.probes import draw_probes
 from srcgcnn.analysis.study import Study, is_gpu, studies_of
 from srcgcnn.analysis.style import DPI, Drawing, journal_style
 from srcgcnn.analysis.tables import shown_comparisons, shown_tradeoff, write_table
@@ -124,7 +125,8 @@ def _section(study: Study, paths: RunPaths, folder: str, margin: float | None) -
         section.tables["comparisons"] = shown_comparisons(findings.comparisons, study.unit)
         write_table(home / "tables", "comparisons", section.tables["comparisons"])
         drawings.append(figures.draw_differences(study, findings.comparisons, findings.margin))
-    drawings += [drawn for drawn in (figures.draw_parity(study), figures.draw_alphas(study)) if drawn]
+    optional = (figures.draw_parity(study), figures.draw_alphas(study), draw_probes(study))
+    drawings += [drawn for drawn in optional if drawn]
     drawings += [figures.draw_curves(study), *_chemistry(study, section, home)]
     for drawing in drawings:
         section.pictures[drawing.name] = _save(drawing, home, folder)

@@ -204,15 +204,15 @@ def line_label(model: ModelConfig) -> str:
     return replace(model, depth=1).label.replace(" T=1", "")
 
 
-def find_study(paths: RunPaths, *variants: str) -> Study:
-    """Return the study with most trials that has all these variants.
+def find_studies(paths: RunPaths, *variants: str) -> list[Study]:
+    """Return the studies that have all these variants, those with most trials first.
 
     Raises:
         ValueError: none has; the message lists the known variants.
     """
     studies = studies_of(paths)
-    for study in studies:
-        if set(variants) <= set(study.variants["variant"]):
-            return study
+    found = [study for study in studies if set(variants) <= set(study.variants["variant"])]
+    if found:
+        return found
     known = sorted({name for study in studies for name in study.variants["variant"]})
     raise ValueError(f"no study in {paths.out} holds {' and '.join(map(repr, variants))}; known: {', '.join(known)}")

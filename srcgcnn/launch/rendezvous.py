@@ -112,6 +112,8 @@ def read_request(paths: RunPaths) -> LaunchRequest:
         RecordError: it is missing or damaged.
     """
     where = str(paths.launch_request)
+    if not paths.launch_request.exists():
+        raise RecordError(f"{paths.out} was never on a cluster: give the command of its sweep again, it goes on")
     try:
         data = json.loads(paths.launch_request.read_text(encoding="utf-8"))
         site = parse_site(data["site"], where)

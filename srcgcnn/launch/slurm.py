@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from srcgcnn.sweep.plan import Plan
 
 
+REFUSED = "REFUSED"
+
+
 def verdict(text: str, folder: Path) -> str:
     """Return what `sbatch --test-only` says of a text."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -48,7 +51,7 @@ def verdict(text: str, folder: Path) -> str:
     try:
         return slurm("sbatch", "--test-only", str(path)).strip()
     except SlurmError as error:
-        return f"REFUSED: {error}"
+        return f"{REFUSED}: {error}"
     finally:
         path.unlink()
 
@@ -106,6 +109,8 @@ def _submitted(executor: SweepExecutor, calls: Sequence[Any]) -> str:
             else:
                 with executor.batch():
                     jobs = [executor.submit(call) for call in calls]
+        except FileNotFoundError:
+            raise SlurmError("'sbatch' is not on PATH: run this on a login node of the cluster") from None
         except (utils.FailedJobError, utils.FailedSubmissionError, OSError) as error:
             raise SlurmError(f"sbatch refused the job: {error}") from None
     return str(jobs[0].job_id.split("_")[0])

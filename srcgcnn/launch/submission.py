@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from srcgcnn.launch.queue import SlurmError, queued
 from srcgcnn.launch.rendezvous import Backlog, JobIds, LaunchRequest, SweepEndRecord, read_record_file
 from srcgcnn.launch.sbatch import job_name, sbatch_texts
-from srcgcnn.launch.slurm import submit, verdict
+from srcgcnn.launch.slurm import REFUSED, submit, verdict
 from srcgcnn.sweep.results import finished_keys
 from srcgcnn.terminal import make_console
 
@@ -25,16 +25,19 @@ ASK_SLURM_S = 60.0
 EXIT_LOST = 3  # the jobs are gone and the sweep is not over
 
 
-def show_submission(plan: Plan, paths: RunPaths, site: SlurmSite) -> None:
-    """Print GPU-hours, every sbatch text, and what SLURM says of each."""
-    console = make_console()
+def show_submission(plan: Plan, paths: RunPaths, site: SlurmSite) -> bool:
+    """Print GPU-hours, every sbatch text, and what SLURM says of each; returns whether it would take them."""
+    console, accepted = make_console(), True
     if plan.over:
-        return
+        return accepted
     console.print(f"GPU-hours: {gpu_hours(plan, site)}", soft_wrap=True)
     for name, text in sbatch_texts(site, paths, job_name(plan.spec.name), plan.parallel_groups).items():
         console.print(f"--- sbatch text: {name}", soft_wrap=True)
         console.print(text.rstrip(), soft_wrap=True)
-        console.print(f"--- SLURM on it: {verdict(text, paths.launch)}", soft_wrap=True)
+        said = verdict(text, paths.launch)
+        accepted = accepted and not said.startswith(REFUSED)
+        console.print(f"--- SLURM on it: {said}", soft_wrap=True)
+    return accepted
 
 
 def gpu_hours(plan: Plan, site: SlurmSite) -> str:

@@ -164,8 +164,11 @@ class CrystalGraphNetwork(nn.Module):
         return self._outputs(batch, dropout_mask)
 
     def _outputs(self, batch: GraphBatch, dropout_mask: Tensor | None) -> Tensor:
-        crystals = mean_over_atoms(self.atom_states(batch), batch)
-        outputs = self.head(crystals, dropout_mask)
+        return self.readout(self.atom_states(batch), batch, dropout_mask)
+
+    def readout(self, states: Tensor, batch: GraphBatch, dropout_mask: Tensor | None = None) -> Tensor:
+        """Map atom states [M, N, F] to the outputs of `forward`."""
+        outputs = self.head(mean_over_atoms(states, batch), dropout_mask)
         return outputs if self.head.classify else outputs.squeeze(-1)
 
     def atom_states(self, batch: GraphBatch) -> Tensor:

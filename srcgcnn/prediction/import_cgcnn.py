@@ -105,10 +105,11 @@ def _load(checkpoint: Path) -> dict[str, Any]:
             saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"it holds {found[1]}, which is not a tensor or a number" if found else str(error).splitlines()[0]
+        what = f"it holds {found[1]}, which is not a tensor or a number" if found else "it is no checkpoint of PyTorch"
         raise ValueError(f"{checkpoint}: refused, loading it could run code ({what})") from None
     except (RuntimeError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{checkpoint}: not a PyTorch checkpoint ({str(error).splitlines()[0]})") from None
+        what = next(iter(str(error).splitlines()), "it ends too early")
+        raise ValueError(f"{checkpoint}: not a PyTorch checkpoint ({what})") from None
     missing = {"state_dict", "normalizer"} - set(saved if isinstance(saved, dict) else ())
     if missing:
         raise ValueError(f"{checkpoint}: no {' and no '.join(sorted(missing))}: not a checkpoint of a CGCNN code")

@@ -19,6 +19,7 @@ from srcgcnn.training.trial import StartConfig
 if TYPE_CHECKING:
     from srcgcnn.models.config import ModelConfig
     from srcgcnn.sweep.spec import SweepSpec
+    from srcgcnn.training.trial import DataRef, TrialConfig
 
 PARTS = ("embedding", "linears", "norms", "alpha_logits", "layer_norm", "head")
 
@@ -31,11 +32,28 @@ class FoundStart:
         spec: the sweep, with `training.start` filled in.
         weights: the model file; None if the sweep starts from random weights.
         description: one line for the plan.
+        source: the trial that the weights come from; None where only a model file was given.
     """
 
     spec: SweepSpec
     weights: Path | None = None
     description: str = ""
+    source: TrialConfig | None = None
+
+    def describe(self, data: DataRef) -> str:
+        """Return the description, with a warning where test crystals may have been seen by the weights."""
+        if not self.description or (self.source and self._holds_out_the_same(self.source, data)):
+            return self.description
+        return (
+            f"{self.description}; test crystals of this sweep may be among those that the weights were trained on "
+            "(other data, another split, or unknown): their errors are then too small"
+        )
+
+    def _holds_out_the_same(self, source: TrialConfig, data: DataRef) -> bool:
+        splits = {seed for axes in self.spec.axes for seed in axes.split_seeds}
+        same_split = source.training.split == self.spec.training.split and splits == {source.seeds.split}
+        listed = source.training.split.kind == "lists"  # by their ids, whatever else the data hold
+        return same_split and (listed or source.data.data_hash == data.data_hash)
 
     def keep(self, paths: RunPaths) -> None:
         """Copy the weights into the sweep's folder: workers and later resumes read them there."""
@@ -53,7 +71,7 @@ def find_start(spec: SweepSpec) -> FoundStart:
     """
     if spec.start is None:
         return FoundStart(spec)
-    weights = _weights_of(Path(spec.start.model).expanduser(), spec.start.variant)
+    weights, source = _weights_of(Path(spec.start.model).expanduser(), spec.start.variant)
     card = read_card(weights)
     start = StartConfig(sha256_of(weights), spec.start.head, tuple(sorted(spec.start.frozen)))
     for prefix in start.frozen:
@@ -63,16 +81,17 @@ def find_start(spec: SweepSpec) -> FoundStart:
         _refuse_other_shapes(card, network.canonical(), start, weights)
     trained = f"{card.model.label} on {card.target}" + (f", {card.origin}" if card.origin else f", trial {card.key}")
     description = f"{trained} ({start.label})"
-    return FoundStart(replace(spec, training=replace(spec.training, start=start)), weights, description)
+    return FoundStart(replace(spec, training=replace(spec.training, start=start)), weights, description, source)
 
 
-def _weights_of(path: Path, variant: str | None) -> Path:
+def _weights_of(path: Path, variant: str | None) -> tuple[Path, TrialConfig | None]:
     if path.is_file():
-        return path
+        return path, None
     if not path.is_dir():
         raise RecordError(f"start from {path}: no such model file or folder of a sweep")
     paths = RunPaths(path)
-    return paths.model(choose(paths, variant).best_member().key)
+    best = choose(paths, variant).best_member()
+    return paths.model(best.key), best.config
 
 
 def _refuse_other_shapes(card: ModelCard, network: ModelConfig, start: StartConfig, weights: Path) -> None:

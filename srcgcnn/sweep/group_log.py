@@ -43,7 +43,8 @@ class GroupLog:
         """Write a line for an epoch of all members."""
         losses = " ".join(f"{report.train_loss:.4g}" for report in reports)
         errors = " ".join(f"{report.val_error:.4g}" for report in reports)
-        self.say(f"epoch {reports[0].epoch + 1}/{self._epochs}: training loss {losses}, validation error {errors}")
+        epoch = f"epoch {reports[0].epoch + 1}/{self._epochs}"
+        self.say(f"{epoch}: training loss {losses} (standardised), validation error {errors}")
 
 
 @contextmanager

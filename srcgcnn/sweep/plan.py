@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from srcgcnn.sweep.paths import RunPaths
     from srcgcnn.sweep.spec import SweepSpec
-    from srcgcnn.training.trial import DataRef
+    from srcgcnn.training.trial import DataRef, TrialResult
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,9 @@ def plan_sweep(spec: SweepSpec, data: DataRef, paths: RunPaths, group_size: int 
         data: the numbers to train on.
         paths: the sweep's folder; it may not exist yet.
         group_size: most trials that train as one stacked model.
+
+    Raises:
+        ValueError: the folder has results of the same numbers in another unit.
     """
     trials: dict[str, TrialConfig] = {}
     aliases: dict[str, list[str]] = {}
@@ -142,6 +145,7 @@ def plan_sweep(spec: SweepSpec, data: DataRef, paths: RunPaths, group_size: int 
     missing = trials.keys() - finished
     results = list(read_results(paths))
     same = [result for result in results if result.config.data.data_hash == data.data_hash]
+    _refuse_another_unit(same, data, paths)
     plan = Plan(
         spec=spec,
         data=data,
@@ -159,6 +163,15 @@ def plan_sweep(spec: SweepSpec, data: DataRef, paths: RunPaths, group_size: int 
     if spec.search.proposes:
         return plan
     return replace(plan, groups=tuple(sorted(groups_of(plan, paths, plan.trials), key=_work, reverse=True)))
+
+
+def _refuse_another_unit(results: Iterable[TrialResult], data: DataRef, paths: RunPaths) -> None:
+    for earlier in (result.config.data for result in results):
+        if earlier.target == data.target and earlier.unit != data.unit:
+            raise ValueError(
+                f"unit={data.unit!r}: {paths.out} has results of {data.target} in {earlier.unit!r}; "
+                "nothing is converted: ask for that unit, or give another --out"
+            )
 
 
 def groups_of(plan: Plan, paths: RunPaths, trials: Iterable[TrialConfig]) -> list[TrialGroup]:

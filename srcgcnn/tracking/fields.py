@@ -121,7 +121,14 @@ def result_metrics(result: TrialResult, model_id: str | None) -> list[Metric]:
     if isinstance(result.config.model.alpha, str) and result.alphas:
         values["alpha"] = fmean(result.alphas)
     metrics = [Metric(name, float(value), at_ms, 0, model_id=model_id) for name, value in values.items()]
-    return metrics + [Metric("alpha_of_step", alpha, at_ms, step) for step, alpha in enumerate(result.alphas, 1)]
+    of_steps = {"alpha_of_step": result.alphas}
+    if result.probes:
+        of_steps |= {"change_of_step": result.probes.change}
+        of_steps |= {"spread_of_step": result.probes.spread, "exit_error_of_step": result.probes.exit_error}
+    for name, found in of_steps.items():
+        last = result.config.model.depth
+        metrics += [Metric(name, value, at_ms, last - len(found) + 1 + at) for at, value in enumerate(found)]
+    return metrics
 
 
 def child_tags(config: TrialConfig) -> dict[str, str]:

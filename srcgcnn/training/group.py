@@ -151,8 +151,17 @@ class GroupTrainer:
 
     def predict(self, rows: Tensor) -> Tensor:
         """Predict with the current weights: float64 [M, R] in the target's unit."""
-        scales = [(normaliser.mean, normaliser.std) for normaliser in self.normalisers]
-        return predict_rows(self.network, self.crystals, rows, scales, self._training.batch_size)
+        return predict_rows(self.network, self.crystals, rows, self.scales, self.batch_size)
+
+    @property
+    def scales(self) -> list[tuple[float, float]]:
+        """Mean and deviation of every member's target."""
+        return [(normaliser.mean, normaliser.std) for normaliser in self.normalisers]
+
+    @property
+    def batch_size(self) -> int:
+        """Crystals of one step."""
+        return self._training.batch_size
 
     @property
     def seconds(self) -> float:

@@ -11,6 +11,7 @@ from srcgcnn.data.domain import domain_of
 from srcgcnn.models.counts import count_parameters
 from srcgcnn.training.model_file import ModelCard, save_model
 from srcgcnn.training.objective import root_mean_square
+from srcgcnn.training.probes import probe_depth
 from srcgcnn.training.provenance import collect_provenance, peak_memory_mb
 from srcgcnn.training.trial import Cost, Curves, Metrics, TrialResult
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from srcgcnn.data.store import GraphStore
     from srcgcnn.training.group import GroupTrainer
     from srcgcnn.training.progress import MemberProgress
-    from srcgcnn.training.trial import TrialConfig
+    from srcgcnn.training.trial import DepthProbes, TrialConfig
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,13 @@ class TrialOutcome:
 
 
 def conclude(trainer: GroupTrainer) -> list[TrialOutcome]:
-    """Evaluate the best weights of every member on validation and, once, on test rows."""
+    """Evaluate the best weights of every member on validation and, once, on test rows; probe their steps."""
     trainer.load_best_weights()
     sets = {
         name: tuple(values.cpu().numpy() for values in (rows, trainer.targets_of(rows), trainer.predict(rows)))
         for name, rows in (("val", trainer.rows_of("val")), ("test", trainer.rows_of("test")))
     }
+    probes = probe_depth(trainer)
     outcomes = []
     for member, config in enumerate(trainer.configs):
         fault = trainer.progress.members[member].fault
@@ -57,11 +59,12 @@ def conclude(trainer: GroupTrainer) -> list[TrialOutcome]:
             outcomes.append(TrialOutcome(config, None, None, None, fault))
             continue
         own = {name: SetPredictions(*(values[member] for values in found)) for name, found in sets.items()}
-        outcomes.append(TrialOutcome(config, _result(trainer, member, own), own["val"], own["test"], ""))
+        result = _result(trainer, member, own, probes[member])
+        outcomes.append(TrialOutcome(config, result, own["val"], own["test"], ""))
     return outcomes
 
 
-def _result(trainer: GroupTrainer, member: int, sets: dict[str, SetPredictions]) -> TrialResult:
+def _result(trainer: GroupTrainer, member: int, sets: dict[str, SetPredictions], probes: DepthProbes) -> TrialResult:
     config, progress = trainer.configs[member], trainer.progress.members[member]
     counts, normaliser = count_parameters(config.model.canonical()), trainer.normalisers[member]
     split = trainer.splits[member]
@@ -79,6 +82,7 @@ def _result(trainer: GroupTrainer, member: int, sets: dict[str, SetPredictions])
         alphas=tuple(trainer.network.alphas()[member].tolist()) if damped else (),
         cost=_cost(trainer, member),
         provenance=collect_provenance(trainer.device, trainer.network.path),
+        probes=probes,
     )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from srcgcnn.data.graph import CrystalGraph
     from srcgcnn.models.cgcnn import CrystalGraphNetwork
+    from srcgcnn.models.config import Task
 
 CRYSTALS_PER_BATCH = 256
 
@@ -103,7 +104,12 @@ def predict_rows(
     with torch.no_grad():
         outputs = torch.cat([network(crystals.batch(part)) for part in rows.split(batch_size, dim=1)], dim=1).double()
     network.train(was_training)
-    if network.head.classify:
-        return outputs[..., 1].exp()
+    return in_units(outputs, scales, network.config.task)
+
+
+def in_units(outputs: torch.Tensor, scales: Sequence[tuple[float, float]], task: Task) -> torch.Tensor:
+    """Turn outputs [M, R] into the target's unit by each model's (mean, deviation), or [M, R, 2] into probabilities."""
+    if task == "classification":
+        return outputs[..., 1].double().exp()
     mean, std = torch.tensor(scales, dtype=torch.float64, device=outputs.device).T
-    return outputs * std[:, None] + mean[:, None]
+    return outputs.double() * std[:, None] + mean[:, None]

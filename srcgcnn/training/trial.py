@@ -258,8 +258,28 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class DepthProbes:
+    """What each step t of message passing does, on validation crystals, at the best epoch (`training/probes.py`).
+
+    Attributes:
+        change: relative change of the atoms' states, t = 1 .. T.
+        spread: how much the atoms of a crystal differ, from 0 (all alike) to 1, t = 0 (the embedding) .. T.
+        exit_error: error of the trained readout after step t = 0 .. T; the last one is the validation error.
+    """
+
+    change: tuple[float, ...]
+    spread: tuple[float, ...]
+    exit_error: tuple[float, ...]
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
 class TrialResult:
-    """The outcome of one finished trial; `OUT/results/<key>.json` holds exactly this."""
+    """The outcome of one finished trial; `OUT/results/<key>.json` holds exactly this.
+
+    `probes` is None in results of older versions.
+    """
 
     key: str
     config: TrialConfig
@@ -274,6 +294,7 @@ class TrialResult:
     cost: Cost
     provenance: Provenance
     format_version: int = RESULT_FORMAT
+    probes: DepthProbes | None = None
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 

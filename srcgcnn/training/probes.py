@@ -1,0 +1,74 @@
+"""Depth probes: what each step of message passing does to the atoms, with the trained weights.
+
+Does the recurrence come to rest, do the atoms of a crystal become alike (oversmoothing), which steps does the readout
+need? One more evaluation of the validation set; the test set is not touched.
+"""
+
+from __future__ import annotations
+
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING
+
+import torch
+
+from srcgcnn.models.cgcnn import mean_over_atoms
+from srcgcnn.training.objective import errors_per_model
+from srcgcnn.training.predictor import in_units
+from srcgcnn.training.trial import DepthProbes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from srcgcnn.models.batch import GraphBatch
+    from srcgcnn.models.cgcnn import CrystalGraphNetwork
+    from srcgcnn.training.group import GroupTrainer
+
+
+def probe_depth(trainer: GroupTrainer) -> list[DepthProbes]:
+    """Return the probes of every member, with the weights that its network has now."""
+    network, rows = trainer.network, trainer.rows_of("val")
+    was_training = network.training
+    network.eval()
+    with torch.no_grad():
+        batches = (trainer.crystals.batch(part) for part in rows.split(trainer.batch_size, dim=1))
+        parts = zip(*(_readings(network, batch) for batch in batches), strict=True)
+        change, spread, outputs = (torch.cat(part, dim=2) for part in parts)  # [T + 1, M, R]
+    network.train(was_training)
+    wanted, task = trainer.targets_of(rows), network.config.task
+    errors = [errors_per_model(task, in_units(step, trainer.scales, task), wanted) for step in outputs]
+    return [
+        DepthProbes(
+            change=tuple(change[1:, member].mean(dim=1).tolist()),
+            spread=tuple(spread[:, member].nanmean(dim=1).nan_to_num().tolist()),
+            exit_error=tuple(float(error[member]) for error in errors),
+        )
+        for member in range(network.models)
+    ]
+
+
+def _readings(network: CrystalGraphNetwork, batch: GraphBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """Return change and spread [T + 1, M, B] and outputs [T + 1, M, B] or [T + 1, M, B, 2], at steps 0 .. T."""
+    first = network.initial_states(batch)
+    steps = pairwise(chain([first, first], network.steps(first, batch)))
+    found = [
+        (_change(before, after, batch), _spread(after, batch), network.readout(after, batch)) for before, after in steps
+    ]
+    change, spread, outputs = (torch.stack(readings) for readings in zip(*found, strict=True))
+    return change, spread, outputs
+
+
+def _change(before: Tensor, after: Tensor, batch: GraphBatch) -> Tensor:
+    """|h_t - h_(t-1)| / |h_(t-1)|, mean over the atoms of each crystal: [M, N, F] to [M, B]."""
+    ratio = (after - before).norm(dim=-1) / before.norm(dim=-1)
+    return mean_over_atoms(ratio[..., None], batch).squeeze(-1).double()
+
+
+def _spread(states: Tensor, batch: GraphBatch) -> Tensor:
+    """Variance of the atoms of each crystal over their mean square, 1 - |mean h|^2 / mean |h|^2: [M, N, F] to [M, B].
+
+    The Dirichlet energy of the complete graph on the atoms (arXiv:2303.10993), without its scale; NaN for one atom.
+    """
+    states = states.double()
+    square = mean_over_atoms(states.square().sum(dim=-1, keepdim=True), batch).squeeze(-1)
+    spread = 1 - mean_over_atoms(states, batch).square().sum(dim=-1) / square
+    return spread.where(batch.atom_counts > 1, torch.nan)

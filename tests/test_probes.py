@@ -1,0 +1,87 @@
+"""Depth probes: against the plain definition, crystal by crystal; alone and in a group; from file to figure."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from srcgcnn.analysis.report import write_report
+from srcgcnn.models.config import ModelConfig
+from srcgcnn.records import as_dict, parse
+from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.sweep.plan import TrialGroup
+from srcgcnn.sweep.results import read_results, write_result
+from srcgcnn.sweep.worker import run_group
+from srcgcnn.training.group import GroupTrainer
+from srcgcnn.training.outcome import conclude
+from srcgcnn.training.trial import TrialResult
+
+MODELS = {
+    "shared norm": ModelConfig("srcgcnn", 3, "shared"),
+    "damped, LayerNorm": ModelConfig("srcgcnn", 2, alpha="learned", layer_norm=True),
+    "stacked": ModelConfig("cgcnn", 2),
+    "deep": ModelConfig("srcgcnn", 10),
+}
+
+
+def trained(configs, store):
+    trainer = GroupTrainer(configs, store)
+    trainer.train()
+    outcomes = conclude(trainer)
+    return trainer, [outcome.result for outcome in outcomes]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_probes_are_what_their_definition_says_of_every_crystal(name, demo_store, trial_of):
+    trainer, (result,) = trained([trial_of(MODELS[name])], demo_store)
+    network, (mean, std) = trainer.network.eval(), trainer.scales[0]
+    changes, spreads, errors = [], [], []
+    for row in trainer.rows_of("val")[0]:
+        batch = trainer.crystals.batch(row[None, None])
+        with torch.no_grad():
+            first = network.initial_states(batch)
+            states = torch.stack([first, *network.steps(first, batch)])[:, 0].double().numpy()  # [T + 1, N, F]
+            outputs = [float(network.readout(torch.tensor(each[None]).float(), batch)) for each in states]
+        moved, before = np.diff(states, axis=0), states[:-1]
+        changes.append((np.linalg.norm(moved, axis=2) / np.linalg.norm(before, axis=2)).mean(axis=1))
+        centred = states - states.mean(axis=1, keepdims=True)
+        if states.shape[1] > 1:
+            spreads.append((centred**2).sum(axis=(1, 2)) / (states**2).sum(axis=(1, 2)))
+        errors.append(np.abs(np.array(outputs) * std + mean - float(trainer.targets_of(row[None, None]))))
+    np.testing.assert_allclose(result.probes.change, np.mean(changes, axis=0), rtol=1e-4)
+    np.testing.assert_allclose(result.probes.spread, np.mean(spreads, axis=0), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(result.probes.exit_error, np.mean(errors, axis=0), rtol=1e-4)
+    assert result.probes.exit_error[-1] == pytest.approx(result.metrics.val_mae, rel=1e-6)
+
+
+def test_a_grouped_trial_has_the_probes_of_the_trial_alone(demo_store, trial_of):
+    configs = [trial_of(MODELS["shared norm"], seed) for seed in range(2)]
+    _, together = trained(configs, demo_store)
+    for config, grouped in zip(configs, together, strict=True):
+        _, (alone,) = trained([config], demo_store)
+        for name in ("change", "spread", "exit_error"):
+            np.testing.assert_allclose(getattr(grouped.probes, name), getattr(alone.probes, name), rtol=1e-3)
+
+
+def test_results_of_older_versions_have_no_probes_and_are_read(demo_store, trial_of):
+    _, (result,) = trained([trial_of(MODELS["deep"], epochs=1)], demo_store)
+    written = as_dict(result)
+    assert parse(TrialResult, written, "a result").probes == result.probes
+    del written["probes"]
+    assert parse(TrialResult, written, "an older result") == replace(result, probes=None)
+
+
+def test_the_report_draws_them_and_leaves_them_out_where_nobody_recorded_them(demo_store, trial_of, tmp_path):
+    paths = RunPaths(tmp_path)
+    for seed in range(2):
+        trial = trial_of(MODELS["shared norm"], seed, epochs=1)
+        run_group(TrialGroup((trial,)), demo_store.folder, paths, checkpoint_interval_s=60)
+    assert 'id="probes"' in write_report(paths).read_text()
+    table = pd.read_csv(paths.report / "data" / "probes.csv")
+    assert table.groupby("key")["step"].apply(list).tolist() == [[0, 1, 2, 3]] * 2
+    assert table["change"].isna().tolist() == [True, False, False, False] * 2
+    for result in read_results(paths):
+        write_result(paths, replace(result, probes=None))
+    assert 'id="probes"' not in write_report(paths).read_text()
