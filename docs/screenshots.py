@@ -65,7 +65,7 @@ def mlflow(out: Path, browser: int) -> None:
         charts = f"{url}&compareRunsMode=CHART"
         save(
             "mlflow-charts",
-            visit(browser, charts, ["epoch/val_mae"], size=(1400, 1040), settle_s=8, script=CLOSE_ASSISTANT).png,
+            visit(browser, charts, ["epoch/val_mae"], size=(1400, 1180), settle_s=8, script=CLOSE_ASSISTANT).png,
         )
         run = parent_run(out)
         page = f"{url.partition('#')[0]}#/experiments/{experiment_of(RunPaths(out))}/runs/{run}"

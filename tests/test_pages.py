@@ -13,7 +13,7 @@ import pytest
 from srcgcnn.sweep.results import read_results
 from srcgcnn.tracking import ui
 from tests.chromium import CHROMIUM, NO_CHROMIUM, chromium, visit
-from tests.test_sweep import Sweep, wait_for
+from tests.test_sweep import Sweep, runs_of, wait_for
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 
@@ -32,18 +32,25 @@ def test_mlflow_opens_on_the_trials_by_name_with_columns_and_charts_of_the_trade
         wanted = ["conv_params", "val_mae", "test_mae", "alpha", "norm"]
         with chromium(tmp_path) as browser:
             page = visit(browser, url, [*labels, *wanted], size=(1900, 900))
-            curves = ["epoch/val_mae", "epoch/train_loss"]
-            charts = visit(
-                browser, f"{url}&compareRunsMode=CHART", [*labels, *curves, "conv_params"], size=(1900, 1600)
-            )
+            drawn = ["Trade-off", "conv_params vs. val_mae", "depth vs. val_mae", "epoch/val_mae", "epoch/train_loss"]
+            charts = visit(browser, f"{url}&compareRunsMode=CHART", [*labels, *drawn], size=(1900, 1600))
+            used = ["cpu_utilization_percentage", "system_memory_usage_megabytes"]
+            usage = visit(browser, f"{trial_page(sweep, url)}/system-metrics", used)
     finally:
         os.killpg(server.pid, signal.SIGINT)
         server.wait(30)
     missing = [word for word in (*labels, *wanted) if word not in page.text]
     assert not missing, page.text
-    assert not [word for word in (*labels, *curves, "conv_params") if word not in charts.text], charts.text
+    assert not [word for word in (*labels, *drawn) if word not in charts.text], charts.text
+    assert "epochs_trained" not in charts.text  # the bar charts of all other numbers are folded away
+    assert not [word for word in used if word not in usage.text], usage.text
     for result in read_results(sweep.paths):
         assert f"{result.metrics.val_mae:.3f}"[:5] in page.text
+
+
+def trial_page(sweep, url):
+    child = next(run for run in runs_of(sweep) if "mlflow.parentRunId" in run.data.tags)
+    return f"{url.partition('#')[0]}#/experiments/{child.info.experiment_id}/runs/{child.info.run_id}"
 
 
 def test_the_ray_dashboard_asks_for_the_token_and_shows_the_running_sweep(tmp_path):

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -41,6 +43,7 @@ from srcgcnn.training.trial import (
     TrialConfig,
     TrialResult,
 )
+from tests.postgres_server import BINARIES, NO_POSTGRES, postgres
 
 EPOCHS = 5
 SWEEP = "depth"
@@ -435,13 +438,46 @@ def test_a_report_and_early_stops_are_on_the_pages(paths):
 
 def test_a_server_with_login_refuses_who_has_none(tmp_path):
     """`mlflow/server.sh` with login on a real server: nobody without a password, nobody with a wrong one."""
+    with group_server(tmp_path, "sqlite:///mlflow.db") as (uri, process):
+        assert "correct-horse" not in " ".join(psutil.Process(process.pid).cmdline())
+        listed = f"{uri}/api/2.0/mlflow/experiments/search?max_results=5"
+        assert status_of(listed) == 401
+        assert status_of(f"{uri}/") == 401
+        assert status_of(listed, "admin:password1234") == 401
+        assert status_of(listed, f"admin:{ADMIN_PASSWORD}") == 200
+        assert status_of(listed, f"admin:{ADMIN_PASSWORD}", host="evil.example.org") == 403
+
+
+@pytest.mark.skipif(BINARIES is None, reason=NO_POSTGRES)
+def test_a_group_server_on_postgresql_takes_a_sweep(tmp_path, paths, monkeypatch):
+    """The database as `mlflow/group.env` names it: its driver, its password from ~/.pgpass."""
+    pytest.importorskip("psycopg2", reason="psycopg2 is not installed: pip install '.[server]'")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", ADMIN_PASSWORD)
+    monkeypatch.setenv("PGPASSFILE", str(tmp_path / "pgpass"))
+    port = ui.free_port("127.0.0.1")
+    group = (Path(ui.__file__).parents[2] / "mlflow" / "group.env").read_text()
+    (database,) = re.findall(r"^MLFLOW_BACKEND_STORE_URI=(\S+)", group, re.MULTILINE)
+    with postgres(port) as line:
+        (tmp_path / "pgpass").write_text(line + "\n")
+        (tmp_path / "pgpass").chmod(0o600)
+        with group_server(tmp_path, database.replace("database.example.org:5432", f"127.0.0.1:{port}")) as (uri, _):
+            check_live_sweep(paths, uri)
+
+
+ADMIN_PASSWORD = "correct-horse-battery"
+
+
+@contextmanager
+def group_server(folder, database):
+    """Start `mlflow/server.sh` as the admin of a group does; yields its address and its process."""
     pytest.importorskip("flask_wtf", reason="Flask-WTF is not installed: pip install '.[server]'")
     port = ui.free_port("127.0.0.1")
-    settings = tmp_path / "group.env"
+    settings = folder / "group.env"
     settings.write_text(
-        f"SERVER_FOLDER={tmp_path / 'server'}\nSERVER_LOGIN=yes\nMLFLOW_BACKEND_STORE_URI=sqlite:///mlflow.db\n"
+        f"SERVER_FOLDER={folder / 'server'}\nSERVER_LOGIN=yes\nMLFLOW_BACKEND_STORE_URI={database}\n"
         f"MLFLOW_ARTIFACTS_DESTINATION=./artifacts\nMLFLOW_HOST=127.0.0.1\nMLFLOW_PORT={port}\n"
-        "MLFLOW_AUTH_ADMIN_PASSWORD=correct-horse-battery\n"
+        f"MLFLOW_AUTH_ADMIN_PASSWORD={ADMIN_PASSWORD}\n"
     )
     settings.chmod(0o644)
     script = str(Path(ui.__file__).parents[2] / "mlflow" / "server.sh")
@@ -450,17 +486,11 @@ def test_a_server_with_login_refuses_who_has_none(tmp_path):
     assert refused.returncode == 2
     assert "chmod 600" in refused.stderr
     settings.chmod(0o600)
-    with (tmp_path / "server.log").open("w") as log:
+    with (folder / "server.log").open("w") as log:
         process = subprocess.Popen([script, settings], env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
         wait_for(f"http://127.0.0.1:{port}/health", process)
-        assert "correct-horse" not in " ".join(psutil.Process(process.pid).cmdline())
-        listed = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=5"
-        assert status_of(listed) == 401
-        assert status_of(f"http://127.0.0.1:{port}/") == 401
-        assert status_of(listed, "admin:password1234") == 401
-        assert status_of(listed, "admin:correct-horse-battery") == 200
-        assert status_of(listed, "admin:correct-horse-battery", host="evil.example.org") == 403
+        yield f"http://127.0.0.1:{port}", process
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)

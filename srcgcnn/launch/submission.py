@@ -118,9 +118,10 @@ def _wait_for_jobs(paths: RunPaths) -> None:
 
 def _progress(paths: RunPaths, plan: Plan) -> str:
     """Return trials done, and groups running and waiting."""
-    keys = {trial.key for trial in plan.trials}
-    done, failed = len(finished_keys(paths) & keys), len({path.stem for path in paths.failures.glob("*.json")} & keys)
-    parts = [f"{done}/{len(keys)} trials done"]
+    keys, finished = {trial.key for trial in plan.trials}, finished_keys(paths)
+    failed = len({path.stem for path in paths.failures.glob("*.json")} & keys)
+    searched = plan.spec.search.proposes  # its trials are not known here: the driver proposes them
+    parts = [f"{len(finished)} trials done" if searched else f"{len(finished & keys)}/{len(keys)} trials done"]
     if failed:
         parts.append(f"{failed} failed")
     backlog = read_record_file(paths.backlog, Backlog)

@@ -23,7 +23,9 @@ class UsageMeter:
         if time.monotonic() - self._looked < SAMPLE_INTERVAL_S:
             return {}
         self._looked = time.monotonic()
-        return _processors_and_memory() | _devices()
+        with suppress(Exception):  # a driver or a kernel may refuse; no reading is worth a trial
+            return _processors_and_memory() | _devices()
+        return {}
 
 
 def _processors_and_memory() -> dict[str, float]:
@@ -43,6 +45,6 @@ def _devices() -> dict[str, float]:
         free, total = torch.cuda.mem_get_info(device)
         values[f"system/gpu_{device}_memory_usage_megabytes"] = (total - free) / MEGABYTE
         values[f"system/gpu_{device}_memory_usage_percentage"] = 100.0 * (1.0 - free / total)
-        with suppress(Exception):  # wants nvidia-ml-py and the driver's leave; no reading is worth a trial
+        with suppress(Exception):  # wants nvidia-ml-py and the driver's leave; the rest is still known
             values[f"system/gpu_{device}_utilization_percentage"] = float(torch.cuda.utilization(device))
     return values

@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 
     from srcgcnn.training.trial import TrialConfig, TrialResult
 
-VIEW_KEY = "srcgcnn"
-VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
-VIEW_METRICS = ("depth", "alpha", "conv_params", "val_mae", "test_mae", "seconds")
-VIEW_PARAMS = ("family", "norm", "seed_init")
 PARAM_CHARACTERS = 250  # readable in a column; MLflow itself allows 6000
 NOTE_CHARACTERS = 7500  # a tag holds 8000 (mlflow.utils.validation.MAX_TAG_VAL_LENGTH)
 DATASET_DIGEST_CHARACTERS = 36  # mlflow.utils.validation.MAX_DATASET_DIGEST_SIZE
@@ -62,22 +58,6 @@ def curve_epochs(result: TrialResult) -> list[Epoch]:
     curves = result.curves
     rows = zip(curves.train_loss, curves.val_error, curves.learning_rate, strict=True)
     return [Epoch(epoch, *row) for epoch, row in enumerate(rows)]
-
-
-def runs_view() -> str:
-    """Return how the page of an experiment opens: columns of the trade-off, best validation error first.
-
-    MLflow keeps shared views in tags of the experiment (`mlflow.sharedViewState.<key>`) and opens them by
-    `?viewStateShareKey=<key>`; without one, its table shows no metric at all.
-    """
-    columns = [f"metrics.`{name}`" for name in VIEW_METRICS] + [f"params.`{name}`" for name in VIEW_PARAMS]
-    view = {
-        "orderByKey": "metrics.`val_mae`",
-        "orderByAsc": True,
-        "searchFilter": "",
-        "selectedColumns": columns,
-    }
-    return canonical_json(view)
 
 
 def error_curve(task: str) -> str:

@@ -18,8 +18,9 @@ from mlflow.models.model import Model
 from mlflow.tracking import MlflowClient
 
 from srcgcnn.records import digest
-from srcgcnn.tracking.fields import VIEW_TAG, child_tags, now_ms, params, runs_view, shape_metrics
+from srcgcnn.tracking.fields import child_tags, now_ms, params, shape_metrics
 from srcgcnn.tracking.pyfunc import save_crystal_model
+from srcgcnn.tracking.view import VIEW_TAG, runs_view
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

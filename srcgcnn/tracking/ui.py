@@ -73,8 +73,8 @@ def free_port(host: str) -> int:
 
 def _page(paths: RunPaths) -> str:
     """Return the address of the sweep's table, after mending the store of a moved folder."""
-    from srcgcnn.tracking.fields import VIEW_KEY
     from srcgcnn.tracking.store import experiment_of, follow_moved_folder  # imports MLflow: only once there is a store
+    from srcgcnn.tracking.view import VIEW_KEY
 
     follow_moved_folder(paths)
     experiment = experiment_of(paths)

@@ -25,8 +25,12 @@ def choose_path(model: ModelConfig, training: TrainingConfig, device: torch.devi
         return "plain"  # the others are written for one precision
     steps = training.epochs * batches
     if device.type == "cpu":
-        compiled = native_library(model.hidden_channels) is not None
-    else:
-        pays = steps >= CUDA_STEPS_WORTH_COMPILING and uncompiled_path(model) == "plain"
-        compiled = pays and importlib.util.find_spec("triton") is not None
+        return choose_cpu_path(model)
+    pays = steps >= CUDA_STEPS_WORTH_COMPILING and uncompiled_path(model) == "plain"
+    compiled = pays and importlib.util.find_spec("triton") is not None
     return "compiled" if compiled else uncompiled_path(model)
+
+
+def choose_cpu_path(model: ModelConfig) -> Path:
+    """Choose for training and predictions on the CPU: compiled where there is a compiler."""
+    return "compiled" if native_library(model.hidden_channels) is not None else uncompiled_path(model)

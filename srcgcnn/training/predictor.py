@@ -12,6 +12,7 @@ import torch
 from srcgcnn.data.graph import build_graph
 from srcgcnn.training.graphset import GraphSet
 from srcgcnn.training.model_file import ModelCard, load_model
+from srcgcnn.training.path import choose_cpu_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +36,9 @@ class Predictor:
     @classmethod
     def load(cls, path: Path | str) -> Predictor:
         """Read `OUT/models/<key>.safetensors`."""
-        return cls(*load_model(Path(path)))
+        card, network = load_model(Path(path))
+        network.path = choose_cpu_path(card.model)
+        return cls(card, network)
 
     @property
     def classify(self) -> bool:
