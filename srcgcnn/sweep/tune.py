@@ -100,6 +100,7 @@ def run_on_tune(
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's own banner; the display is ours
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # results are our files, not Tune's CSV and TensorBoard
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # schedulers hear of rungs only, not of every report
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1e9"  # Tune's own restore is not used
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     search = None
     if plan.spec.search.proposes:
@@ -134,7 +135,7 @@ def _fit(
 ) -> None:
     """Give groups to Tune once: those of a grid all at the start, those of a search as they are proposed."""
     asked = GroupSearcher(plan, listener, constants) if plan.spec.search.proposes else None
-    grid = {"group": tune.grid_search([as_sent(plan, group) for group in groups]), **constants}
+    grid = {"group": tune.grid_search(_Grid(as_sent(plan, group) for group in groups)), **constants}
     tuner = Tuner(
         tune.with_resources(train, {"cpu": resources.cpus, "gpu": resources.gpus}),
         param_space={} if asked else grid,
@@ -155,6 +156,13 @@ def _fit(
         ),
     )
     tuner.fit()
+
+
+class _Grid(list[dict[str, Any]]):
+    """Groups that Tune does not copy: for each of N trials it would copy all N, and 5,000 never started (measured)."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Grid:
+        return self
 
 
 def _trial_name(trial: Any) -> str:
