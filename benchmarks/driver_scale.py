@@ -26,6 +26,7 @@ from srcgcnn.sweep.display import SweepDisplay
 from srcgcnn.sweep.paths import RunPaths
 from srcgcnn.sweep.plan import TrialGroup, plan_sweep
 from srcgcnn.sweep.results import write_result
+from srcgcnn.sweep.sent import read_sent
 from srcgcnn.sweep.spec import Axes, SweepSpec
 from srcgcnn.terminal import make_console
 from srcgcnn.training.trial import Cost, Curves, DataRef, Metrics, Provenance, TrainingConfig, TrialResult
@@ -37,7 +38,7 @@ def no_work(config: dict[str, Any]) -> None:
     """Stand in for the training of a group: write a result for every member at once."""
     from ray import tune
 
-    group, paths = TrialGroup.from_dict(config["group"], "the driver"), RunPaths(Path(config["out"]))
+    group, paths = TrialGroup.from_dict(read_sent(config), "the driver"), RunPaths(Path(config["out"]))
     for trial in group.trials:
         result = TrialResult(
             key=trial.key,

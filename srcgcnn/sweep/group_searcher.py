@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.search import Searcher
 
+from srcgcnn.sweep.sent import as_sent
+
 if TYPE_CHECKING:
     from srcgcnn.sweep.plan import Plan, TrialGroup
     from srcgcnn.sweep.tune import DriverCallback
-
-
-def as_sent(plan: Plan, group: TrialGroup) -> dict[str, Any]:
-    """Return what a worker gets of a group."""
-    return {**group.to_dict(), "expected_s": plan.expected_seconds(group)}
 
 
 class GroupSearcher(Searcher):

@@ -16,6 +16,7 @@ from srcgcnn.sweep.group_log import GroupLog, group_log
 from srcgcnn.sweep.paths import RunPaths
 from srcgcnn.sweep.plan import TrialGroup
 from srcgcnn.sweep.scheduler import EPOCH, ERROR
+from srcgcnn.sweep.sent import read_sent
 from srcgcnn.sweep.stopping import (
     NODE_STORE,
     HandedBackError,
@@ -36,10 +37,11 @@ REPORT_INTERVAL_S = 2.0  # Tune's documented limit is 50 to 100 reports a second
 
 def train_in_worker(config: dict[str, Any]) -> None:
     """Tune's trainable: one group, from its checkpoint if there is one, to its result files."""
-    group, paths = TrialGroup.from_dict(config["group"], "the group sent by the driver"), RunPaths(Path(config["out"]))
+    sent, paths = read_sent(config), RunPaths(Path(config["out"]))
+    group = TrialGroup.from_dict(sent, "the group sent by the driver")
     reporter = _Reporter()
     if not paths.given_up(group.key).exists():
-        _hand_back_where_time_is_short(config["group"]["expected_s"])
+        _hand_back_where_time_is_short(sent["expected_s"])
         with counted_as_running(), group_log(paths, group) as log:
             _train(group, paths, config, reporter, log)
     reporter.end()

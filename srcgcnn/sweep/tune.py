@@ -17,11 +17,12 @@ from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
 
 from srcgcnn.files import write_text
 from srcgcnn.sweep.failures import write_failure
-from srcgcnn.sweep.group_searcher import GroupSearcher, as_sent
+from srcgcnn.sweep.group_searcher import GroupSearcher
 from srcgcnn.sweep.progress import ProgressFile
 from srcgcnn.sweep.results import read_result
 from srcgcnn.sweep.retries import JUDGE_AFTER_S, RetryBudget, alive_ray_nodes
 from srcgcnn.sweep.scheduler import EPOCH, ERROR, tune_scheduler
+from srcgcnn.sweep.sent import as_sent, read_sent
 from srcgcnn.sweep.stopped import Stopped, write_stopped
 from srcgcnn.sweep.trainable import ENDED, train_in_worker
 from srcgcnn.training.epoch import EpochReport
@@ -135,7 +136,7 @@ def _fit(
 ) -> None:
     """Give groups to Tune once: those of a grid all at the start, those of a search as they are proposed."""
     asked = GroupSearcher(plan, listener, constants) if plan.spec.search.proposes else None
-    grid = {"group": tune.grid_search(_Grid(as_sent(plan, group) for group in groups)), **constants}
+    grid = {"group": tune.grid_search([as_sent(plan, group) for group in groups]), **constants}
     tuner = Tuner(
         tune.with_resources(train, {"cpu": resources.cpus, "gpu": resources.gpus}),
         param_space={} if asked else grid,
@@ -158,17 +159,10 @@ def _fit(
     tuner.fit()
 
 
-class _Grid(list[dict[str, Any]]):
-    """Groups that Tune does not copy: for each of N trials it would copy all N, and 5,000 never started (measured)."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Grid:
-        return self
-
-
 def _trial_name(trial: Any) -> str:
     """Name Tune's trial for people, and by the group's key, so that its folder and its logs are found by both."""
-    label, key = trial.config["group"]["label"], trial.config["group"]["key"]
-    return f"{''.join(char if char.isalnum() or char in '-=.' else '_' for char in label)[:60]}_{key}"
+    sent = read_sent(trial.config)
+    return f"{''.join(char if char.isalnum() or char in '-=.' else '_' for char in sent['label'])[:60]}_{sent['key']}"
 
 
 class DriverCallback(Callback):
@@ -353,7 +347,7 @@ class DriverCallback(Callback):
             self._progress.set_state(group.key, "waiting")
 
     def _group(self, trial: Any) -> TrialGroup:
-        return self._groups[trial.config["group"]["key"]]
+        return self._groups[read_sent(trial.config)["key"]]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave nothing in the copy that Tune saves for its own restore, which this project does not use."""
