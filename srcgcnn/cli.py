@@ -31,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.command(options))
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"srcgcnn: {error}", file=sys.stderr)
+        from srcgcnn.terminal import error_line
+
+        print(f"srcgcnn: {error_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -1,4 +1,4 @@
-"""The console that all commands print to."""
+"""What all commands print to the terminal: console, and errors in one line."""
 
 from __future__ import annotations
 
@@ -13,3 +13,10 @@ def make_console(*, stderr: bool = False) -> Console:
     if console.is_terminal:
         return console
     return Console(stderr=stderr, highlight=False, markup=False, width=LOG_WIDTH)
+
+
+def error_line(error: Exception) -> str:
+    """Return what a person needs of an error: of those of the operating system the file and the reason, no number."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)

@@ -142,6 +142,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.gang:
             site = as_gang(site)
         paths = RunPaths(options.out or default_folder(spec.name, options))
+        if paths.out.exists() and not paths.out.is_dir():
+            raise NotADirectoryError(f"--out {paths.out} is a file; give a folder")
         start = find_start(spec)
         found = find_or_build(spec.data, options.stores, site, dry_run=options.dry_run, strict=options.strict)
         plan = plan_sweep(start.spec, found.reference, paths, site.trials_per_group)
@@ -167,7 +169,9 @@ def main(arguments: list[str] | None = None) -> int:
 
         return launch_local(plan, found.folder, paths, site, options.tracking_uri)
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"depth_sweep: {error}", file=sys.stderr)
+        from srcgcnn.terminal import error_line
+
+        print(f"depth_sweep: {error_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("depth_sweep: stopped; the same command goes on", file=sys.stderr)

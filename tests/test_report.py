@@ -23,7 +23,9 @@ from srcgcnn.sweep.failures import write_failure
 from srcgcnn.sweep.paths import RunPaths
 from srcgcnn.sweep.record import SweepRecord, write_record
 from srcgcnn.sweep.results import write_result
+from srcgcnn.sweep.scheduler import SchedulerSpec
 from srcgcnn.sweep.spec import Axes, DataSpec, SweepSpec, trials_of
+from srcgcnn.sweep.stopped import Stopped, write_stopped
 from srcgcnn.training.trial import Cost, Curves, DataRef, Metrics, Provenance, TrainingConfig, TrialResult
 
 DATA = DataRef("d" * 16, "<script>alert(1)</script>", "formation_energy_per_atom", "eV/atom")
@@ -161,6 +163,18 @@ def test_a_partial_sweep_says_so(tmp_path):
     assert "a ranking needs repeated seeds" in page
 
 
+def test_trials_stopped_by_a_scheduler_are_told_and_do_not_make_a_sweep_incomplete(tmp_path):
+    spec = spec_of(scheduler=SchedulerSpec("asha", grace_epochs=1))
+    paths, trials = sweep_in(tmp_path / "stopped", spec, keep=lambda trial: trial.model.depth != 2)
+    early = [trial for trial in trials if trial.model.depth == 2]
+    for trial in early:
+        write_stopped(paths, Stopped(trial, 1, 0.5, (0.5,), "asha"))
+    page = write_report(paths).read_text()
+    assert f"{len(early)} trials were stopped early" in page
+    assert "not complete" not in page
+    assert f"In {len(trials) - len(early)} of {len(trials) - len(early)} trials the best epoch is the last one" in page
+
+
 def test_classification_has_accuracy_and_no_parity(tmp_path):
     spec = spec_of()
     spec = replace(spec, network=replace(spec.network, task="classification"))
@@ -191,6 +205,8 @@ def test_commands_say_what_is_wrong(sweep, tmp_path, capsys):
     assert "known: CGCNN-1" in capsys.readouterr().err
     assert main(["compare", str(sweep.out), "CGCNN-1", "CGCNN-3", "--margin", "-1"]) == 2
     assert "margin=-1.0 must be positive" in capsys.readouterr().err
+    assert main(["compare", str(sweep.out), "CGCNN-3", "CGCNN-3"]) == 2
+    assert "compared with itself" in capsys.readouterr().err
     RunPaths(tmp_path).results.mkdir()
     assert main(["report", str(tmp_path)]) == 2
     assert "no trial has finished" in capsys.readouterr().err

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 
-from srcgcnn.analysis.tradeoff import as_csv, as_markdown, estimate, tradeoff
+from srcgcnn.analysis.tradeoff import as_csv, as_markdown, estimate, print_tradeoff, tradeoff
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.records import RecordError
 from srcgcnn.sweep.paths import RunPaths
@@ -77,6 +78,15 @@ def test_recipes_that_differ_are_told_apart():
 
 def test_rows_of_a_table_without_differences_show_no_recipe():
     assert "recipe" not in as_markdown(tradeoff([result_of(0.1), result_of(0.2, model=ModelConfig("cgcnn", 2))]))
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_a_narrow_terminal_cuts_no_number(width):
+    stream = io.StringIO()
+    print_tradeoff(tradeoff([result_of(0.1), result_of(0.1234, seed=1)]), Console(file=stream, width=width))
+    assert "…" not in stream.getvalue()
+    assert "22,912" in stream.getvalue()
+    assert ("too narrow" in stream.getvalue()) == (width < 160)
 
 
 def test_a_copied_or_edited_result_is_refused_by_name(tmp_path):

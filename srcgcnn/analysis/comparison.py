@@ -86,6 +86,8 @@ def compare(study: Study, variant: str, reference: str) -> Comparison:
     Raises:
         ValueError: a variant is unknown, or they share no split, seed or crystal.
     """
+    if variant == reference:
+        raise ValueError(f"{variant} is compared with itself; give two variants")
     differences = study.repeats(variant).minus(study.repeats(reference))
     if not differences.by_split:
         raise ValueError(f"{variant} and {reference} share no split, seed and test crystal: train both on the same")

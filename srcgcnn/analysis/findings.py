@@ -58,6 +58,12 @@ class Findings:
             said.append("Variants with one seed are listed, not tested: a ranking needs repeated seeds.")
         said += [claim.sentence(study.unit) for claim in self.claims]
         said += [one.sentence(study.unit) for one in self.saturations]
+        unfinished = int((study.trials["best_epoch"] + 1 >= study.trials["epochs"]).sum())
+        if unfinished:
+            said.append(
+                f"In {unfinished} of {len(study.trials)} trials the best epoch is the last one: longer training may "
+                "change the order."
+            )
         return said + ([self.power[0].upper() + self.power[1:] + "."] if self.power else [])
 
 

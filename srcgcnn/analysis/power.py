@@ -81,5 +81,6 @@ def power_line(results: Iterable[TrialResult], seeds: int) -> str | None:
     half = detectable(deviation, seeds) / 2
     return (
         line + f"with {seeds} seeds only differences above {2 * half:.4f} are found reliably; for {half:.4f} plan "
-        f"{seeds_needed(deviation, half)} seeds (80 % power, paired t test at 5 %)"
+        f"{seeds_needed(deviation, half)} seeds (80 % power, paired t test over seeds at 5 %; tests that "
+        "pair the test crystals, too, may find less)"
     )

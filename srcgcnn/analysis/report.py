@@ -45,17 +45,22 @@ class Progress:
         asked: trials of the last request, None where sweep.json is missing.
         others: results of this folder that the last request did not ask for.
         failed: labels and reasons of failed trials.
+        stopped: trials of the last request that a scheduler stopped early.
+        proposals_left: of a search, those that are not made or have not ended.
     """
 
     finished: int
     asked: int | None
     others: int
     failed: list[tuple[str, str]]
+    stopped: int = 0
+    proposals_left: int = 0
 
     @property
     def partial(self) -> bool:
         """Whether something is missing."""
-        return bool(self.failed) or (self.asked is not None and self.finished < self.asked)
+        missing = self.asked is not None and self.finished + self.stopped < self.asked
+        return bool(self.failed) or missing or self.proposals_left > 0
 
 
 @dataclass(frozen=True)
@@ -169,16 +174,18 @@ def _drawn(drawing: Drawing, ending: str, **options: Any) -> bytes:
 def progress_of(paths: RunPaths, record: SweepRecord | None) -> Progress:
     """Count what the last request asked for, and what failed."""
     from srcgcnn.sweep.failures import read_failures
+    from srcgcnn.sweep.plan import plan_sweep
     from srcgcnn.sweep.results import finished_keys
-    from srcgcnn.sweep.spec import trials_of
 
     done = finished_keys(paths)
-    labels = {} if record is None else {trial.key: trial.label for trial, _ in trials_of(record.spec, record.data)}
+    plan = None if record is None else plan_sweep(record.spec, record.data, paths)
+    labels = {} if plan is None else {trial.key: trial.label for trial in plan.trials}
     failed = [(labels.get(one.key, one.key), one.reason.strip().splitlines()[-1:]) for one in read_failures(paths)]
     reasons = [(label, lines[0] if lines else "unknown") for label, lines in failed]
-    if record is None:
+    if plan is None:
         return Progress(len(done), None, 0, reasons)
-    return Progress(len(done & labels.keys()), len(labels), len(done - labels.keys()), reasons)
+    finished, others = len(done & labels.keys()), len(done - labels.keys())
+    return Progress(finished, len(labels), others, reasons, len(plan.stopped), plan.proposals_left)
 
 
 def _render(paths: RunPaths, record: SweepRecord | None, sections: list[Section], left_out: list[str]) -> str:

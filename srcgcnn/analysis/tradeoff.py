@@ -13,7 +13,7 @@ from srcgcnn.records import digest
 from srcgcnn.sweep.results import read_results
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rich.console import Console
 
@@ -183,13 +183,27 @@ def print_tradeoff(rows: Sequence[TradeoffRow], console: Console) -> None:
     """Print the table for people."""
     from rich.table import Table
 
-    columns = _columns(rows)
-    table = Table(caption=CAPTION)
+    columns, caption = _columns(rows), CAPTION
+    for name in LEFT_OUT_FIRST:
+        if _width(rows, columns) <= console.width:
+            break
+        columns.pop(name, None)
+        caption = f"{CAPTION}; this terminal is too narrow for all columns: --format markdown"
+    table = Table(caption=caption)
     for name, heading in columns.items():
         table.add_column(heading, justify="left" if name in ("model", "norm", "alpha", "unit", "recipe") else "right")
     for row in rows:
         table.add_row(*[_cell(row, name) for name in columns])
     console.print(table)
+
+
+LEFT_OUT_FIRST = ("seconds", "total_parameters", "val", "unit", "splits")  # on a narrow terminal; numbers are not cut
+
+
+def _width(rows: Sequence[TradeoffRow], columns: Mapping[str, str]) -> int:
+    """Return the columns of a terminal that the table takes."""
+    longest = [max(len(heading), *(len(_cell(row, name)) for row in rows)) for name, heading in columns.items()]
+    return sum(longest) + 3 * len(longest) + 1
 
 
 def as_markdown(rows: Sequence[TradeoffRow]) -> str:

@@ -91,13 +91,20 @@ def conduct(
         end = None if plan.over else run(writer, console)
         interrupted = end is not None and end.interrupted
         rows = tradeoff_of(paths)
-        if end is not None or not paths.report.exists():
+        if end is not None or _report_is_old(paths):
             _write_report(paths, console)
         writer.sweep_finished(as_markdown(rows), as_csv(rows), stopped=interrupted)
     if rows:
         print_tradeoff(rows, console)
     show_proposals(plan, paths, console)
     return _report(end, paths, tracking_uri, console, command)
+
+
+def _report_is_old(paths: RunPaths) -> bool:
+    """Whether there is a result that the report does not know: a driver was killed before it wrote one."""
+    page = paths.report / "index.html"
+    written = page.stat().st_mtime if page.exists() else 0.0
+    return any(result.stat().st_mtime > written for result in paths.results.glob("*.json"))
 
 
 def _write_report(paths: RunPaths, console: Console) -> None:

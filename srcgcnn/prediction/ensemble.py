@@ -89,15 +89,16 @@ class Ensemble:
         """Predict with every member: float64 [members, crystals]."""
         return np.stack([member.predict_graphs(graphs) for member in self.members])
 
-    def predict(self, crystals: Iterable[str | Path | Structure]) -> pd.DataFrame:
-        """Predict for CIF files, folders of them, tables (`--data` of a sweep) or pymatgen structures.
+    def predict(self, crystals: str | Path | Iterable[str | Path | Structure]) -> pd.DataFrame:
+        """Predict for CIF files, folders of them, tables (`--data` of a sweep) or pymatgen structures; one, or several.
 
         Returns:
             One row per crystal, in order: id, file, formula, prediction, spread (of several seeds), lower and upper
             end of the 90 % interval (if calibrated), unit, warning (outside of the training domain) and error (why
             there is no prediction).
         """
-        blocks = [self._block(block) for block in _blocks(read_crystals(crystals))]
+        sources = [crystals] if isinstance(crystals, str | Path) else crystals
+        blocks = [self._block(block) for block in _blocks(read_crystals(sources))]
         return pd.concat(blocks, ignore_index=True) if blocks else self._block([])
 
     def _block(self, crystals: Sequence[NamedCrystal]) -> pd.DataFrame:
