@@ -51,7 +51,7 @@ def report(out: Path, browser: int) -> None:
     page = RunPaths(out).report / "index.html"
     if not page.exists():
         raise FileNotFoundError(f"{page} does not exist; run: srcgcnn report {out}")
-    for name, width, dark in (("report", 1000, False), ("report-dark", 1000, True), ("report-phone", 400, False)):
+    for name, width, dark in (("report", 1200, False), ("report-dark", 1200, True), ("report-phone", 400, False)):
         save(name, visit(browser, page.resolve().as_uri(), size=(width, 1350), settle_s=5, dark=dark).png)
 
 

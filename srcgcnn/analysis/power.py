@@ -82,5 +82,5 @@ def power_line(results: Iterable[TrialResult], seeds: int) -> str | None:
     return (
         line + f"with {seeds} seeds only differences above {2 * half:.4f} are found reliably; for {half:.4f} plan "
         f"{seeds_needed(deviation, half)} seeds (80 % power, paired t test over seeds at 5 %; tests that "
-        "pair the test crystals, too, may find less)"
+        "pair the test crystals, too, may resolve smaller ones)"
     )
