@@ -14,6 +14,7 @@ from srcgcnn.data.build import BuildError, build_key, build_store, default_store
 from srcgcnn.data.demo import demo_source
 from srcgcnn.data.graph import GraphSettings
 from srcgcnn.data.manifest import StoreError
+from srcgcnn.data.progress import build_with_progress
 from srcgcnn.data.sources import open_source
 from srcgcnn.data.store import GraphStore
 
@@ -85,6 +86,15 @@ def test_bad_rows_are_listed_and_good_ones_kept(mixed, tmp_path):
     for (_, reason), (*_, expected) in zip(found, BAD, strict=True):
         assert expected in reason
     assert report.store.manifest.rejected == len(BAD)
+
+
+def test_crystals_that_come_twice_under_other_ids_are_told(tmp_path, capsys):
+    rows = [("a", cif(), "1"), ("b", cif(), "2"), ("c", cif(length=4.2), "3")]
+    source = write_table(tmp_path / "t.csv", rows)
+    for _ in ("built", "found"):
+        report = build_with_progress(source, tmp_path / "store", processes=1)
+        assert report.store.manifest.repeated == 1
+        assert "have the same graph as an earlier row" in capsys.readouterr().err
 
 
 def test_of_two_rows_with_one_id_the_first_usable_one_is_kept(tmp_path):

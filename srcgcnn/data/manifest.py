@@ -63,6 +63,7 @@ class Manifest:
         data_hash: hash of the contents (shards, element table, graph settings, targets): part of every trial's key.
         padded_atoms: atoms with fewer than K neighbours inside the cutoff.
         rejected: rows of the source that `rejected.csv` lists.
+        repeated: crystals whose graph is, bit for bit, that of an earlier row; not counted by older versions.
     """
 
     schema_version: int
@@ -81,6 +82,7 @@ class Manifest:
     rejected: int
     built_at: str
     versions: dict[str, str]
+    repeated: int = 0
 
     def target(self, name: str) -> TargetColumn:
         """Return a target by name.

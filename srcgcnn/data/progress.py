@@ -35,6 +35,12 @@ def build_with_progress(
         first = "; ".join(f"{row.row_id}: {row.reason}" for row in report.rejected[:3])
         listing = out / REJECTED_FILE
         console.print(f"{manifest.rejected:,} rows were rejected, listed in {listing}. {first}", soft_wrap=True)
+    if manifest.repeated:
+        console.print(
+            f"{manifest.repeated:,} crystals have the same graph as an earlier row: a random split may test on what it "
+            "trained on; remove them, or split by formula",
+            soft_wrap=True,
+        )
     return report
 
 

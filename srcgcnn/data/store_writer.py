@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from hashlib import blake2b
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,7 @@ class StoreWriter:
         self._pending_bytes = 0
         self._shards: list[Shard] = []
         self._padded_atoms = 0
+        self._seen: set[bytes] = set()
         self.crystals = 0
 
     def add(self, row_id: str, formula: str, graph: CrystalGraph, targets: tuple[float, ...]) -> None:
@@ -64,6 +66,7 @@ class StoreWriter:
         self._targets.append(targets)
         self._all_targets.append(targets)
         self._padded_atoms += int(np.isinf(graph.distances).any(axis=1).sum())
+        self._seen.add(_fingerprint(graph))
         self._pending_bytes += graph.atomic_numbers.nbytes + graph.neighbours.nbytes + graph.distances.nbytes
         self.crystals += 1
         if self._pending_bytes >= self._shard_bytes:
@@ -90,6 +93,7 @@ class StoreWriter:
             padded_atoms=self._padded_atoms,
             rejected=rejected,
             built_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            repeated=self.crystals - len(self._seen),
             versions={"srcgcnn": __version__, "pymatgen": version("pymatgen"), "numpy": np.__version__},
         )
         manifest.write(self._folder)
@@ -133,6 +137,13 @@ class StoreWriter:
             strict=True,
         )
         return tuple(TargetColumn(*column) for column in columns)
+
+
+def _fingerprint(graph: CrystalGraph) -> bytes:
+    digest = blake2b(digest_size=16)
+    for array in (graph.atomic_numbers, graph.neighbours, graph.distances):
+        digest.update(array.tobytes())
+    return digest.digest()
 
 
 def _as_bytes(lines: Iterable[str]) -> np.ndarray:
