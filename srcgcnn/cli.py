@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srcgcnn import __version__
@@ -17,12 +16,11 @@ from srcgcnn.data.commands import add_data_commands
 from srcgcnn.launch.commands import add_cluster_commands
 from srcgcnn.matbench.commands import add_matbench_command
 from srcgcnn.prediction.commands import add_prediction_commands
+from srcgcnn.sweep_command import add_sweep_command, existing_run
 from srcgcnn.training.commands import add_training_commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from srcgcnn.sweep.paths import RunPaths
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,15 +50,11 @@ def _parser() -> argparse.ArgumentParser:
 
     add_analysis_commands(commands)
 
-    track = commands.add_parser("track", help="rebuild the MLflow store from the result files")
-    track.add_argument("out", type=Path, metavar="OUT", help="folder of the sweep")
+    track = add_sweep_command(commands, "track", "rebuild the MLflow store from the result files", _track)
     track.add_argument("--tracking-uri", metavar="URI", help="default: the SQLite store in OUT")
-    track.set_defaults(command=_track)
 
-    ui = commands.add_parser("ui", help="open the MLflow UI on a sweep's own store")
-    ui.add_argument("out", type=Path, metavar="OUT", help="folder of the sweep")
+    ui = add_sweep_command(commands, "ui", "open the MLflow UI on a sweep's own store", _ui)
     ui.add_argument("--port", type=int, help="default: a free one")
-    ui.set_defaults(command=_ui)
     add_training_commands(commands)
     add_cluster_commands(commands)
     add_prediction_commands(commands)
@@ -87,21 +81,6 @@ def _params(options: argparse.Namespace) -> int:
     for row in rows:
         print(f"{row['model']:<45}{row['conv_params']:>12,}{row['total_params']:>14,}")
     return 0
-
-
-def existing_run(out: Path) -> RunPaths:
-    """Return the paths of a sweep that exists.
-
-    Raises:
-        FileNotFoundError: the folder holds no sweep.
-    """
-    from srcgcnn.sweep.paths import RunPaths
-
-    paths = RunPaths(out)
-    if not paths.spec.exists() and not paths.results.is_dir():
-        known = sorted(str(path.parent) for path in out.parent.glob("*/sweep.json"))
-        raise FileNotFoundError(f"{out} holds no sweep; beside it: {', '.join(known) or 'none'}")
-    return paths
 
 
 def _track(options: argparse.Namespace) -> int:

@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import string
 import sys
 from pathlib import Path
 from typing import Any
 
-NAME_CHARACTERS = string.ascii_letters + string.digits + "-_."
 HERE = Path(__file__).resolve().parent
 
 
@@ -120,6 +118,8 @@ def overrides_of(options: argparse.Namespace) -> dict[str, Any]:
 
 def default_folder(name: str, options: argparse.Namespace) -> Path:
     """Return `runs/NAME`, or `runs/NAME-DATA-TARGET` with what flags say of the data: each its own study."""
+    from srcgcnn.sweep.spec import NAME_CHARACTERS
+
     asked = [] if options.name else [Path(options.data or "").name.split(".")[0], options.target or ""]
     words = ["".join(char if char in NAME_CHARACTERS else "-" for char in word) for word in (name, *asked)]
     return Path("runs") / "-".join(word for word in words if word)

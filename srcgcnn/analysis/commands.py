@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from srcgcnn.sweep_command import add_sweep_command, existing_run
 
 if TYPE_CHECKING:
     import argparse
 
     from srcgcnn.analysis.study import Study
-    from srcgcnn.sweep.paths import RunPaths
 
 
 def add_analysis_commands(commands: Any) -> None:
     """Add the commands to a parser's subparsers."""
-    results = _on_sweep(commands, "results", "the trade-off table of a sweep", _results)
+    results = add_sweep_command(commands, "results", "the trade-off table of a sweep", _results)
     results.add_argument("--format", choices=["table", "markdown", "csv", "json"], default="table")
-    compare = _on_sweep(commands, "compare", "two variants on the same test crystals and seeds", _compare)
+    compare = add_sweep_command(commands, "compare", "two variants on the same test crystals and seeds", _compare)
     compare.add_argument("variant", metavar="A", help="such as 'SR-CGCNN T=3 step-norm', as `results` names models")
     compare.add_argument("reference", metavar="B", help="such as CGCNN-3")
     _add_margin(compare)
-    report = _on_sweep(commands, "report", "write OUT/report: page, figures, tables", _report)
+    report = add_sweep_command(commands, "report", "write OUT/report: page, figures, tables", _report)
     _add_margin(report)
-
-
-def _on_sweep(commands: Any, name: str, help_text: str, function: Any) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=help_text)
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder of the sweep")
-    parser.set_defaults(command=function)
-    return parser
 
 
 def _add_margin(parser: argparse.ArgumentParser) -> None:
@@ -41,16 +34,10 @@ def _add_margin(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _run(options: argparse.Namespace) -> RunPaths:
-    from srcgcnn.cli import existing_run
-
-    return existing_run(options.out)
-
-
 def _results(options: argparse.Namespace) -> int:
     from srcgcnn.analysis import tradeoff
 
-    rows = tradeoff.tradeoff_of(_run(options))
+    rows = tradeoff.tradeoff_of(existing_run(options.out))
     if options.format == "table":
         from srcgcnn.terminal import make_console
 
@@ -68,7 +55,7 @@ def _results(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     from srcgcnn.analysis.study import find_studies
 
-    for number, study in enumerate(find_studies(_run(options), options.variant, options.reference)):
+    for number, study in enumerate(find_studies(existing_run(options.out), options.variant, options.reference)):
         if number:
             print()
         _print_comparison(study, options)
@@ -95,5 +82,5 @@ def _print_comparison(study: Study, options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> int:
     from srcgcnn.analysis.report import write_report
 
-    print(f"report: {write_report(_run(options), options.margin)}")
+    print(f"report: {write_report(existing_run(options.out), options.margin)}")
     return 0

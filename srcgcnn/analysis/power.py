@@ -21,10 +21,9 @@ def seed_deviation(results: Iterable[TrialResult]) -> tuple[float, int] | None:
 
     groups: dict[object, list[float]] = {}
     for result in results:
-        metrics, config = result.metrics, result.config
-        error = metrics.val_mae if metrics.val_mae is not None else 1 - (metrics.val_accuracy or 0.0)
+        config = result.config
         identity = (config.model.canonical(), config.training, config.data, config.seeds.split)
-        groups.setdefault(identity, []).append(error)
+        groups.setdefault(identity, []).append(result.val_error)
     repeated = [errors for errors in groups.values() if len(errors) > 1]
     degrees = sum(len(errors) - 1 for errors in repeated)
     if not degrees:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from srcgcnn.sweep_command import add_sweep_command, existing_run
+
 if TYPE_CHECKING:
     import argparse
 
@@ -16,17 +18,21 @@ SITES = Path(__file__).resolve().parents[2] / "cluster"
 
 def add_cluster_commands(commands: Any) -> None:
     """Add the commands to a parser's subparsers."""
-    status = _on_sweep(commands, "status", "where a sweep stands", _status)
+    status = add_sweep_command(commands, "status", "where a sweep stands", _status)
     status.add_argument("--json", action="store_true", help="print JSON")
-    logs = _on_sweep(commands, "logs", "the log of a trial, of a sweep's head or job, or why trials failed", _logs)
+    logs = add_sweep_command(
+        commands, "logs", "the log of a trial, of a sweep's head or job, or why trials failed", _logs
+    )
     logs.add_argument("trial", nargs="?", metavar="TRIAL", help="beginning of a key, or a part of a label")
     logs.add_argument("--job", metavar="ID", help="a job as `status` names it (17 or 17_3); default: the head")
     logs.add_argument("--failed", action="store_true", help="failed trials with the end of their logs")
     logs.add_argument("--lines", type=int, default=40, metavar="N", help="last N lines (40)")
-    cancel = _on_sweep(commands, "cancel", "cancel all jobs of a sweep, or some; finished trials are kept", _cancel)
+    cancel = add_sweep_command(
+        commands, "cancel", "cancel all jobs of a sweep, or some; finished trials are kept", _cancel
+    )
     cancel.add_argument("--job", action="append", metavar="ID", help="only this job (17_3); may be given several times")
     cancel.add_argument("--waiting", action="store_true", help="only jobs that wait in the queue")
-    _on_sweep(commands, "resume", "submit what is left of a sweep again, to the same site", _resume)
+    add_sweep_command(commands, "resume", "submit what is left of a sweep again, to the same site", _resume)
     cluster = commands.add_parser("cluster", help="try a site file").add_subparsers(
         title="commands", required=True, metavar="COMMAND"
     )
@@ -37,25 +43,12 @@ def add_cluster_commands(commands: Any) -> None:
     check.set_defaults(command=_check)
 
 
-def _on_sweep(commands: Any, name: str, help_text: str, function: Any) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=help_text)
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder of the sweep")
-    parser.set_defaults(command=function)
-    return parser
-
-
-def _run(options: argparse.Namespace) -> RunPaths:
-    from srcgcnn.cli import existing_run
-
-    return existing_run(options.out)
-
-
 def _status(options: argparse.Namespace) -> int:
     from srcgcnn.launch.overview import show_groups, status_of, status_text
     from srcgcnn.records import as_dict
     from srcgcnn.terminal import make_console
 
-    paths = _run(options)
+    paths = existing_run(options.out)
     status = status_of(paths)
     if options.json:
         print(json.dumps(as_dict(status), indent=1))
@@ -70,7 +63,7 @@ def _logs(options: argparse.Namespace) -> int:
     from srcgcnn.launch.overview import log_files, tail
     from srcgcnn.sweep.failures import read_failures
 
-    paths = _run(options)
+    paths = existing_run(options.out)
     if options.failed:
         for failure in read_failures(paths):
             print(f"==> {failure.key} {failure.label}: {failure.reason}")
@@ -86,7 +79,7 @@ def _logs(options: argparse.Namespace) -> int:
 def _cancel(options: argparse.Namespace) -> int:
     from srcgcnn.launch.overview import cancel_jobs, cancel_sweep
 
-    paths = _run(options)
+    paths = existing_run(options.out)
     if options.job or options.waiting:
         some = cancel_jobs(paths, options.job, waiting_only=options.waiting)
         print(f"cancelled: {', '.join(some)}" if some else "no such job of this sweep was there")
@@ -117,7 +110,7 @@ def _resume(options: argparse.Namespace) -> int:
     from srcgcnn.sweep.plan import plan_sweep
     from srcgcnn.sweep.record import read_record
 
-    paths = _run(options)
+    paths = existing_run(options.out)
     request, record = read_request(paths), read_record(paths)
     plan = plan_sweep(record.spec, record.data, paths, request.site.trials_per_group)
     return launch_slurm(plan, paths, request.site, request.tracking_uri, wait=False)

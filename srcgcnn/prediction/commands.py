@@ -6,6 +6,8 @@ import gzip
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from srcgcnn.sweep_command import add_sweep_command, existing_run
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
@@ -41,12 +43,11 @@ def add_prediction_commands(commands: Any) -> None:
     imported.add_argument("--unit", help="unit of the target (guessed from its name)")
     imported.set_defaults(command=_import_cgcnn)
 
-    register = commands.add_parser("register", help="register a sweep's best model in the MLflow model registry")
-    register.add_argument("out", type=Path, metavar="OUT", help="folder of the sweep")
+    about = "register a sweep's best model in the MLflow model registry"
+    register = add_sweep_command(commands, "register", about, _register)
     register.add_argument("--name", required=True, help="name in the registry; a new version if it exists")
     register.add_argument("--variant", help=VARIANT_HELP)
     register.add_argument("--tracking-uri", metavar="URI", help="default: the SQLite store in OUT")
-    register.set_defaults(command=_register)
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -77,7 +78,6 @@ def _import_cgcnn(options: argparse.Namespace) -> int:
 
 
 def _register(options: argparse.Namespace) -> int:
-    from srcgcnn.cli import existing_run
     from srcgcnn.prediction.choice import choose
     from srcgcnn.tracking.registry import register
 

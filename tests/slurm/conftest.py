@@ -47,24 +47,23 @@ def missing_part():
         return "the SLURM lab needs root (network namespaces)"
     if not (LAB / "run" / "slurmctld.pid").exists():
         return "the SLURM lab is not up: make test-slurm, or cluster/lab/up.sh"
-    asked = subprocess.run(
-        [str(TOOLS / "lab"), "sinfo", "-h", "-N", "-p", "main", "-o", "%N"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    asked = ask_lab("sinfo", "-h", "-N", "-p", "main", "-o", "%N")
     if asked.returncode:  # the state of a lab that was not brought down, after a reboot
         return f"the SLURM lab does not answer ({asked.stderr.strip()}): make test-slurm, or cluster/lab/up.sh"
     nodes = asked.stdout.split()
     return "" if len(nodes) >= 3 else f"the SLURM lab has {len(nodes)} nodes, 3 are needed: SLURMLAB_NODES=4"
 
 
-def lab(*command):
+def ask_lab(*command):
     """Run a command on the lab's login host."""
-    done = subprocess.run(
+    return subprocess.run(
         [str(TOOLS / "lab"), *map(str, command)], capture_output=True, text=True, timeout=60, check=False
     )
+
+
+def lab(*command):
+    """Run a command on the lab's login host that must succeed; returns its output."""
+    done = ask_lab(*command)
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
 
