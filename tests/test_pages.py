@@ -13,7 +13,7 @@ import pytest
 from srcgcnn.sweep.results import read_results
 from srcgcnn.tracking import ui
 from tests.chromium import CHROMIUM, NO_CHROMIUM, chromium, visit
-from tests.test_sweep import Sweep, runs_of, wait_for
+from tests.test_sweep import ENDLESS_EPOCHS, Sweep, runs_of, wait_for
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 
@@ -56,7 +56,7 @@ def trial_page(sweep, url):
 def test_the_ray_dashboard_asks_for_the_token_and_shows_the_running_sweep(tmp_path):
     sweep = Sweep(tmp_path)
     (tmp_path / "site.toml").write_text("dashboard = true\ncheckpoint_interval_s = 0.2\n")
-    driver = sweep.start("--depths", 2, "--seeds", 2, "--epochs", 2000)
+    driver = sweep.start("--depths", 2, "--seeds", 2, "--epochs", ENDLESS_EPOCHS)
     try:
         wait_for(lambda: list(sweep.paths.checkpoints.glob("*.pt")))
         (url,) = re.findall(r"Ray dashboard: (http://\S+)", (tmp_path / "killed.log").read_text())

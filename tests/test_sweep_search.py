@@ -14,7 +14,7 @@ from srcgcnn.sweep.proposals import read_proposals
 from srcgcnn.sweep.results import finished_keys, read_result
 from srcgcnn.sweep.stopped import all_stopped
 from srcgcnn.sweep.worker import run_group
-from tests.test_sweep import Sweep, wait_for
+from tests.test_sweep import ENDLESS_EPOCHS, Sweep, wait_for
 
 
 def srcgcnn(sweep, *arguments, expect=0):
@@ -73,7 +73,7 @@ def test_asha_stops_variants_keeps_their_checkpoints_and_changes_no_number_of_th
 
 def test_status_and_logs_tell_of_a_running_sweep_and_sigterm_stops_it_quietly(tmp_path):
     sweep = Sweep(tmp_path)
-    driver = sweep.start("--depths", 2, "--seeds", 2, "--epochs", 400)
+    driver = sweep.start("--depths", 2, "--seeds", 2, "--epochs", ENDLESS_EPOCHS)
     wait_for(lambda: (found := read_progress(sweep.paths)) and any(group.epoch > 2 for group in found.groups))
     status = json.loads(srcgcnn(sweep, "status", sweep.paths.out, "--json"))
     assert status["alive"]

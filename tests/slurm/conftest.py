@@ -19,7 +19,7 @@ from srcgcnn.sweep.results import read_results
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "cluster" / "lab"
 LAB = Path(os.environ.get("SLURMLAB", "/tmp/slurmlab"))
-FLAGS = ("--models", "srcgcnn", "--depths", 2, 3, "--seeds", 2, "--epochs", 120, "--batch-size", 64)
+FLAGS = ("--models", "srcgcnn", "--depths", 2, 3, "--seeds", 2, "--epochs", 240, "--batch-size", 64)
 
 SITE = {
     "kind": "slurm",
