@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from srcgcnn.sweep.paths import RunPaths
 from srcgcnn.sweep.plan import TrialGroup
 from srcgcnn.sweep.progress import read_progress
 from srcgcnn.sweep.proposals import read_proposals
@@ -40,33 +41,65 @@ def test_a_search_runs_its_proposals_on_ray_and_is_not_repeated(tmp_path):
     assert sorted(path.stat().st_mtime_ns for path in sweep.paths.results.iterdir()) == before
 
 
-def test_asha_stops_variants_keeps_their_checkpoints_and_changes_no_number_of_those_that_finish(tmp_path):
-    """With one worker the deepest starts first and fixes the rung; whoever is worse there is stopped."""
-    sweep = Sweep(tmp_path)
-    with (tmp_path / "site.toml").open("a") as site:
+ASHA_FLAGS = ("--depths", 1, 2, 3, "--seeds", 2, "--epochs", 60)
+ASHA = (*ASHA_FLAGS, "--scheduler", "asha", "--grace-epochs", 2)
+
+
+def one_worker(folder):
+    sweep = Sweep(folder)
+    with (folder / "site.toml").open("a") as site:
         site.write("cpus = 1\n")
-    flags = ("--depths", 1, 2, 3, "--seeds", 2, "--epochs", 6)
-    sweep.run(*flags, "--scheduler", "asha", "--grace-epochs", 2)
+    return sweep
+
+
+def judged(sweep):
+    """What a scheduler decided: trials that finished, and those that it stopped, with the curve up to there."""
+    return finished_keys(sweep.paths), {trial.config.key: trial.curve for trial in all_stopped(sweep.paths)}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A sweep with asha that ran to its end, and what it decided."""
+    sweep = one_worker(tmp_path_factory.mktemp("asha"))
+    sweep.run(*ASHA)
+    return sweep, judged(sweep)
+
+
+def test_asha_remembers_its_rungs_when_the_driver_is_killed(tmp_path, undisturbed):
+    """Killed after the first group: what is left is judged against it, as in the undisturbed run."""
+    rough = one_worker(tmp_path)
+    driver = rough.start(*ASHA)
+    wait_for(rough.numbers)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    rough.run(*ASHA)
+    assert judged(rough) == undisturbed[1]
+
+
+def test_asha_stops_variants_keeps_their_checkpoints_and_changes_no_number_of_those_that_finish(undisturbed):
+    """With one worker the deepest starts first and fixes the rung; whoever is worse there is stopped."""
+    sweep, _ = undisturbed
     stopped, finished = list(all_stopped(sweep.paths)), finished_keys(sweep.paths)
     assert stopped
     assert finished
     assert len(stopped) + len(finished) == 6
-    assert all(trial.epoch == len(trial.curve) == 2 for trial in stopped)
+    assert all(trial.epoch == len(trial.curve) for trial in stopped)
+    assert {trial.epoch for trial in stopped} <= {2, 6, 18, 54}
     assert "stopped early" in srcgcnn(sweep, "status", sweep.paths.out)
 
-    sweep.run(*flags)  # without a scheduler they go on
+    sweep.run(*ASHA_FLAGS)  # without a scheduler they go on
     results = {key: read_result(sweep.paths.result(key)) for key in finished_keys(sweep.paths)}
     assert len(results) == 6
     assert list(all_stopped(sweep.paths)) == []
     for trial in stopped:
-        assert results[trial.config.key].curves.val_error[:2] == trial.curve
+        assert results[trial.config.key].curves.val_error[: trial.epoch] == trial.curve
         assert results[trial.config.key].cost.resumes == 1
-    undisturbed = type(sweep.paths)(tmp_path / "undisturbed")
+    alone = RunPaths(sweep.folder / "alone")
     store = json.loads(sweep.paths.spec.read_text())["store"]
     for chosen in (stopped[0].config, results[min(finished)].config):
         members = [found.config for found in results.values() if found.config.model == chosen.model]
         group = TrialGroup(tuple(sorted(members, key=lambda config: config.seeds.init)))
-        for outcome in run_group(group, tmp_path / store, undisturbed, checkpoint_interval_s=60):
+        for outcome in run_group(group, sweep.folder / store, alone, checkpoint_interval_s=60):
             assert outcome.result.curves == results[outcome.config.key].curves
             assert outcome.result.metrics == results[outcome.config.key].metrics
 

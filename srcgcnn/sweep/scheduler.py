@@ -1,4 +1,4 @@
-"""Stopping variants that fall behind, with the schedulers of Ray Tune.
+"""Stopping variants that fall behind: what a sweep asks for. `rungs.py` does it, with the schedulers of Ray Tune.
 
 What is judged is a variant: all its seeds train as one group, and the mean over seeds of the best validation error so
 far decides. Rungs are epochs, so that deep and shallow networks are compared after the same number of looks at the
@@ -7,12 +7,8 @@ data. A checkpoint is written at every rung, before the judgement.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
-
-if TYPE_CHECKING:
-    from ray.tune.schedulers import TrialScheduler
+from typing import ClassVar, Literal
 
 EPOCH, ERROR = "epoch", "val_error"  # what a group reports at a rung
 
@@ -55,24 +51,3 @@ class SchedulerSpec:
             found.append(rung)
             rung *= self.reduction_factor
         return tuple(found)
-
-
-def tune_scheduler(spec: SchedulerSpec, epochs: int) -> TrialScheduler:
-    """Return the scheduler of Ray Tune."""
-    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
-
-    if spec.kind == "asha":
-        return ASHAScheduler(
-            EPOCH,
-            ERROR,
-            "min",
-            max_t=epochs,
-            grace_period=spec.grace_epochs,
-            reduction_factor=spec.reduction_factor,
-            stop_last_trials=False,  # the worker has its result to write
-        )
-    if spec.kind == "median":
-        # by default it pauses trials while it knows too little: theirs would start again in another process
-        never: Any = math.inf
-        return MedianStoppingRule(EPOCH, ERROR, "min", grace_period=spec.grace_epochs, min_time_slice=never)
-    return FIFOScheduler()

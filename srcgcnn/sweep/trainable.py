@@ -6,7 +6,6 @@ import os
 import time
 from dataclasses import asdict
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
@@ -15,6 +14,7 @@ from srcgcnn.sweep.failures import write_failure
 from srcgcnn.sweep.group_log import GroupLog, group_log
 from srcgcnn.sweep.paths import RunPaths
 from srcgcnn.sweep.plan import TrialGroup
+from srcgcnn.sweep.rungs import rung_error
 from srcgcnn.sweep.scheduler import EPOCH, ERROR
 from srcgcnn.sweep.sent import read_sent
 from srcgcnn.sweep.stopping import (
@@ -92,7 +92,6 @@ class _Reporter:
     def __init__(self) -> None:
         self._waiting: list[dict[str, Any]] = []
         self._sent = 0.0
-        self._rung: dict[str, Any] = {}
         self._usage = UsageMeter()
 
     def add(self, reports: list[EpochReport]) -> None:
@@ -101,15 +100,16 @@ class _Reporter:
         if time.monotonic() - self._sent >= REPORT_INTERVAL_S:
             self._send()
 
-    def rung(self, progress: GroupProgress) -> None:
+    def rung(self, progress: GroupProgress, rung: int) -> None:
         """Report a rung. Where the scheduler stops the group, this does not return (SystemExit)."""
-        members = [member for member in progress.members if not member.fault]
-        self._rung = {EPOCH: progress.epoch, ERROR: fmean(member.best_error for member in members)}
-        self._send({**self._rung, "curves": [member.val_error for member in progress.members]})
+        curves = [member.val_error for member in progress.members]
+        sound = [member.val_error for member in progress.members if not member.fault or len(member.val_error) >= rung]
+        if sound:
+            self._send({EPOCH: rung, ERROR: rung_error(sound, rung), "curves": curves})
 
     def end(self) -> None:
-        """Send what waits, and that the group came to its end. Schedulers look for a rung in the last report."""
-        self._send({**self._rung, ENDED: True})
+        """Send what waits, and that the group came to its end."""
+        self._send({ENDED: True})
 
     def _send(self, more: dict[str, Any] | None = None) -> None:
         tune.report({"epochs": self._waiting, "usage": self._usage.look_if_due(), **(more or {})})

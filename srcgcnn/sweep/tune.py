@@ -21,7 +21,8 @@ from srcgcnn.sweep.group_searcher import GroupSearcher
 from srcgcnn.sweep.progress import ProgressFile
 from srcgcnn.sweep.results import read_result
 from srcgcnn.sweep.retries import JUDGE_AFTER_S, RetryBudget, alive_ray_nodes
-from srcgcnn.sweep.scheduler import EPOCH, ERROR, tune_scheduler
+from srcgcnn.sweep.rungs import reached_before, tune_scheduler
+from srcgcnn.sweep.scheduler import ERROR
 from srcgcnn.sweep.sent import as_sent, read_sent
 from srcgcnn.sweep.stopped import Stopped, write_stopped
 from srcgcnn.sweep.trainable import ENDED, train_in_worker
@@ -143,7 +144,7 @@ def _fit(
         tune_config=TuneConfig(
             search_alg=asked,
             num_samples=-1 if asked else 1,
-            scheduler=tune_scheduler(plan.spec.scheduler, plan.spec.training.epochs),
+            scheduler=tune_scheduler(plan.spec.scheduler, plan.spec.training.epochs, reached_before(plan, paths)),
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,
             reuse_actors=True,  # the next group skips the import of torch
@@ -253,7 +254,7 @@ class DriverCallback(Callback):
         self._ended(group, "stopped")
         for config, curve in zip(group.trials, last["curves"], strict=True):
             best, kind = min(curve, default=last[ERROR]), self._plan.spec.scheduler.kind
-            stopped = Stopped(config, last[EPOCH], best, tuple(curve), kind)
+            stopped = Stopped(config, len(curve), best, tuple(curve), kind)
             write_stopped(self._paths, stopped)
             self._stopped_early.add(config.key)
             self._display.trial_stopped(stopped)

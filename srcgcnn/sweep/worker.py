@@ -13,7 +13,7 @@ from srcgcnn.training.group import GroupTrainer
 from srcgcnn.training.outcome import conclude, save_member
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from srcgcnn.sweep.paths import RunPaths
@@ -31,8 +31,8 @@ def run_group(
     checkpoint_interval_s: float,
     on_epoch: Callable[[list[EpochReport]], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-    rungs: Collection[int] = (),
-    on_rung: Callable[[GroupProgress], None] | None = None,
+    rungs: Sequence[int] = (),
+    on_rung: Callable[[GroupProgress, int], None] | None = None,
 ) -> list[TrialOutcome]:
     """Train a group from its checkpoint, where there is one, to its result files.
 
@@ -45,8 +45,9 @@ def run_group(
         checkpoint_interval_s: time between checkpoints.
         on_epoch: called after every epoch with the reports of all members that still train.
         should_stop: asked after every batch; True writes a checkpoint and raises InterruptedGroupError.
-        rungs: numbers of epochs after which a checkpoint is written and `on_rung` called, which may end it all.
-        on_rung: called at rungs with what the group has reached.
+        rungs: numbers of epochs after which a checkpoint is written and `on_rung` called, ascending.
+        on_rung: called at rungs with what the group has reached; a group that resumes begins with those that it passed.
+            It may end it all.
     """
     store = GraphStore(store_folder)
     write_text(paths.group(group.key), json.dumps(group.to_dict()))
@@ -64,8 +65,11 @@ def run_group(
             on_epoch(reports)
         if on_rung is not None and trainer.progress.epoch in rungs:
             trainer.save()
-            on_rung(trainer.progress)
+            on_rung(trainer.progress, trainer.progress.epoch)
 
+    if on_rung is not None:
+        for rung in (rung for rung in rungs if rung <= trainer.progress.epoch):
+            on_rung(trainer.progress, rung)
     trainer.train(after_epoch, should_stop)
     outcomes = conclude(trainer)
     for member, outcome in enumerate(outcomes):
