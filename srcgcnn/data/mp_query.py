@@ -52,9 +52,9 @@ class MpFilter:
     """Which materials; the table `[data.mp]` of a sweep definition.
 
     Attributes:
-        limit: this many materials at most: the first by material id, compared as text. None: all.
+        limit: this many materials at most: the first by material id, compared as text; by default all.
         stable_only: on the convex hull.
-        theoretical: True: never made; False: with an experimental structure; None: both.
+        theoretical: true: never made; false: with an experimental structure; by default both.
         gnome: with the materials of GNoME, which have a licence of their own (CC BY-NC).
         elements: all of these are in it.
         exclude_elements: none of these is.

@@ -16,6 +16,10 @@ class HeadRequest:
 
     Attributes:
         partition: partitions, separated by commas; "" takes the site's default.
+        qos: quality of service; "" takes the user's default.
+        constraint: features that the node must have, as sbatch's --constraint; "" takes any node.
+        cpus: cores.
+        memory_gb: memory.
         time_min: time limit. The head is put back in the queue before it ends and goes on from the result files.
         extra: further sbatch options of this job, by their long names.
     """
@@ -40,13 +44,18 @@ class WorkerRequest:
     """One job of the array of workers, and how many.
 
     Attributes:
+        partition: partitions, separated by commas; "" takes the site's default.
+        qos: quality of service; "" takes the user's default.
+        constraint: features that the node must have, as sbatch's --constraint; "" takes any node.
         count: jobs to submit; the sweep uses those that have started.
-        throttle: most jobs of one array that run at a time; None: all.
+        throttle: most jobs of one array that run at a time; by default all.
         max_array_size: longest array of the site (`scontrol show config | grep MaxArraySize`); more become several.
         gpus: devices of one worker; 0 trains on the CPU.
         gpu_form: how the site wants devices asked for: --gres=gpu:N, --gpus-per-node=N, --gpus-per-task=N, --gpus=N.
         gpu_type: the type in that request, as in --gres=gpu:a100:1; "" takes any.
+        cpus: cores of one worker.
         memory_gb: memory; 0 leaves the line out (whole nodes, or memory that follows from the devices).
+        time_min: time limit. Short jobs start sooner; a worker is put back in the queue while work is left.
         exclusive: ask for whole nodes.
         leave_before_end_s: the worker hands its groups back this long before its limit; also the lead of the warning
             signal.
@@ -97,14 +106,18 @@ class SlurmSite:
     """A SLURM cluster.
 
     Attributes:
+        kind: `slurm`: a cluster.
         account: project to charge; "" takes the user's default.
         head: the job of Ray's head and the driver.
         worker: the jobs that train.
-        more_workers: further kinds of them (other partitions and types of GPU), used when the first are not enough.
+        more_workers: further kinds of them (other partitions and types of GPU), used when the first are not enough:
+            tables `[[more_workers]]` with the keys of `[worker]`.
         gang: one job of `worker.count` nodes holds head and workers, for sites that want that; all start together, and
             go on together.
-        build: the job that builds the graph store; None builds it where the sweep is submitted.
-        max_jobs: most jobs that one user may have in the queue (QOS MaxSubmitJobsPerUser), the head counted; None: any.
+        build: the job that builds the graph store, a table with the keys of `[head]`; without it the store is built
+            where the sweep is submitted.
+        max_jobs: most jobs that one user may have in the queue (QOS MaxSubmitJobsPerUser), the head counted; by default
+            any number.
         setup: shell lines before Python starts (`module load ...`, `source .../activate`).
         environment: variables that the jobs get beside those of the login shell.
         drop: sbatch options that the site refuses, by their long names (`wckey`, `mem`, ...).
@@ -120,7 +133,8 @@ class SlurmSite:
         mail_user: whom SLURM tells of the head's end or failure; "" tells nobody.
         replacements: how often the head submits a new array when all its workers are gone and work is left.
         cpus_per_group: cores of one group.
-        gpus_per_group: devices of one group; None takes one where workers have any, else none; 0.5 puts two on one.
+        gpus_per_group: devices of one group; by default one where workers have any, else none; 0.5
+            puts two on one.
         trials_per_group: most trials that train as one stacked model.
         max_retries: how often a group that failed starts again; lost nodes and preemptions are not counted.
         checkpoint_interval_s: time between checkpoints of a group: the most that a lost node costs.

@@ -12,7 +12,13 @@ Objective = Literal["val_error", "conv_params", "total_params", "seconds"]  # ne
 
 @dataclass(frozen=True)
 class Range:
-    """Real numbers from low to high, evenly in the number or, with `log`, in its logarithm."""
+    """Real numbers.
+
+    Attributes:
+        low: lowest.
+        high: highest.
+        log: whether they are drawn evenly in their logarithm, not in the number.
+    """
 
     low: float
     high: float
@@ -34,7 +40,13 @@ class Range:
 
 @dataclass(frozen=True)
 class SearchRanges:
-    """What a search varies beside the axes of the sweep; None, or an empty list, leaves it as the sweep has it."""
+    """What a search varies beside the axes of the sweep; without it a value stays as the sweep has it.
+
+    Attributes:
+        learning_rate: a range, such as `{low = 3e-4, high = 1e-2, log = true}`.
+        weight_decay: a range, too.
+        hidden_channels: widths to choose from.
+    """
 
     learning_rate: Range | None = None
     weight_decay: Range | None = None
@@ -51,7 +63,8 @@ class SearchSpec:
         method: `grid` trains every combination and ignores the rest; `random`, `tpe` (tree-structured Parzen
             estimator) and `nsga2` (genetic, for several objectives) propose.
         proposals: how many variants are proposed in all; one that is finished already counts and costs nothing.
-        objectives: what is made small. `val_error` is the mean over seeds of the validation MAE, or error rate.
+        objectives: what is made small: `val_error` (mean over seeds of the validation MAE, or error rate),
+            `conv_params`, `total_params`, `seconds`. Several give a Pareto front.
         seed: proposals are a function of it and of what is known.
         startup: proposals drawn at random before the algorithm learns; the population size of nsga2.
         parallel: proposals in training at a time. Proposal n is made when 0 .. n - parallel have ended.

@@ -23,7 +23,14 @@ MATERIALS_PROJECT = "mp"
 
 @dataclass(frozen=True)
 class PublishedStatistics:
-    """What a publication says of one target, to be printed beside ours; the unit is the target's."""
+    """What a publication says of one target, to be printed beside ours; the unit is the target's.
+
+    Attributes:
+        source: the publication.
+        target: the target that these numbers are of.
+        crystals: how many it has.
+        mean, std, minimum, maximum: of that target.
+    """
 
     source: str
     target: str
@@ -38,9 +45,15 @@ class PublishedStatistics:
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Where the crystals come from: a source (see `srcgcnn data build --help`), the folder of a store, or `mp`.
+    """Where the crystals come from.
 
-    `mp` is the Materials Project: `[data.mp]` says which materials, and their snapshot is fetched once.
+    Attributes:
+        source: a source (see `srcgcnn data build --help`), the folder of a store, or `mp`: the Materials Project, whose
+            snapshot is fetched once.
+        target: column of the table; by default its only one, or the first of a store.
+        unit: unit of the target; by default that of the source.
+        mp: which materials of the Materials Project; with `source = "mp"` only.
+        published: numbers to be printed beside ours.
     """
 
     source: str = "demo"
@@ -59,11 +72,16 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class Axes:
-    """What is varied: all combinations. A sweep may have several such blocks and runs their union.
+    """What is varied: all combinations.
 
-    `depths` are T for srcgcnn and L for cgcnn; norms, alphas and layer_norms apply to srcgcnn.
-
-    A seed sets initial weights and batch order of a trial; split seeds choose the rows, the same for all variants.
+    Attributes:
+        models: `srcgcnn` applies one convolution T times, `cgcnn` stacks L of them.
+        depths: T of srcgcnn and L of cgcnn.
+        norms: srcgcnn only. `step`: BatchNorms of its own for every step; `shared`: the same ones in every step.
+        alphas: srcgcnn only. Damping: `none`, a number in (0, 1], `learned` for each step, or `learned-scalar`.
+        layer_norms: srcgcnn only. Whether one LayerNorm follows every step.
+        seeds: initial weights and batch order; `seeds = 5` is 0 to 4.
+        split_seeds: rows of training, validation and test set, the same for all variants; `split_seeds = 2` is 0 and 1.
     """
 
     models: tuple[Family, ...] = ("srcgcnn", "cgcnn")
@@ -91,7 +109,14 @@ class Axes:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """Widths and task, the same for all trials of a sweep."""
+    """Widths and task, the same for all trials of a sweep.
+
+    Attributes:
+        hidden_channels: width of the atom states.
+        head_channels: width of the readout.
+        head_layers: hidden layers of the readout.
+        task: `regression`, or `classification` of targets 0 and 1.
+    """
 
     hidden_channels: int = 64
     head_channels: int = 128
@@ -103,7 +128,14 @@ class NetworkSpec:
 
 @dataclass(frozen=True)
 class StartSpec:
-    """Trained weights to start from: a model file, or the best seed of a sweep's variant (docs/predictions.md)."""
+    """Trained weights to start from (docs/predictions.md).
+
+    Attributes:
+        model: a model file, or the folder of a sweep.
+        variant: label of the sweep's variant whose best seed is taken; by default the best variant.
+        head: `new` draws the readout anew; `keep` takes it and the target's scale from the model.
+        frozen: names of parts that are not trained, such as `embedding`, `linears`, `norms.0` or `head.hidden`.
+    """
 
     model: str
     variant: str | None = None
@@ -115,7 +147,19 @@ class StartSpec:
 
 @dataclass(frozen=True)
 class SweepSpec:
-    """One sweep."""
+    """One sweep.
+
+    Attributes:
+        name: names its folder and its pages.
+        question: a sentence for plan and report.
+        data: where the crystals come from.
+        axes: what is varied; several blocks `[[axes]]` are run as their union.
+        network: what is the same for all trials.
+        training: the recipe.
+        search: how variants are chosen (docs/search.md).
+        scheduler: when a variant is stopped before the end of its recipe (docs/search.md).
+        start: trained weights to start from; by default random ones.
+    """
 
     name: str
     question: str = ""

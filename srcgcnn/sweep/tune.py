@@ -23,7 +23,7 @@ from srcgcnn.sweep.results import read_result
 from srcgcnn.sweep.retries import JUDGE_AFTER_S, RetryBudget, alive_ray_nodes
 from srcgcnn.sweep.rungs import reached_before, tune_scheduler
 from srcgcnn.sweep.scheduler import ERROR
-from srcgcnn.sweep.sent import as_sent, read_sent
+from srcgcnn.sweep.sent import as_sent, read_sent, sent_key
 from srcgcnn.sweep.stopped import Stopped, write_stopped
 from srcgcnn.sweep.trainable import ENDED, train_in_worker
 from srcgcnn.training.epoch import EpochReport
@@ -348,7 +348,7 @@ class DriverCallback(Callback):
             self._progress.set_state(group.key, "waiting")
 
     def _group(self, trial: Any) -> TrialGroup:
-        return self._groups[read_sent(trial.config)["key"]]
+        return self._groups[sent_key(trial.config)]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave nothing in the copy that Tune saves for its own restore, which this project does not use."""

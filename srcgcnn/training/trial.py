@@ -78,16 +78,25 @@ class TrainingConfig:
     """How a network is trained. The defaults are the paper's recipe (arXiv:2605.01304, section on training).
 
     Attributes:
-        optimizer: `adam`, `adamw` or `sgd` (momentum as below).
+        epochs: length of the recipe.
+        batch_size: crystals of one step.
+        optimizer: `adam`, `adamw` or `sgd`.
+        learning_rate: at the start; of `onecycle` the highest.
+        weight_decay: of the optimiser.
+        momentum: of `sgd`.
         loss: `mse`, `l1` or `huber`, on the standardised target (classification always uses the log-likelihood).
         schedule: `multistep` (milestones, gamma), `cosine`, `onecycle`, `plateau` (on validation error) or `none`.
-        patience_epochs: stop after this many epochs without a better validation error; None trains to the end.
-        clip_norm: largest gradient norm; None does not clip.
+        milestones: epochs after which `multistep` lowers the learning rate.
+        gamma: factor of `multistep` and `plateau`.
+        plateau_patience_epochs: epochs without a better validation error before `plateau` lowers the learning rate.
+        patience_epochs: stop after this many epochs without a better validation error; by default to the end.
+        clip_norm: largest gradient norm; by default none is clipped.
         normaliser: rows that set mean and deviation of the target. `train` is honest; `paper` draws 500 of all rows,
             test rows included, as the released code does.
         exact_padding: missing neighbours become unmasked edges to atom 0 at cutoff + 1 angstrom, as in the original.
         precision: of the matrix products in training steps: `float32`, `tf32` (GPUs only) or `bf16`. Normalisation,
             loss, optimiser and evaluation are float32 always.
+        split: how rows become training, validation and test sets.
         start: trained weights to start from; None starts from random ones.
     """
 
