@@ -106,7 +106,8 @@ def test_asha_stops_variants_keeps_their_checkpoints_and_changes_no_number_of_th
 
 def test_status_and_logs_tell_of_a_running_sweep_and_sigterm_stops_it_quietly(tmp_path):
     sweep = Sweep(tmp_path)
-    driver = sweep.start("--depths", 2, "--seeds", 2, "--epochs", ENDLESS_EPOCHS)
+    search = ("--search", "random", "--proposals", 1)  # Tune comes back, and nothing else may start
+    driver = sweep.start("--depths", 2, "--seeds", 2, "--epochs", ENDLESS_EPOCHS, *search)
     wait_for(lambda: (found := read_progress(sweep.paths)) and any(group.epoch > 2 for group in found.groups))
     status = json.loads(srcgcnn(sweep, "status", sweep.paths.out, "--json"))
     assert status["alive"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 from srcgcnn.sweep_command import add_sweep_command, existing_run
 
 if TYPE_CHECKING:
-    import argparse
-
     from srcgcnn.sweep.paths import RunPaths
 
 SITES = Path(__file__).resolve().parents[2] / "cluster"
@@ -26,7 +25,7 @@ def add_cluster_commands(commands: Any) -> None:
     logs.add_argument("trial", nargs="?", metavar="TRIAL", help="beginning of a key, or a part of a label")
     logs.add_argument("--job", metavar="ID", help="a job as `status` names it (17 or 17_3); default: the head")
     logs.add_argument("--failed", action="store_true", help="failed trials with the end of their logs")
-    logs.add_argument("--lines", type=int, default=40, metavar="N", help="last N lines (40)")
+    logs.add_argument("--lines", type=_positive, default=40, metavar="N", help="last N lines (40)")
     cancel = add_sweep_command(
         commands, "cancel", "cancel all jobs of a sweep, or some; finished trials are kept", _cancel
     )
@@ -41,6 +40,12 @@ def add_cluster_commands(commands: Any) -> None:
     check.add_argument("--folder", type=Path, default=Path(), help="a folder on the shared file system (here)")
     check.add_argument("--on-node", action="store_true", help="also run one short job and look from a node")
     check.set_defaults(command=_check)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of lines: 1 or more")
+    return int(text)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -67,7 +72,7 @@ def _logs(options: argparse.Namespace) -> int:
     if options.failed:
         for failure in read_failures(paths):
             print(f"==> {failure.key} {failure.label}: {failure.reason}")
-            if failure.log and Path(failure.log).exists():
+            if failure.log:
                 print(tail(Path(failure.log), options.lines))
         return 0
     for path in log_files(paths, options.job, options.trial):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -157,7 +158,7 @@ class Head:
                 if not node.running or self._wishes.warned or time.time() > self._end_at:
                     self._go_back_to_the_queue()
                     return None
-                self._tend()
+                self._tend(driver)
                 time.sleep(POLL_S)
         finally:
             if driver.poll() is None:
@@ -185,8 +186,8 @@ class Head:
         except SlurmError as error:
             say(f"workers that wait in the queue will end when they start ({error})")
 
-    def _tend(self) -> None:
-        """Submit new workers where none is left and work is."""
+    def _tend(self, driver: subprocess.Popen[bytes]) -> None:
+        """Submit new workers where none is left and work is; where that was of no use too often, stop the driver."""
         if self._site.gang or time.monotonic() - self._tended < TEND_INTERVAL_S:
             return
         self._tended = time.monotonic()
@@ -195,8 +196,14 @@ class Head:
             return
         jobs = read_record_file(self._paths.jobs, JobIds) or JobIds()
         try:
-            if not queued(jobs.workers) and self._replaced < self._site.replacements:
+            if queued(jobs.workers):
+                return
+            if self._replaced < self._site.replacements:
                 self._replace(backlog)
+            elif self._replaced == self._site.replacements:
+                say(f"no worker is left, and none of {self._replaced} replacements finished the work: the sweep stops")
+                self._replaced += 1
+                driver.send_signal(signal.SIGINT)  # it says in MLflow that it was stopped
         except SlurmError as error:
             say(f"workers are not looked after for the moment: {error}")
 

@@ -120,7 +120,7 @@ def status_text(status: SweepStatus, paths: RunPaths) -> str:
     lines += [f"broken     job {note.job} on {note.host}: {note.reason}" for note in status.broken]
     for failure in read_failures(paths):
         lines.append(f"failed     {failure.key} {failure.label}: {failure.reason.splitlines()[-1]}")
-        if failure.log and Path(failure.log).exists():
+        if failure.log:
             lines += [f"           | {line}" for line in tail(Path(failure.log), FAILURE_LINES).splitlines()]
     if status.head and paths.tunnel.exists():
         lines.append(f"dashboard  {paths.tunnel.read_text(encoding='utf-8').strip()}")

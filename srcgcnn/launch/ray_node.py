@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,14 +36,6 @@ START_TIMEOUT_S = 120.0
 
 class RayNodeError(RuntimeError):
     """Ray does not start on this node; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class NodeShape:
-    """What a Ray node offers to trials."""
-
-    cpus: int
-    gpus: int
 
 
 def node_address(interface: str = "") -> str:

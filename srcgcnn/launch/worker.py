@@ -6,12 +6,14 @@ ask (a power cut, a kill) costs the time since their last checkpoint.
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from srcgcnn.launch.job import (
     EXIT_TERMINATED,
@@ -27,6 +29,7 @@ from srcgcnn.launch.job import (
 from srcgcnn.launch.queue import SlurmError, requeue
 from srcgcnn.launch.ray_node import (
     RayNode,
+    RayNodeError,
     free_ports,
     ignore_warning_signal,
     node_address,
@@ -97,8 +100,14 @@ class Worker:
             time.sleep(POLL_S)
 
     def _check_environment(self) -> None:
-        """Leave before trials come to a node whose Python does not work."""
+        """Leave before trials come to a job without the devices that they need, or to a Python that does not work."""
         self._note("waiting")
+        if self._site.group_gpus > device_count():
+            shown = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+            self._broken(
+                f"a group needs {self._site.group_gpus:g} devices, and SLURM gave this job {device_count()} "
+                f"(CUDA_VISIBLE_DEVICES={shown!r}): see gpu_form, gpu_type and drop in the site file"
+            )
         done = subprocess.run(
             [sys.executable, "-c", IMPORTS],
             capture_output=True,
@@ -125,15 +134,10 @@ class Worker:
 
     def _serve(self, head: HeadAddress) -> bool:
         """Be a node of one head's cluster; returns True when this worker has nothing to do any more."""
-        folder = private_folder(self._site.temp_folder, f"w{task_id()}")
-        arguments = [
-            f"--address={head.address}",
-            f"--node-ip-address={node_address(self._site.interface)}",
-            f"--num-cpus={self._request.cpus}",
-            f"--num-gpus={device_count()}",
-            # the agent that shows logs in the dashboard has one fixed port by default: the first Ray of a node takes it
-            f"--dashboard-agent-listen-port={free_ports(1, self._site.port_range)[0]}",
-        ]
+        try:
+            folder, arguments = self._node(head)
+        except (RayNodeError, OSError) as error:
+            self._broken(str(error))
         say(f"joining the head of job {head.job} at {head.address}")
         started = time.monotonic()
         environment = ray_environment(self._paths.ray_token.resolve())
@@ -150,6 +154,18 @@ class Worker:
         if not idle:
             self._count_short(started, node_log=self._last_log)
         return idle
+
+    def _node(self, head: HeadAddress) -> tuple[Path, list[str]]:
+        """Return the private folder of a Ray node on this machine, and the arguments that make it join a head."""
+        folder = private_folder(self._site.temp_folder, f"w{task_id()}")
+        return folder, [
+            f"--address={head.address}",
+            f"--node-ip-address={node_address(self._site.interface)}",
+            f"--num-cpus={self._request.cpus}",
+            f"--num-gpus={device_count()}",
+            # the agent that shows logs in the dashboard has one fixed port by default: the first Ray of a node takes it
+            f"--dashboard-agent-listen-port={free_ports(1, self._site.port_range)[0]}",
+        ]
 
     def _watch(self, node: RayNode, head: HeadAddress) -> bool:
         """Return True when idle for long enough, False when the node must leave for another reason."""
@@ -197,7 +213,7 @@ class Worker:
         if self._short >= MOST_SHORT:
             self._broken(f"Ray does not stay up on this node: {node_log.strip().splitlines()[-1]}")
 
-    def _broken(self, reason: str) -> None:
+    def _broken(self, reason: str) -> NoReturn:
         say(reason)
         self._note("broken", reason)
         sys.exit(EXIT_BROKEN)

@@ -37,4 +37,5 @@ def read_failures(paths: RunPaths) -> Iterator[Failure]:
     for path in sorted(paths.failures.glob("*.json")):
         data = json.loads(path.read_text(encoding="utf-8"))
         label = parse(TrialConfig, data["config"], str(path)).label if "config" in data else path.stem
-        yield Failure(path.stem, label, str(data.get("reason", "unknown")), str(data.get("log", "")))
+        log = paths.failure_log(path.stem)  # not the name in the record: the folder may have moved since
+        yield Failure(path.stem, label, str(data.get("reason", "unknown")), str(log) if log.exists() else "")

@@ -85,16 +85,17 @@ class FoundLog:
 
 
 def find_log(paths: RunPaths, wanted: str) -> FoundLog:
-    """Return the log of one trial.
+    """Return the log of one trial; of several, where groups were put together anew, the last.
 
     Raises:
         FileNotFoundError: no trial, or more than one, is meant; the message lists those there.
     """
     logs = [_read_head(path) for path in sorted(paths.logs.glob("*.log"))]
-    exact = [log for log in logs if any(wanted in pair for pair in log.trials)]
-    found = exact or [log for log in logs if log.tells_of(wanted)]
-    if len(found) == 1:
-        return found[0]
+    exact = {key for log in logs for key, label in log.trials if wanted in (key, label)}
+    found = [log for log in logs if any(key in exact for key, _ in log.trials)]
+    found = found or [log for log in logs if log.tells_of(wanted)]
+    if len(found) == 1 or len(exact) == 1:
+        return max(found, key=lambda log: log.path.stat().st_mtime)
     pairs = sorted((label, key) for log in found or logs for key, label in log.trials)
     known = "".join(f"\n  {key}  {label}" for label, key in pairs) or " none yet"
     meant = f"{len(found)} logs" if found else "no log"

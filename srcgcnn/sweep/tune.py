@@ -123,6 +123,8 @@ def run_on_tune(
     while todo or (search and not search.over):
         _fit(plan, todo, constants, paths, resources, listener, train or train_in_worker)
         todo = listener.take_lost()
+        if listener.interrupted(todo):
+            break
     return listener.end()
 
 
@@ -281,6 +283,10 @@ class DriverCallback(Callback):
         """Return the groups that need another round."""
         lost, self._lost = self._lost, []
         return lost
+
+    def interrupted(self, lost: list[TrialGroup]) -> bool:
+        """Whether Tune came back, for Ctrl-C, before every group had ended or was lost: it raises nothing then."""
+        return len(self._concluded) + len(lost) < len(self._groups) or not self.search_over
 
     def _judge(self, group: TrialGroup, trial: Any) -> None:
         """Count the failure; where it was one too many, write down why."""

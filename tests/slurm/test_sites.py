@@ -24,6 +24,19 @@ def test_a_site_without_accounting_and_with_short_arrays(sweep, whole):
     assert not log.exists()
 
 
+@pytest.mark.parametrize(
+    "sweep", [{"drop": ["gres"], "replacements": 1, "worker": {"gpus": 1, "count": 2}}], indirect=True
+)
+def test_workers_that_get_no_devices_are_named_and_the_sweep_stops_instead_of_waiting_for_ever(sweep):
+    sweep.submit()
+    assert sweep.wait_for_end() == 130, sweep.logs()
+    assert len(sweep.jobs.workers) == 2
+    said = sweep.srcgcnn("status")
+    assert "stopped" in said
+    assert "SLURM gave this job 0" in said
+    assert sweep.numbers() == {}
+
+
 def test_a_gang_is_one_job_and_survives_a_requeue(sweep, whole):
     sweep.submit("--gang")
     assert len(sweep.jobs.all) == 1

@@ -1,0 +1,75 @@
+"""Jobs and what is told of them, without SLURM: workers that cannot work say why, and logs are found."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from srcgcnn.launch.overview import worker_notes
+from srcgcnn.launch.rendezvous import HeadAddress, LaunchRequest, write_record_file, write_request
+from srcgcnn.launch.site import parse_site
+from srcgcnn.models.config import ModelConfig
+from srcgcnn.sweep.failures import read_failures, write_failure
+from srcgcnn.sweep.group_log import find_log, group_log
+from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.sweep.plan import TrialGroup
+
+WORKER = """
+import sys
+from pathlib import Path
+from srcgcnn.launch.worker import RunPaths, Worker
+Worker(RunPaths(Path(sys.argv[1]))).run()
+"""
+
+
+@pytest.mark.parametrize(
+    ("site", "reason"),
+    [
+        ({"worker": {"gpus": 2}}, "a group needs 1 devices, and SLURM gave this job 0 (CUDA_VISIBLE_DEVICES='')"),
+        ({"worker": {"gpus": 0}, "interface": "no0"}, "interface='no0' has no address"),
+    ],
+)
+def test_a_worker_that_cannot_work_here_is_named_with_the_reason(tmp_path, site, reason):
+    paths = RunPaths(tmp_path / "out")
+    write_request(paths, LaunchRequest(parse_site({"kind": "slurm", **site}, "site")))
+    write_record_file(paths.head_address, HeadAddress("10.0.0.1:1", "boot", "17", "head"))
+    variables = {**os.environ, "SLURM_JOB_ID": "18", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-c", WORKER, str(paths.out)]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 3, done.stdout + done.stderr
+    (note,) = worker_notes(paths)
+    assert (note.job, note.state) == ("18", "broken")
+    assert reason in note.reason
+
+
+def test_of_several_logs_of_one_trial_the_last_is_found(tmp_path, trial_of):
+    paths = RunPaths(tmp_path)
+    first, second = (trial_of(ModelConfig("srcgcnn", 2), seed) for seed in (0, 1))
+    for age, trials in enumerate([(first,), (first, second)]):
+        with group_log(paths, TrialGroup(trials)) as log:
+            log.say("here")
+        os.utime(paths.log(TrialGroup(trials).key), (age, age))
+    for wanted in (first.key, first.label, second.key):
+        assert find_log(paths, wanted).path == paths.log(TrialGroup((first, second)).key)
+    with pytest.raises(FileNotFoundError, match="2 logs of a trial 'T=2'"):
+        find_log(paths, "T=2")
+
+
+def test_the_log_of_a_failed_trial_is_found_where_its_folder_has_moved(tmp_path, trial_of):
+    paths, trial = RunPaths(tmp_path / "out"), trial_of(ModelConfig("srcgcnn", 2))
+    log = paths.failure_log(trial.key)
+    write_failure(paths, trial, "it broke", str(log))
+    log.write_text("why it broke")
+    (paths.out / "sweep.json").write_text(json.dumps({}))
+    moved = RunPaths(tmp_path / "moved")
+    shutil.move(paths.out, moved.out)
+    (failure,) = read_failures(moved)
+    assert failure.log == str(moved.failure_log(trial.key))
+    command = [sys.executable, "-m", "srcgcnn", "logs", str(moved.out), "--failed"]
+    assert "why it broke" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    refused = subprocess.run([*command, "--lines", "0"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "1 or more" in refused.stderr
