@@ -156,18 +156,17 @@ def main(arguments: list[str] | None = None) -> int:
                 return 1
         if options.dry_run:
             return 0
-        from srcgcnn.sweep.record import SweepRecord, write_record
+        from srcgcnn.sweep.record import SweepRecord
 
         start.keep(paths)
         record = SweepRecord(start.spec, found.reference, str(found.folder.resolve()), shlex.join(sys.argv))
-        write_record(paths, record)
         if site.kind == "slurm":
             from srcgcnn.launch.submission import launch_slurm
 
-            return launch_slurm(plan, paths, site, options.tracking_uri, wait=options.wait)
+            return launch_slurm(plan, paths, site, options.tracking_uri, record=record, wait=options.wait)
         from srcgcnn.launch.local import launch_local
 
-        return launch_local(plan, found.folder, paths, site, options.tracking_uri)
+        return launch_local(plan, record, paths, site, options.tracking_uri)
     except (ValueError, OSError, RuntimeError) as error:
         from srcgcnn.terminal import error_line
 

@@ -240,11 +240,12 @@ def test_a_second_driver_of_one_sweep_is_refused(sweep):
     driver = sweep.start(*flags)
     try:
         wait_for(lambda: list(sweep.paths.checkpoints.glob("*.pt")))
-        done = subprocess.run(
-            sweep.command(*flags), cwd=sweep.folder, capture_output=True, text=True, timeout=120, check=False
-        )
+        asked = sweep.paths.spec.read_text()
+        command = sweep.command(*flags, "--seeds", 3)
+        done = subprocess.run(command, cwd=sweep.folder, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 2
         assert "another driver" in done.stderr
+        assert sweep.paths.spec.read_text() == asked  # what was refused is not what runs
     finally:
         os.kill(driver.pid, signal.SIGINT)
         driver.wait(timeout=90)

@@ -118,7 +118,7 @@ def _resume(options: argparse.Namespace) -> int:
     paths = existing_run(options.out)
     request, record = read_request(paths), read_record(paths)
     plan = plan_sweep(record.spec, record.data, paths, request.site.trials_per_group)
-    return launch_slurm(plan, paths, request.site, request.tracking_uri, wait=False)
+    return launch_slurm(plan, paths, request.site, request.tracking_uri)
 
 
 def _check(options: argparse.Namespace) -> int:

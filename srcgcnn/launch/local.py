@@ -7,7 +7,6 @@ import os
 import shlex
 import shutil
 import signal
-import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from srcgcnn.analysis.tradeoff import as_csv, as_markdown, print_tradeoff, trade
 from srcgcnn.launch.reaper import reaping
 from srcgcnn.launch.token import write_token
 from srcgcnn.sweep.display import SweepDisplay
+from srcgcnn.sweep.record import write_record
 from srcgcnn.sweep.show import show_proposals
 from srcgcnn.terminal import make_console
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from srcgcnn.launch.site import LocalSite
     from srcgcnn.sweep.paths import RunPaths
     from srcgcnn.sweep.plan import Plan
+    from srcgcnn.sweep.record import SweepRecord
     from srcgcnn.sweep.tune import SweepEnd
     from srcgcnn.tracking.writer import MlflowWriter
 
@@ -43,7 +44,7 @@ class LaunchError(RuntimeError):
     """A sweep cannot start; the message says why and what to do."""
 
 
-def launch_local(plan: Plan, store_folder: Path, paths: RunPaths, site: LocalSite, tracking_uri: str | None) -> int:
+def launch_local(plan: Plan, record: SweepRecord, paths: RunPaths, site: LocalSite, tracking_uri: str | None) -> int:
     """Run a plan on this machine to its end and return the exit status of `conduct`.
 
     Raises:
@@ -53,8 +54,9 @@ def launch_local(plan: Plan, store_folder: Path, paths: RunPaths, site: LocalSit
         plan,
         paths,
         tracking_uri,
-        lambda writer, console: _run(plan, store_folder, paths, site, writer, console),
-        command=shlex.join(["python", *sys.argv]),
+        lambda writer, console: _run(plan, Path(record.store), paths, site, writer, console),
+        command=f"python {record.command}",
+        record=record,
     )
 
 
@@ -65,6 +67,7 @@ def conduct(
     run: Callable[[MlflowWriter, Console], SweepEnd],
     *,
     command: str,
+    record: SweepRecord | None = None,
     lock_timeout_s: float = 0.0,
 ) -> int:
     """Be the one driver of a sweep: run what is left, write MLflow and the table, say how it ended.
@@ -75,6 +78,7 @@ def conduct(
         tracking_uri: MLflow store; None takes the one in the folder.
         run: trains the plan's groups somewhere; not called where nothing is left.
         command: what starts the sweep again.
+        record: what is asked for now, kept once nobody else runs this sweep; None where the folder has it.
         lock_timeout_s: how long to wait for another driver to end.
 
     Returns:
@@ -87,6 +91,8 @@ def conduct(
 
     console = make_console()
     with _only_driver(paths, lock_timeout_s):
+        if record is not None:
+            write_record(paths, record)
         writer = MlflowWriter(paths, plan.spec.name, tracking_uri)
         end = None if plan.over else run(writer, console)
         interrupted = end is not None and end.interrupted

@@ -30,6 +30,7 @@ from srcgcnn.launch.sbatch import (
     worker_executor,
 )
 from srcgcnn.launch.worker import WorkerJob
+from srcgcnn.sweep.record import write_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from srcgcnn.launch.slurm_site import SlurmSite
     from srcgcnn.sweep.paths import RunPaths
     from srcgcnn.sweep.plan import Plan
+    from srcgcnn.sweep.record import SweepRecord
 
 
 REFUSED = "REFUSED"
@@ -56,7 +58,7 @@ def verdict(text: str, folder: Path) -> str:
         path.unlink()
 
 
-def submit(plan: Plan, paths: RunPaths, request: LaunchRequest) -> JobIds:
+def submit(plan: Plan, paths: RunPaths, request: LaunchRequest, record: SweepRecord | None = None) -> JobIds:
     """Submit the head and its workers, and remember their ids.
 
     Raises:
@@ -73,6 +75,8 @@ def submit(plan: Plan, paths: RunPaths, request: LaunchRequest) -> JobIds:
         path.unlink(missing_ok=True)
     paths.job_logs.mkdir(parents=True, exist_ok=True)
     write_request(paths, request)
+    if record is not None:
+        write_record(paths, record)
     site, name = request.site, job_name(plan.spec.name)
     out, groups = str(paths.out.resolve()), plan.parallel_groups
     if site.gang:

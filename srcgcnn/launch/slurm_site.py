@@ -131,7 +131,8 @@ class SlurmSite:
         interface: network interface that nodes reach each other by; "" takes the address of the host name.
         port_range: first and last port that the head may listen on.
         mail_user: whom SLURM tells of the head's end or failure; "" tells nobody.
-        replacements: how often the head submits a new array when all its workers are gone and work is left.
+        replacements: how often the head submits a new array when all its workers are gone and work is left; then
+            the sweep stops.
         cpus_per_group: cores of one group.
         gpus_per_group: devices of one group; by default one where workers have any, else none; 0.5
             puts two on one.

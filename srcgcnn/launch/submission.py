@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from srcgcnn.launch.slurm_site import SlurmSite
     from srcgcnn.sweep.paths import RunPaths
     from srcgcnn.sweep.plan import Plan
+    from srcgcnn.sweep.record import SweepRecord
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 30.0
 ASK_SLURM_S = 60.0
@@ -51,8 +52,24 @@ def gpu_hours(plan: Plan, site: SlurmSite) -> str:
     return f"about {used:.2g}, from the times of earlier results on this data"
 
 
-def launch_slurm(plan: Plan, paths: RunPaths, site: SlurmSite, tracking_uri: str | None, *, wait: bool) -> int:
+def launch_slurm(
+    plan: Plan,
+    paths: RunPaths,
+    site: SlurmSite,
+    tracking_uri: str | None,
+    *,
+    record: SweepRecord | None = None,
+    wait: bool = False,
+) -> int:
     """Submit what is left of a plan; returns the exit status.
+
+    Args:
+        plan: what to do.
+        paths: the sweep's folder.
+        site: the cluster.
+        tracking_uri: MLflow store; None takes the one in the folder.
+        record: what is asked for now, kept once nobody else runs this sweep; None where the folder has it.
+        wait: stay and show progress.
 
     Raises:
         SlurmError: SLURM refuses, or the sweep is submitted already.
@@ -61,7 +78,7 @@ def launch_slurm(plan: Plan, paths: RunPaths, site: SlurmSite, tracking_uri: str
     if plan.over:
         console.print(f"nothing is left to train; results: srcgcnn results {paths.out}")
         return 0
-    jobs = submit(plan, paths, LaunchRequest(site, tracking_uri, socket.getfqdn()))
+    jobs = submit(plan, paths, LaunchRequest(site, tracking_uri, socket.getfqdn()), record)
     workers = f", workers {', '.join(jobs.workers)}" if jobs.workers else " with its workers"
     console.print(f"submitted: head {jobs.head}{workers}")
     for what, command in (

@@ -54,7 +54,7 @@ def _matbench(options: argparse.Namespace) -> int:
     from srcgcnn.matbench.record import RECORD_FILE, read_folds, record_fold
     from srcgcnn.sweep.paths import RunPaths
     from srcgcnn.sweep.prepare import find_data
-    from srcgcnn.sweep.record import SweepRecord, write_record
+    from srcgcnn.sweep.record import SweepRecord
     from srcgcnn.sweep.show import show_plan
 
     site = read_site(REPOSITORY / "cluster", options.cluster)
@@ -68,8 +68,8 @@ def _matbench(options: argparse.Namespace) -> int:
     run = plan_fold(task, options.fold, spec, store, found.reference, paths, site.trials_per_group)
     read_folds(record, task, run.recipe)  # another recipe in the record is said before training
     show_plan(run.plan, paths, found, site.workers)
-    write_record(paths, SweepRecord(run.plan.spec, found.reference, str(found.folder.resolve()), shlex.join(sys.argv)))
-    status = launch_local(run.plan, found.folder, paths, site, options.tracking_uri)
+    asked = SweepRecord(run.plan.spec, found.reference, str(found.folder.resolve()), shlex.join(sys.argv))
+    status = launch_local(run.plan, asked, paths, site, options.tracking_uri)
     if status:
         return status
     folds = record_fold(record, task, options.fold, fold_record(task, run, store, paths))

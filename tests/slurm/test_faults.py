@@ -28,8 +28,9 @@ def test_the_command_runs_to_results_and_its_waiting_end_may_be_killed(sweep, wh
     os.kill(terminal.pid, signal.SIGKILL)  # `lab` execs: this is the Python process
     terminal.communicate()
     assert "running" in sweep.srcgcnn("status")
+    asked = sweep.paths.spec.read_text()
     refused = subprocess.run(
-        [*command, *map(str, FLAGS)],
+        [*command, *map(str, FLAGS), "--seeds", "3"],
         cwd=sweep.folder,
         env=sweep.environment,
         capture_output=True,
@@ -38,6 +39,7 @@ def test_the_command_runs_to_results_and_its_waiting_end_may_be_killed(sweep, wh
     )
     assert refused.returncode == 2
     assert "submitted already" in refused.stderr
+    assert sweep.paths.spec.read_text() == asked  # what was refused is not what a requeued head goes on with
     assert sweep.paths.ray_token.stat().st_mode & 0o777 == 0o600
     whole(sweep)
     assert "nothing is left" in sweep.submit()
