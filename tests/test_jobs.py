@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from srcgcnn.launch.overview import worker_notes
-from srcgcnn.launch.rendezvous import HeadAddress, LaunchRequest, write_record_file, write_request
+from srcgcnn.launch.overview import cancel_sweep, worker_notes
+from srcgcnn.launch.rendezvous import HeadAddress, JobIds, LaunchRequest, write_record_file, write_request
 from srcgcnn.launch.site import parse_site
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.sweep.failures import read_failures, write_failure
@@ -43,6 +43,30 @@ def test_a_worker_that_cannot_work_here_is_named_with_the_reason(tmp_path, site,
     (note,) = worker_notes(paths)
     assert (note.job, note.state) == ("18", "broken")
     assert reason in note.reason
+
+
+SQUEUE = """#!/bin/sh
+for id in $(cat {queue}); do echo "$id|RUNNING|n1|1:00|9:00|None"; done
+"""
+SCANCEL = """#!/bin/sh
+sed -i "$(printf 's/\\\\b%s\\\\b//;' "$@")" {queue}
+[ -e {late} ] && mv {late} {jobs} && echo 19 >> {queue}
+exit 0
+"""
+
+
+def test_cancel_takes_the_workers_that_the_head_submitted_in_its_last_second(tmp_path, monkeypatch):
+    paths = RunPaths(tmp_path / "out")
+    files = {"queue": tmp_path / "queue", "late": tmp_path / "late", "jobs": paths.jobs}
+    write_record_file(paths.jobs, JobIds("17", ("18",)))
+    write_record_file(files["late"], JobIds("17", ("18", "19")))
+    files["queue"].write_text("17 18")
+    for name, text in (("squeue", SQUEUE), ("scancel", SCANCEL)):
+        (tmp_path / name).write_text(text.format(**files))
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert cancel_sweep(paths) == ["17", "18", "19"]
+    assert files["queue"].read_text().split() == []
 
 
 def test_of_several_logs_of_one_trial_the_last_is_found(tmp_path, trial_of):

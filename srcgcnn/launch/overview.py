@@ -75,7 +75,7 @@ def status_of(paths: RunPaths) -> SweepStatus:
 
     record = read_record(paths)
     plan = plan_sweep(record.spec, record.data, paths)
-    ids = read_record_file(paths.jobs, JobIds) or JobIds()
+    ids = _ids(paths)
     progress = read_progress(paths)
     try:
         jobs: tuple[QueuedJob, ...] | None = tuple(queued(ids.all)) if ids.all else ()
@@ -195,7 +195,7 @@ def log_files(paths: RunPaths, job: str | None, trial: str | None = None) -> lis
     Raises:
         FileNotFoundError: there is none; those that exist are named.
     """
-    ids = read_record_file(paths.jobs, JobIds) or JobIds()
+    ids = _ids(paths)
     if trial is not None or not (job or ids.head):
         return [find_log(paths, trial or "").path]
     wanted = job or ids.head
@@ -223,7 +223,7 @@ def cancel_jobs(paths: RunPaths, chosen: list[str] | None, *, waiting_only: bool
     Raises:
         ValueError: a job is not one of this sweep, or not there any more; those that are are listed.
     """
-    ids = read_record_file(paths.jobs, JobIds) or JobIds()
+    ids = _ids(paths)
     alive = {job.job_id: job for job in queued(ids.all)}
     if unknown := [job for job in chosen or () if job not in alive]:
         raise ValueError(f"no job {', '.join(unknown)} of {paths.out}; there: {', '.join(alive) or 'none'}")
@@ -239,14 +239,18 @@ def cancel_sweep(paths: RunPaths) -> list[str]:
     Raises:
         SlurmError: SLURM refuses, or jobs are still there after two minutes.
     """
-    ids = read_record_file(paths.jobs, JobIds) or JobIds()
-    alive = [job.job_id for job in queued(ids.all)]
-    if alive:
-        cancel(ids.all)
+    cancelled: list[str] = []
     deadline, pause = time.monotonic() + CANCEL_TIMEOUT_S, 0.5
-    while left := queued(ids.all):
+    while left := [job.job_id for job in queued(_ids(paths).all)]:  # a head may submit workers in its last second
+        if new := [job_id for job_id in left if job_id not in cancelled]:
+            cancel(_ids(paths).all)
+            cancelled += new
         if time.monotonic() > deadline:
-            raise SlurmError(f"still there after {CANCEL_TIMEOUT_S:.0f} s: {', '.join(job.job_id for job in left)}")
+            raise SlurmError(f"still there after {CANCEL_TIMEOUT_S:.0f} s: {', '.join(left)}")
         time.sleep(pause)
         pause = min(2 * pause, 8.0)
-    return alive
+    return cancelled
+
+
+def _ids(paths: RunPaths) -> JobIds:
+    return read_record_file(paths.jobs, JobIds) or JobIds()
