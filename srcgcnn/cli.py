@@ -17,6 +17,7 @@ from srcgcnn.launch.commands import add_cluster_commands
 from srcgcnn.matbench.commands import add_matbench_command
 from srcgcnn.prediction.commands import add_prediction_commands
 from srcgcnn.sweep_command import add_sweep_command, existing_run
+from srcgcnn.tracking.uri import tracking_uri
 from srcgcnn.training.commands import add_training_commands
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     add_analysis_commands(commands)
 
     track = add_sweep_command(commands, "track", "rebuild the MLflow store from the result files", _track)
-    track.add_argument("--tracking-uri", metavar="URI", help="default: the SQLite store in OUT")
+    track.add_argument("--tracking-uri", type=tracking_uri, metavar="URI", help="default: the SQLite store in OUT")
 
     ui = add_sweep_command(commands, "ui", "open the MLflow UI on a sweep's own store", _ui)
     ui.add_argument("--port", type=int, help="default: a free one")

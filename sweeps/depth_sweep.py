@@ -23,6 +23,8 @@ HERE = Path(__file__).resolve().parent
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; everything that is not given comes from the sweep definition."""
+    from srcgcnn.tracking.uri import tracking_uri
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sweep", type=Path, default=HERE / "depth.toml", help="sweep definition (depth.toml)")
     parser.add_argument("--cluster", default="local", help="site: NAME of cluster/NAME.toml, or a .toml file (local)")
@@ -31,7 +33,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help="print the plan, and what would be submitted, and stop")
     parser.add_argument("--wait", action="store_true", help="on a cluster: stay and show progress to the end")
     parser.add_argument("--gang", action="store_true", help="on a cluster: one job holds the head and all workers")
-    parser.add_argument("--tracking-uri", metavar="URI", help="MLflow store (default: SQLite in OUT)")
+    parser.add_argument(
+        "--tracking-uri", type=tracking_uri, metavar="URI", help="MLflow store (default: SQLite in OUT)"
+    )
 
     data = parser.add_argument_group("data")
     data.add_argument("--data", metavar="SOURCE", help="demo, mp, a file or folder of crystals, a graph store")

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -97,3 +98,20 @@ def test_the_log_of_a_failed_trial_is_found_where_its_folder_has_moved(tmp_path,
     refused = subprocess.run([*command, "--lines", "0"], capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "1 or more" in refused.stderr
+
+
+def test_a_password_in_a_tracking_uri_is_refused_and_not_repeated(tmp_path):
+    script = Path(__file__).resolve().parents[1] / "sweeps" / "depth_sweep.py"
+    command = [sys.executable, str(script), "--tracking-uri", "postgresql://ada:hidden@db/mlflow"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert ".pgpass" in done.stderr
+    assert "hidden" not in done.stdout + done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_without_words_is_still_told(tmp_path, trial_of):
+    paths = RunPaths(tmp_path)
+    write_failure(paths, trial_of(ModelConfig("srcgcnn", 2)), "")
+    (failure,) = read_failures(paths)
+    assert failure.reason.splitlines()[-1]

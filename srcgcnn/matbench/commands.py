@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from srcgcnn.tracking.uri import tracking_uri
+
 if TYPE_CHECKING:
     import argparse
 
@@ -32,7 +34,12 @@ def add_matbench_command(commands: Any) -> None:
     parser.add_argument("--out", type=Path, help="folder of the record and its folds (default: runs/TASK)")
     parser.add_argument("--stores", type=Path, default=Path("stores"), help="where graph stores are kept")
     parser.add_argument("--cluster", default="local", help="site of kind local: NAME of cluster/NAME.toml, or a file")
-    parser.add_argument("--tracking-uri", metavar="URI", help="MLflow store (default: SQLite in the fold's folder)")
+    parser.add_argument(
+        "--tracking-uri",
+        type=tracking_uri,
+        metavar="URI",
+        help="MLflow store (default: SQLite in the fold's folder)",
+    )
     parser.add_argument("--model", metavar="MODEL", help="srcgcnn | cgcnn")
     parser.add_argument("--depth", type=int, metavar="T", help="T for srcgcnn, L for cgcnn")
     parser.add_argument("--seeds", type=int, metavar="N", help="networks, of which the mean prediction is recorded")

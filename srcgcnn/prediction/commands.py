@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srcgcnn.sweep_command import add_sweep_command, existing_run
+from srcgcnn.tracking.uri import tracking_uri
 
 if TYPE_CHECKING:
     import argparse
@@ -47,7 +48,7 @@ def add_prediction_commands(commands: Any) -> None:
     register = add_sweep_command(commands, "register", about, _register)
     register.add_argument("--name", required=True, help="name in the registry; a new version if it exists")
     register.add_argument("--variant", help=VARIANT_HELP)
-    register.add_argument("--tracking-uri", metavar="URI", help="default: the SQLite store in OUT")
+    register.add_argument("--tracking-uri", type=tracking_uri, metavar="URI", help="default: the SQLite store in OUT")
 
 
 def _predict(options: argparse.Namespace) -> int:

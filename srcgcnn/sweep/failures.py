@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from srcgcnn.sweep.paths import RunPaths
 
+UNKNOWN = "unknown"
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -28,7 +30,7 @@ class Failure:
 
 def write_failure(paths: RunPaths, config: TrialConfig, reason: str, log: str = "") -> None:
     """Record why a trial has no result."""
-    record = {"key": config.key, "config": as_dict(config), "reason": reason, "log": log}
+    record = {"key": config.key, "config": as_dict(config), "reason": reason.strip() or UNKNOWN, "log": log}
     write_text(paths.failure(config.key), json.dumps(record, indent=1) + "\n")
 
 
@@ -38,4 +40,4 @@ def read_failures(paths: RunPaths) -> Iterator[Failure]:
         data = json.loads(path.read_text(encoding="utf-8"))
         label = parse(TrialConfig, data["config"], str(path)).label if "config" in data else path.stem
         log = paths.failure_log(path.stem)  # not the name in the record: the folder may have moved since
-        yield Failure(path.stem, label, str(data.get("reason", "unknown")), str(log) if log.exists() else "")
+        yield Failure(path.stem, label, str(data.get("reason", UNKNOWN)), str(log) if log.exists() else "")

@@ -1,0 +1,20 @@
+"""The URI of an MLflow store on a command line."""
+
+from __future__ import annotations
+
+import argparse
+from urllib.parse import urlsplit
+
+
+def tracking_uri(text: str) -> str:
+    """Return the URI, as argparse asks for it; the message does not repeat it.
+
+    Raises:
+        argparse.ArgumentTypeError: it holds a password.
+    """
+    if urlsplit(text).password is not None:
+        raise argparse.ArgumentTypeError(
+            "this URI holds a password, which other users see on the command line and a sweep keeps in its files; "
+            "leave it out: ~/.pgpass for PostgreSQL, MLFLOW_TRACKING_PASSWORD or ~/.mlflow/credentials for a server"
+        )
+    return text
