@@ -44,6 +44,7 @@ def test_a_worker_that_cannot_work_here_is_named_with_the_reason(tmp_path, site,
     (note,) = worker_notes(paths)
     assert (note.job, note.state) == ("18", "broken")
     assert reason in note.reason
+    assert not list(Path("/tmp").glob("srcgcnn-*/w18.*"))  # and leaves nothing
 
 
 SQUEUE = """#!/bin/sh

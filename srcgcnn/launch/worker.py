@@ -157,8 +157,7 @@ class Worker:
 
     def _node(self, head: HeadAddress) -> tuple[Path, list[str]]:
         """Return the private folder of a Ray node on this machine, and the arguments that make it join a head."""
-        folder = private_folder(self._site.temp_folder, f"w{task_id()}")
-        return folder, [
+        arguments = [
             f"--address={head.address}",
             f"--node-ip-address={node_address(self._site.interface)}",
             f"--num-cpus={self._request.cpus}",
@@ -166,6 +165,7 @@ class Worker:
             # the agent that shows logs in the dashboard has one fixed port by default: the first Ray of a node takes it
             f"--dashboard-agent-listen-port={free_ports(1, self._site.port_range)[0]}",
         ]
+        return private_folder(self._site.temp_folder, f"w{task_id()}"), arguments
 
     def _watch(self, node: RayNode, head: HeadAddress) -> bool:
         """Return True when idle for long enough, False when the node must leave for another reason."""
