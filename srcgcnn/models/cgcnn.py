@@ -27,7 +27,7 @@ from srcgcnn.data.elements import ELEMENT_FEATURES
 from srcgcnn.data.graph import GAUSSIAN_COUNT, GAUSSIAN_STEP_ANGSTROM
 from srcgcnn.models.edges import TensorEdges
 from srcgcnn.models.fused import FusedConvolution
-from srcgcnn.models.inductor import CompiledCall
+from srcgcnn.models.inductor import CompiledCall, mark_sizes
 from srcgcnn.models.native import NativeEdges, native_library
 from srcgcnn.models.stacked import StackedBatchNorm, StackedLayerNorm, StackedLinear, affine, take_rows
 
@@ -160,6 +160,7 @@ class CrystalGraphNetwork(nn.Module):
     def forward(self, batch: GraphBatch, dropout_mask: Tensor | None = None) -> Tensor:
         """Return the standardised target [M, B], or log-probabilities [M, B, 2]."""
         if self.path == "compiled" and batch.distances.is_cuda:
+            mark_sizes((*batch.tensors, dropout_mask))
             return self._inductor(batch, dropout_mask)
         return self._outputs(batch, dropout_mask)
 
