@@ -76,7 +76,9 @@ VARIANTS = [
 @pytest.mark.parametrize("members", [1, 3])
 def test_repeated_recordings_train_as_plain_calls_do(training, members, demo_store, trial_of):
     configs = [
-        trial_of(replace(SR2, alpha="learned"), seed, epochs=4, learning_rate=1e-3 * (1 + seed), **training)
+        trial_of(
+            replace(SR2, alpha="learned"), seed, epochs=4, batch_size=8, learning_rate=1e-3 * (1 + seed), **training
+        )
         for seed in range(members)
     ]
     _, repeater, repeated = trained(configs, demo_store, Repeater)

@@ -135,7 +135,7 @@ class CrystalGraphNetwork(nn.Module):
         self.layer_norm = StackedLayerNorm(self.models, hidden) if config.layer_norm else None
         self._add_damping(alphas)
         self.head = Head(self.models, config)
-        self._inductor = CompiledCall(self._outputs)
+        self._inductor = CompiledCall(type(self)._outputs)  # of no object: it would keep its network alive
 
     def _add_damping(self, alphas: list[Alpha]) -> None:
         self.alpha_logits: nn.Parameter | None = None
@@ -161,7 +161,7 @@ class CrystalGraphNetwork(nn.Module):
         """Return the standardised target [M, B], or log-probabilities [M, B, 2]."""
         if self.path == "compiled" and batch.distances.is_cuda:
             mark_sizes((*batch.tensors, dropout_mask))
-            return self._inductor(batch, dropout_mask)
+            return self._inductor(self, batch, dropout_mask)
         return self._outputs(batch, dropout_mask)
 
     def _outputs(self, batch: GraphBatch, dropout_mask: Tensor | None) -> Tensor:

@@ -67,7 +67,7 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def mark_sizes(tensors: Iterable[Tensor | None]) -> None:
-    """Say that atoms or crystals, axis 1 of everything in a batch, differ from batch to batch: compiled once for all."""
+    """Say that axis 1 of everything in a batch, atoms or crystals, differs between batches: one compilation for all."""
     import torch._dynamo
 
     for tensor in tensors:

@@ -117,6 +117,11 @@ class GroupTrainer:
         self._replay = Replay(recorder)
         self.crystals.static_shapes = recorder is not None
 
+    @property
+    def recordings(self) -> int:
+        """Number of recorded steps and predictions, one per size of batch."""
+        return self._replay.recordings
+
     def _load_data(self, store: GraphStore) -> None:
         config = self.configs[0]
         self.crystals = GraphSet.of_store(store, self.device, exact_padding=self._training.exact_padding)
@@ -263,7 +268,8 @@ class GroupTrainer:
             losses = loss_per_model(self._training, self._model.task, outputs, wanted)
         with record_function(BACKWARD):
             losses.sum().backward()  # the members share no parameter: each gets the gradient of its own loss
-        return losses.detach(), *(parameter.grad for parameter in self._trained)  # type: ignore[misc]
+        gradients = [parameter.grad for parameter in self._trained if parameter.grad is not None]
+        return losses.detach(), *gradients
 
     def _outputs(self, *batch: Tensor | None) -> tuple[Tensor]:
         return (self.network(GraphBatch.of(batch)),)

@@ -30,9 +30,7 @@ class Recorder(Protocol):
     def run(self, function: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """Call a function that will be recorded later."""
 
-    def record(
-        self, function: Callable[[], tuple[Tensor, ...]]
-    ) -> tuple[tuple[Tensor, ...], Callable[[], None]]:
+    def record(self, function: Callable[[], tuple[Tensor, ...]]) -> tuple[tuple[Tensor, ...], Callable[[], None]]:
         """Return the function's outputs, not yet computed, and what computes them in place."""
 
 
@@ -55,9 +53,7 @@ class CudaRecorder:
         current.wait_stream(self._stream)
         return outputs
 
-    def record(
-        self, function: Callable[[], tuple[Tensor, ...]]
-    ) -> tuple[tuple[Tensor, ...], Callable[[], None]]:
+    def record(self, function: Callable[[], tuple[Tensor, ...]]) -> tuple[tuple[Tensor, ...], Callable[[], None]]:
         """Capture the function."""
         current, graph = torch.cuda.current_stream(self._stream.device), torch.cuda.CUDAGraph()
         try:
@@ -96,9 +92,7 @@ class Replay:
         self._met: set[tuple[object, ...]] = set()
         self._recordings: dict[tuple[object, ...], _Recording] = {}
 
-    def __call__(
-        self, function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor | None
-    ) -> tuple[Tensor, ...]:
+    def __call__(self, function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor | None) -> tuple[Tensor, ...]:
         """Return function(*inputs). The outputs hold until the next call.
 
         Functions are told apart by their names, recordings of one by the shapes of its inputs.
@@ -115,6 +109,11 @@ class Replay:
             except RuntimeError as error:
                 return self._give_up(error)(function, *inputs)
         return self._recordings[key](inputs)
+
+    @property
+    def recordings(self) -> int:
+        """Number of recordings."""
+        return len(self._recordings)
 
     def _give_up(self, error: RuntimeError) -> Replay:
         reason = str(error).strip().splitlines()[0]
