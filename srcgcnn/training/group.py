@@ -382,7 +382,10 @@ def check_group(configs: Sequence[TrialConfig], store: GraphStore) -> None:
     """Refuse trials that cannot be stacked, or that were planned for other data."""
     if len({config.shape for config in configs}) != 1:
         names = [config.label for config in configs]
-        raise ValueError(f"these trials differ in more than seeds, learning rates and fixed alphas: {names}")
+        raise ValueError(
+            "these trials differ in more than seeds, learning rates and fixed alphas, or in the seed of a split by "
+            f"formula: {names}"
+        )
     planned, found = configs[0].data.data_hash, store.manifest.data_hash
     if planned != found:
         raise ValueError(f"planned for data {planned}, but {store.folder} holds {found}; plan the sweep again")
