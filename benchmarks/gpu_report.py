@@ -327,12 +327,15 @@ def run_part(name: str, options: argparse.Namespace, left_s: float) -> dict[str,
         return {"skipped": f"{left_s:.0f} s are left"}
     if name == "authors" and options.authors is None:
         return {"skipped": "--authors was not given"}
-    command, failed = [sys.executable, *sys.argv, "--part", name], ""
-    try:
-        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=limit_s, check=False)
-        failed = done.stderr[-3000:] if done.returncode else ""
-    except subprocess.TimeoutExpired:
-        failed = f"not done in {limit_s:.0f} s"
+    command, log = [sys.executable, *sys.argv, "--part", name], options.out / f"{name}.log"
+    with log.open("w", encoding="utf-8") as errors:  # a pipe would wait for inductor's processes, too
+        try:
+            code = subprocess.run(command, stderr=errors, timeout=limit_s, check=False).returncode
+            failed = f"exit status {code}" if code else ""
+        except subprocess.TimeoutExpired:
+            failed = f"not done in {limit_s:.0f} s"
+    if failed:
+        failed = f"{failed}\n{log.read_text(encoding='utf-8')[-3000:]}"
     found = json.loads(written.read_text(encoding="utf-8")) if written.exists() else {}
     return {**found, "failed": failed} if failed else found
 
