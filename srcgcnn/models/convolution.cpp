@@ -233,20 +233,22 @@ void add_products(const Edges& edges, int64_t first, int64_t end, const float* o
     for (int window = 0; window < GAUSSIANS; ++window) ends[window + 1] += ends[window];
     for (int64_t edge = first; edge < end; ++edge)
         if (edges.neighbour[edge] >= 0) order[ends[edges.window[edge]]++] = int32_t(edge - first);
-    for (int window = 0, place = 0; window < GAUSSIANS; place = ends[window++]) {
-        for (int channel = 0; place < ends[window] && channel < ROW; channel += COLUMNS * LANES) {
+    for (int window = 0, start = 0; window < GAUSSIANS; start = ends[window++]) {
+        for (int channel = 0; start < ends[window] && channel < ROW; channel += COLUMNS * LANES) {
             float* rows = of_weight + window * ROW + channel;
             Vector sums[WINDOW][COLUMNS];
-#pragma GCC unroll 18
-            for (int i = 0; i < WINDOW * COLUMNS; ++i) sums[i / COLUMNS][i % COLUMNS] = load(rows + i / COLUMNS * ROW + i % COLUMNS * LANES);
-            for (int next = place; next < ends[window]; ++next) {
-                const float* gaussian = edges.gaussian + (first + order[next]) * WINDOW;
-                const float* g = of_edges + int64_t(order[next]) * ROW + channel;
-#pragma GCC unroll 18
-                for (int i = 0; i < WINDOW * COLUMNS; ++i) sums[i / COLUMNS][i % COLUMNS] += gaussian[i / COLUMNS] * load(g + i % COLUMNS * LANES);
+            for (int k = 0; k < WINDOW; ++k)
+                for (int v = 0; v < COLUMNS; ++v) sums[k][v] = load(rows + k * ROW + v * LANES);
+            for (int place = start; place < ends[window]; ++place) {
+                const float* gaussian = edges.gaussian + (first + order[place]) * WINDOW;
+                const float* g = of_edges + int64_t(order[place]) * ROW + channel;
+#pragma GCC unroll 9
+                for (int k = 0; k < WINDOW; ++k)
+#pragma GCC unroll 2
+                    for (int v = 0; v < COLUMNS; ++v) sums[k][v] += gaussian[k] * load(g + v * LANES);
             }
-#pragma GCC unroll 18
-            for (int i = 0; i < WINDOW * COLUMNS; ++i) store(rows + i / COLUMNS * ROW + i % COLUMNS * LANES, sums[i / COLUMNS][i % COLUMNS]);
+            for (int k = 0; k < WINDOW; ++k)
+                for (int v = 0; v < COLUMNS; ++v) store(rows + k * ROW + v * LANES, sums[k][v]);
         }
     }
 }
@@ -295,9 +297,10 @@ void gate_gradient(const Edges* edges, const Parts* parts, const float* upstream
             const int64_t stop = start + chunk < end ? start + chunk : end;
             for (int64_t atom = start; atom < stop; ++atom) {
                 folded.centre(atom, centre);
-                for (int channel = 0; channel < WIDTH; channel += TILE * LANES)
-                    differentiate({*edges, centre, neighbours.data(), folded.weight.data(), first, channel}, atom, upstream, of_centre,
-                                  of_neighbour, &of_edges[(atom - start) * degree * ROW]);
+                for (int channel = 0; channel < WIDTH; channel += TILE * LANES) {
+                    const View view{*edges, centre, neighbours.data(), folded.weight.data(), first, channel};
+                    differentiate(view, atom, upstream, of_centre, of_neighbour, &of_edges[(atom - start) * degree * ROW]);
+                }
             }
             add_products(*edges, start * degree, stop * degree, of_edges.data(), order.data(), own_weight);
         }
@@ -351,7 +354,8 @@ void edge_sums(const Edges* edges, const float* centre, const float* neighbour, 
 // Fills `window` and `gaussian` of the edges from distances [N, K] in units of the Gaussians' step, and sums the Gaussians over
 // the edges of an atom and over those that look at it, [N, GAUSSIANS] each, the number of the latter [N], and their products
 // over all edges, one summand per block [blocks, GAUSSIANS, GAUSSIANS].
-void expand_distances(const Edges* edges, const float* distance, float* centre, float* neighbour, float* in_degree, float* products) {
+void expand_distances(const Edges* edges, const float* distance, float* centre, float* neighbour, float* in_degree,
+                      float* products) {
     constexpr int PADDED = (WINDOW + LANES - 1) / LANES * LANES;
 #pragma omp parallel for schedule(dynamic)
     for (int64_t block = 0; block < edges->blocks; ++block) {
