@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -30,6 +29,7 @@ from srcgcnn.sweep.spec import SweepSpec
 from srcgcnn.sweep.worker import run_group
 from srcgcnn.tracking import ui
 from srcgcnn.training.model_file import load_model, save_model
+from tests.web import wait_for
 
 SR2, ONE_LAYER = ModelConfig("srcgcnn", 2), ModelConfig("cgcnn", 1)
 SEEDS = 3
@@ -268,15 +268,3 @@ def test_the_registered_model_is_served_and_answers_a_cif(run, crystals, tmp_pat
     finally:
         os.killpg(server.pid, 15)
         server.wait(30)
-
-
-def wait_for(url, process, seconds=90):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        assert process.poll() is None, "the server ended"
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError(f"{url} did not answer in {seconds} s")
