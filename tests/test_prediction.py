@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
@@ -225,7 +224,7 @@ def test_nothing_predicted_or_nowhere_to_write_is_an_error(run, files, capsys):
 def ask(url, payload):
     request = urllib.request.Request(url, json.dumps(payload).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.loads(answer.read())
+        return json.loads(answer.read(), parse_constant=pytest.fail)  # NaN is no JSON, though Python reads it
 
 
 def test_the_registered_model_is_served_and_answers_a_cif(run, crystals, tmp_path, capfd):
@@ -260,11 +259,16 @@ def test_the_registered_model_is_served_and_answers_a_cif(run, crystals, tmp_pat
         records = [{"cif": str(CifWriter(one, significant_figures=12))} for one in (structure, strange)]
         answer = ask(f"http://127.0.0.1:{port}/invocations", {"dataframe_records": records})["predictions"]
         assert answer[0]["prediction"] == pytest.approx(best.predict([structure])["prediction"][0], abs=1e-4)
-        assert (answer[0]["unit"], answer[0]["warning"]) == ("eV/atom", "")
+        assert (answer[0]["unit"], answer[0]["warning"], answer[0]["error"]) == ("eV/atom", "", "")
         assert "Pu" in answer[1]["warning"]
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            ask(f"http://127.0.0.1:{port}/invocations", {"dataframe_records": [{"cif": "nonsense"}]})
-        assert "row 0: cannot parse the cif" in refused.value.read().decode()
+        url = f"http://127.0.0.1:{port}/invocations"
+        mixed = ask(url, {"dataframe_records": [{"cif": "nonsense"}, records[0], {"cif": ""}]})["predictions"]
+        assert mixed[1] == answer[0]
+        assert [row["prediction"] for row in mixed] == [None, answer[0]["prediction"], None]
+        assert [row["error"].split(":")[0] for row in mixed] == ["cannot parse the cif", "", "no CIF"]
+        (bad,) = ask(url, {"dataframe_records": [{"cif": "nonsense"}]})["predictions"]
+        assert (bad["prediction"], bad["warning"], bad["unit"]) == (None, "", "eV/atom")
+        assert "\n" not in bad["error"]
     finally:
         os.killpg(server.pid, 15)
         server.wait(30)

@@ -179,11 +179,14 @@ def test_model_loads_and_predicts(paths, monkeypatch):
     monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", paths.default_tracking_uri)
     model = mlflow.pyfunc.load_model(f"runs:/{child.info.run_id}/model")
     predicted = model.predict(model.input_example)
-    assert list(predicted.columns) == ["prediction", "unit", "warning"]
+    assert list(predicted.columns) == model.metadata.get_output_schema().input_names()
     assert np.isfinite(predicted["prediction"]).tolist() == [True]
     assert predicted["unit"].tolist() == ["eV/atom"]
-    with pytest.raises(Exception, match=r"row 0.*cannot parse the cif"):
-        model.predict(pd.DataFrame({"cif": ["nonsense"]}))
+    cifs = [*model.input_example["cif"], "nonsense", None]
+    mixed = model.predict(pd.DataFrame({"cif": cifs}, index=[7, 8, 9]))
+    assert mixed["prediction"].tolist() == [predicted["prediction"][0], None, None]
+    assert mixed["error"].str.contains("cannot parse|no CIF").tolist() == [False, True, True]
+    assert list(mixed.index) == [7, 8, 9]
 
 
 def test_long_values_are_shortened():
