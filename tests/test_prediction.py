@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pymatgen.core import Structure
 from pymatgen.io.cif import CifWriter
 
 from srcgcnn.cli import main
@@ -169,6 +170,32 @@ def test_training_crystals_get_no_warning(run, crystals, demo_store):
     trained = [crystals[name] for name in demo_store.ids if name not in held_out]
     assert len(trained) == 48
     assert (Ensemble.load(run.out).predict(trained)["warning"] == "").all()
+
+
+def test_crystals_of_the_training_set_are_marked_however_they_are_written(run, crystals, demo_store, tmp_path, capsys):
+    table = pd.read_parquet(run.predictions(keys_of(run, SR2.label)[0])).set_index("id")
+    validated, tested = (list(table.index[table["set"] == part]) for part in ("validation", "test"))
+    trained = next(name for name in demo_store.ids if name not in table.index)
+    order = np.random.default_rng(0).permutation(len(crystals[trained]))
+    shuffled = Structure.from_sites([crystals[trained][site] for site in order]).translate_sites(order, [0.1, 0.2, 0.3])
+    (tmp_path / "mine.cif").write_text(str(CifWriter(shuffled, significant_figures=6)))
+    stretched = crystals[trained].copy().apply_strain(0.01)
+    ensemble = Ensemble.load(run.out)
+    asked = [tmp_path / "mine.cif", crystals[trained], stretched, crystals[validated[0]]]
+    seen = ensemble.predict([*asked, *[crystals[name] for name in tested], tmp_path / "missing.cif"])["seen"]
+    expected = [f"training set: {trained}"] * 2 + ["", f"validation set: {validated[0]}"]
+    assert seen.tolist() == [*expected, *[""] * (len(tested) + 1)]
+    assert main(["predict", str(run.out), str(tmp_path / "mine.cif")]) == 0
+    assert (
+        f"seen in training, so no test of the model: 1 of 1\n  mine: training set: {trained}" in capsys.readouterr().out
+    )
+
+
+def test_a_model_alone_does_not_mark_training_crystals_and_says_so(run, files, capsys):
+    model = run.model(keys_of(run, SR2.label)[0])
+    assert "seen" not in Ensemble.load(model).predict(files / "cifs")
+    assert main(["predict", str(model), str(files / "table.csv.gz")]) == 0
+    assert "training crystals are not marked" in capsys.readouterr().out
 
 
 def test_a_model_file_without_a_domain_still_predicts(run, crystals, tmp_path):
