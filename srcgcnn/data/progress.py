@@ -60,8 +60,8 @@ def _outliers(store: GraphStore, target: TargetColumn) -> str:
     median = f"{np.median(values):.4g} {target.unit}".rstrip()
     return (
         f"{len(rows):,} of {len(values):,} values of {target.name} lie far outside (over {FAR:g} robust deviations "
-        f"from the median {median}): {worst}{' ...' if len(rows) > 3 else ''}; they stay in and change the scale of all "
-        "targets: correct the source if they are mistakes"
+        f"from the median {median}): {worst}{' ...' if len(rows) > 3 else ''}; they stay in and change the scale of "
+        "all targets: correct the source if they are mistakes"
     )
 
 
