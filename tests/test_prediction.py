@@ -70,6 +70,7 @@ def test_the_best_variant_answers_with_the_mean_and_spread_of_its_seeds(run, cry
     assert f"{SR2.label}, seeds 0, 1, 2 (lowest mean validation error of 2 variants" in ensemble.description
     table = ensemble.predict([crystals[name] for name in expected.index])
     assert list(ensemble.predict("nothing.cif")["file"]) == ["nothing.cif"]  # one name is one crystal
+    assert len(ensemble.predict(crystals[expected.index[0]])) == 1  # and so is one structure, not its sites
     np.testing.assert_allclose(table["prediction"], expected.mean(axis=1), atol=1e-4)
     np.testing.assert_allclose(table["spread"], expected.std(axis=1), atol=1e-4)
     assert (table["unit"] == "eV/atom").all()

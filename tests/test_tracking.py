@@ -1,6 +1,7 @@
 """MLflow: live and rebuilt. Everything runs against the real MLflow, on its SQLite store."""
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 import warnings
@@ -10,14 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from srcgcnn.cli import main
 from srcgcnn.records import RecordError
 from srcgcnn.sweep.paths import RunPaths
 from srcgcnn.tracking import fields, ui
-from srcgcnn.training.trial import SplitConfig
+from srcgcnn.tracking.summary import summarise
+from srcgcnn.training.trial import Seeds, SplitConfig
 from tests.tracked_sweep import (
     EPOCHS,
     SWEEP,
     a_config,
+    a_result,
     all_runs,
     check_live_sweep,
     client_of,
@@ -234,3 +238,48 @@ def test_a_report_and_early_stops_are_on_the_pages(paths):
     assert children[stopped.key].info.status == "KILLED"
     assert children[stopped.key].data.tags["srcgcnn.stopped_early"] == "by asha after 2 epochs"
     assert children[config.key].info.status == "FINISHED"
+
+
+def test_stopped_trials_are_rebuilt_and_no_longer_called_so_when_they_finish(paths):
+    from srcgcnn.sweep.stopped import Stopped, write_stopped
+    from srcgcnn.tracking.writer import rebuild
+
+    finish(paths, a_config(1))
+    write_stopped(paths, Stopped(a_config(2), 2, 0.3, (0.4, 0.3), "asha"))
+    for _ in range(2):
+        rebuild(paths, SWEEP, None)
+        child = family(client_of(paths))[1][a_config(2).key]
+        assert (child.info.status, child.data.tags["srcgcnn.stopped_early"]) == ("KILLED", "by asha after 2 epochs")
+    finish(paths, a_config(2))
+    rebuild(paths, SWEEP, None)
+    child = family(client_of(paths))[1][a_config(2).key]
+    assert child.info.status == "FINISHED"
+    assert "srcgcnn.stopped_early" not in child.data.tags
+
+
+def test_the_sweeps_own_store_leaves_the_artifacts_of_another_one_alone(paths, empty_mlflow_db, tmp_path):
+    from srcgcnn.tracking.writer import rebuild
+
+    finish(paths, a_config())
+    other = f"sqlite:///{shutil.copy(empty_mlflow_db, tmp_path / 'shared.db')}"
+    rebuild(paths, SWEEP, other)
+    before = everything(client_of(paths, other))
+    paths.mlflow_db.unlink()
+    rebuild(paths, SWEEP, None)
+    assert everything(client_of(paths, other)) == before
+    assert any("result.json" in str(run) for run in before.values())
+
+
+def test_a_damaged_store_is_named_with_what_to_do(paths, capsys):
+    finish(paths, a_config())
+    paths.mlflow_db.write_bytes(b"no database at all" * 100)
+    for command in ("ui", "track"):
+        assert main([command, str(paths.out)]) == 2
+        assert "mlflow.db is damaged (file is not a database); delete it and run" in capsys.readouterr().err
+
+
+def test_the_summary_counts_trials_that_are_no_product_of_seeds_and_splits():
+    configs = [
+        dataclasses.replace(a_config(), seeds=Seeds(seed, seed, split)) for seed, split in ((0, 0), (1, 0), (0, 1))
+    ]
+    assert summarise(map(a_result, configs)).words.startswith("3 trials of 1 variants have finished.")

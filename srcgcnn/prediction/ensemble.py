@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from srcgcnn.prediction.crystals import NamedCrystal
     from srcgcnn.training.model_file import ModelCard
 
+    Crystal = str | Path | Structure
+
 CRYSTALS_PER_BLOCK = 1024  # parsed structures in memory at a time
 LOWER, UPPER = f"lower_{COVERAGE:.0%}".rstrip("%"), f"upper_{COVERAGE:.0%}".rstrip("%")
 
@@ -93,7 +95,7 @@ class Ensemble:
         """Predict with every member: float64 [members, crystals]."""
         return np.stack([member.predict_graphs(graphs) for member in self.members])
 
-    def predict(self, crystals: str | Path | Iterable[str | Path | Structure]) -> pd.DataFrame:
+    def predict(self, crystals: Crystal | Iterable[Crystal]) -> pd.DataFrame:
         """Predict for CIF files, folders of them, tables (`--data` of a sweep) or pymatgen structures; one, or several.
 
         Returns:
@@ -102,7 +104,9 @@ class Ensemble:
             there; if these are at hand), warning (outside of the training domain) and error (why there is no
             prediction).
         """
-        sources = [crystals] if isinstance(crystals, str | Path) else crystals
+        from pymatgen.core import IStructure
+
+        sources = [crystals] if isinstance(crystals, str | Path | IStructure) else crystals
         blocks = [self._block(block) for block in _blocks(read_crystals(sources))]
         return pd.concat(blocks, ignore_index=True) if blocks else self._block([])
 
