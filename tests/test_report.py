@@ -14,6 +14,7 @@ import pytest
 from matplotlib.text import Text
 from pymatgen.core import Lattice, Structure
 
+from srcgcnn.analysis.chemistry import crystal_systems
 from srcgcnn.analysis.comparison import compare, non_inferior
 from srcgcnn.analysis.figures import draw_pareto
 from srcgcnn.analysis.findings import find
@@ -143,17 +144,18 @@ def test_crystal_systems_of_other_data_are_not_taken(tmp_path):
     store = build_store(open_source(str(source), ["y"]), tmp_path / "store", processes=1).store
     here = replace(DATA, data_hash=store.manifest.data_hash)
     paths, spec = RunPaths(tmp_path / "two"), spec_of()
-    spec = replace(spec, data=DataSpec(source=str(source), target="y"))
+    spec = replace(spec, axes=spec.axes[1:], data=DataSpec(source=str(source), target="y"))
     write_record(paths, SweepRecord(spec, here, str(store.folder), "test"))
     for data in (DATA, here):
-        for trial in trials_of(spec, data):
+        for trial, _ in trials_of(spec, data):
             write_trial(paths, trial, crystals=8)
-    write_report(paths)
-    systems = {}
-    for study in (1, 2):
-        table = pd.read_csv(paths.report / f"study-{study}" / "tables" / "largest_errors.csv")
-        systems[study] = "crystal_system" in table and set(table["crystal_system"]) == {"cubic"}
-    assert sorted(systems.values()) == [False, True]
+    found = {}
+    for study in studies_of(paths):
+        data_hash = study.results[0].config.data.data_hash
+        found[data_hash] = crystal_systems(study, ["mp-0", "mp-7"], tmp_path / f"{data_hash}.csv")
+    assert found[here.data_hash] == ({f"mp-{number}": "cubic" for number in (0, 7)}, "")
+    assert found[DATA.data_hash][0] == {}
+    assert "not of the data of the last request" in found[DATA.data_hash][1]
 
 
 def build_demo_table(path):
