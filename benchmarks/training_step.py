@@ -139,8 +139,9 @@ def limit_ms(crystals: Crystals, depth: int, clock: Callable[[], float]) -> floa
     """Return the time in which this processor could do the arithmetic of the compiled step, were nothing else to do.
 
     Per step of the recurrence and atom: products with 6 matrices of 64 x 128 (two forward, four backward) and 2 of
-    41 x 128. Per edge and pair of channels: 170 instructions of the loops in convolution.cpp, at the rate of
-    multiply-adds that a large product reaches here. Traffic is small: 44 bytes per edge, the rest stays in the cache.
+    41 x 64. Per edge and pair of channels: 158 instructions of the loops in convolution.cpp (forward 66, of which 45
+    are sigmoid and softplus; backward 92), at the rate of multiply-adds that a large product reaches here. Traffic is
+    small: 44 bytes per edge, the rest stays in the cache.
     """
     square, seconds = torch.randn(1024, 1024), []
     for _ in range(30):
@@ -150,7 +151,7 @@ def limit_ms(crystals: Crystals, depth: int, clock: Callable[[], float]) -> floa
     multiply_adds = 1024**3 / min(seconds)  # per second
     batches = [crystals.graphs.batch(rows[None]).neighbours.shape for rows in crystals.batches[:4]]
     atoms, degree = sum(shape[1] for shape in batches) / len(batches), batches[0][2]
-    per_step = atoms * (6 * 64 * 128 + 2 * 41 * 128) + atoms * degree * 64 * 170
+    per_step = atoms * (6 * 64 * 128 + 2 * 41 * 64) + atoms * degree * 64 * 158
     return 1000 * depth * per_step / multiply_adds
 
 

@@ -113,7 +113,7 @@ class _Convolve(Function):
         of.centre.addcmul_(statistics.over_centre, -slope).addr_(edges.out_degree[:, 0], offset, alpha=-1)
         of.neighbour.addcmul_(statistics.over_neighbour, -slope).addr_(edges.in_degree[:, 0], offset, alpha=-1)
         of_states, of_weight = _linear_gradients(states, weight, of.centre, of.neighbour)
-        centring = _centring_of_edge_weight(edge_weight, edges, statistics, offset, slope)
+        centring = _centring_of_edge_weight(states, weight, edges, offset, slope)
         of_weight[-len(edge_weight) :] = of.weight - centring
         of_gamma, of_beta = product * inverse / scale, of.total / scale
         return of_states, of_weight, torch.zeros_like(gamma), of_gamma, of_beta, None, None, None
@@ -129,13 +129,14 @@ def _linear_gradients(states: Tensor, weight: Tensor, of_centre: Tensor, of_neig
     return of_states, of_weight
 
 
-def _centring_of_edge_weight(
-    edge_weight: Tensor, edges: Edges, statistics: _Statistics, offset: Tensor, slope: Tensor
-) -> Tensor:
-    """BatchNorm's part, G^T (offset + slope z), in the gradient of the Gaussians' rows."""
+def _centring_of_edge_weight(states: Tensor, weight: Tensor, edges: Edges, offset: Tensor, slope: Tensor) -> Tensor:
+    """BatchNorm's part, G^T (offset + slope z), in the gradient of the Gaussians' rows.
+
+    c and n are products of the states, less a mean that the centred sums do not see.
+    """
     sums = edges.sums
-    products = sums.centre.T @ statistics.centre + sums.neighbour.T @ statistics.neighbour + sums.gram @ edge_weight
-    return edges.count * torch.outer(sums.mean, offset) + products * slope
+    of_edges = torch.cat([sums.centre.T @ states, sums.neighbour.T @ states, sums.gram], dim=1)
+    return edges.count * torch.outer(sums.mean, offset) + (of_edges @ weight) * slope
 
 
 def _convolve_in_evaluation(

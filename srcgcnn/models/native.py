@@ -89,11 +89,7 @@ class NativeEdges:
         """Take one member out of a batch."""
         distances, neighbour = batch.distances[member], batch.neighbours[member].int()
         atoms, degree = neighbour.shape
-        nearest = (distances / GAUSSIAN_STEP_ANGSTROM).round_().clamp_(WINDOW // 2, GAUSSIAN_COUNT - 1 - WINDOW // 2)
-        window = nearest.int() - WINDOW // 2
-        places = window[..., None] + torch.arange(WINDOW, dtype=torch.int32)
-        offsets = distances[..., None] / GAUSSIAN_STEP_ANGSTROM - places
-        gaussian = offsets.square_().neg_().exp_()
+        window, gaussian = torch.empty_like(neighbour), torch.empty(atoms, degree, WINDOW)
         if batch.edge_mask is None:
             out_degree = torch.full((atoms, 1), float(degree))
         else:
@@ -105,7 +101,8 @@ class NativeEdges:
         in_degree = torch.empty(atoms, 1)
         centre, neighbours = torch.empty(atoms, GAUSSIAN_COUNT), torch.empty(atoms, GAUSSIAN_COUNT)
         products = torch.empty(BLOCKS, GAUSSIAN_COUNT, GAUSSIAN_COUNT)
-        library.gaussian_sums(ctypes.byref(edges), *map(_place, (centre, neighbours, in_degree, products)))
+        steps = distances / GAUSSIAN_STEP_ANGSTROM
+        library.expand_distances(ctypes.byref(edges), *map(_place, (steps, centre, neighbours, in_degree, products)))
         count = float(out_degree.sum())
         sums = GaussianSums.centred(centre, neighbours, products.sum(dim=0), out_degree, in_degree, count)
         return cls(library, neighbour, window, gaussian, starts, out_degree, in_degree, count, sums)
@@ -218,7 +215,7 @@ def _processor() -> str:
 
 def _load(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
-    for name, arguments in (("edge_sums", 9), ("gaussian_sums", 4), ("gate_sum", 2), ("gate_gradient", 6)):
+    for name, arguments in (("edge_sums", 9), ("expand_distances", 5), ("gate_sum", 2), ("gate_gradient", 6)):
         function = getattr(library, name)
         function.argtypes, function.restype = [ctypes.c_void_p] * (arguments + 1), None
     return library
