@@ -103,8 +103,8 @@ def tradeoff_table(study: Study, findings: Findings) -> pd.DataFrame:
     rows = []
     for row in study.variants.itertuples():
         repeats = study.repeats(row.variant)
-        wide, narrow = interval_of(repeats), over_seeds(repeats.seed_means)
-        bootstrap = bootstrap_seeds(repeats.seed_means) if narrow.known else (float("nan"), float("nan"))
+        wide, narrow = interval_of(repeats), over_seeds(repeats.independent_means)
+        bootstrap = bootstrap_seeds(repeats.independent_means) if narrow.known else (float("nan"), float("nan"))
         one = verdicts.get(row.variant)
         rows.append(
             {
