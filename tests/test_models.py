@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+import torch._dynamo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +14,7 @@ from srcgcnn.data.graph import build_graph
 from srcgcnn.models.cgcnn import CrystalGraphNetwork
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.models.counts import count_parameters
-from srcgcnn.models.inductor import CompiledCall
+from srcgcnn.models.inductor import CompiledCall, mark_sizes
 from srcgcnn.models.native import NativeEdges, native_library
 from srcgcnn.models.reference import reference_forward
 from srcgcnn.training.graphset import GraphSet, size_class
@@ -190,23 +191,27 @@ def test_size_classes_are_few_and_close():
     assert len({size for size in sizes if size > 5000}) < 10
 
 
-def test_a_network_compiled_whole_computes_the_same(crystals):
-    """What a GPU runs, here compiled for the CPU, with the padding of static shapes."""
-    network, batch = network_of(ModelConfig("srcgcnn", 1), crystals), crystals.batch(torch.arange(6)[None])
-    crystals.static_shapes = True
-    padded = crystals.batch(torch.arange(6)[None])
-    crystals.static_shapes = False
-    compiled = CompiledCall(network._outputs)
-    found = compiled(padded, None)
-    found.sum().backward()
-    gradient = network.linears[0].weight.grad.clone()
-    if compiled.failed:
-        pytest.skip("inductor cannot compile on this machine")
-    network.zero_grad()
-    expected = network(batch)
-    expected.sum().backward()
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(gradient, network.linears[0].weight.grad, atol=1e-4, rtol=1e-3)
+def test_a_network_compiled_whole_computes_the_same_for_all_sizes_of_batches(crystals):
+    """What a GPU runs, here compiled for the CPU, with the padding of static shapes: compiled once, not per size."""
+    network = network_of(ModelConfig("srcgcnn", 1), crystals)
+    compiled, before = CompiledCall(network._outputs), torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    for rows in (torch.arange(6)[None], torch.arange(9, 29)[None]):
+        crystals.static_shapes = True
+        padded = crystals.batch(rows)
+        crystals.static_shapes = False
+        mark_sizes(padded.tensors)
+        found = compiled(padded, None)
+        found.sum().backward()
+        gradient = network.linears[0].weight.grad.clone()
+        if compiled.failed:
+            pytest.skip("inductor cannot compile on this machine")
+        network.zero_grad()
+        expected = network(crystals.batch(rows))
+        expected.sum().backward()
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(gradient, network.linears[0].weight.grad, atol=1e-4, rtol=1e-3)
+        network.zero_grad()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before + 1
 
 
 def test_where_inductor_fails_the_network_runs_uncompiled(caplog):

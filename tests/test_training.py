@@ -261,6 +261,20 @@ def test_trials_of_different_shape_are_not_stacked(demo_store, trial_of):
         GroupTrainer([trial_of(SR2), trial_of(ModelConfig("srcgcnn", 3))], demo_store)
 
 
+def test_splits_of_different_sizes_are_not_stacked(demo_store, trial_of):
+    """How many rows a split by formula has depends on its seed wherever formulas repeat."""
+    formulas = [formula for index, formula in enumerate("ABCDEFGHIJKLMNOP") for _ in range(1 + index % 4)]
+    by_formula = SplitConfig(kind="formula")
+    sizes = {len(split_rows(by_formula, seed, formulas, formulas).train) for seed in range(4)}
+    assert len(sizes) > 1
+    config = trial_of(SR2, split=by_formula)
+    other = replace(config, seeds=replace(config.seeds, split=1))
+    assert config.shape != other.shape
+    assert trial_of(SR2).shape == replace(trial_of(SR2), seeds=other.seeds).shape
+    with pytest.raises(ValueError, match="differ in more than seeds"):
+        GroupTrainer([config, other], demo_store)
+
+
 def test_a_saved_model_predicts_what_the_trial_reported(demo_store, trial_of, tmp_path):
     trainer, (outcome,) = run([trial_of(ModelConfig("srcgcnn", 2, alpha=0.5))], demo_store)
     save_member(trainer, 0, demo_store, tmp_path / "model.safetensors")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 
@@ -30,3 +32,13 @@ class GraphBatch:
     crystal: Tensor
     atom_mask: Tensor | None
     atom_counts: Tensor
+
+    @property
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """All attributes, in order."""
+        return tuple(getattr(self, field.name) for field in fields(self))
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor | None]) -> GraphBatch:
+        """Build from `tensors`."""
+        return cls(*tensors)  # type: ignore[arg-type]

@@ -27,7 +27,7 @@ from srcgcnn.data.elements import ELEMENT_FEATURES
 from srcgcnn.data.graph import GAUSSIAN_COUNT, GAUSSIAN_STEP_ANGSTROM
 from srcgcnn.models.edges import TensorEdges
 from srcgcnn.models.fused import FusedConvolution
-from srcgcnn.models.inductor import CompiledCall
+from srcgcnn.models.inductor import CompiledCall, mark_sizes
 from srcgcnn.models.native import NativeEdges, native_library
 from srcgcnn.models.stacked import StackedBatchNorm, StackedLayerNorm, StackedLinear, affine, take_rows
 
@@ -135,7 +135,7 @@ class CrystalGraphNetwork(nn.Module):
         self.layer_norm = StackedLayerNorm(self.models, hidden) if config.layer_norm else None
         self._add_damping(alphas)
         self.head = Head(self.models, config)
-        self._inductor = CompiledCall(self._outputs)
+        self._inductor = CompiledCall(type(self)._outputs)  # of no object: it would keep its network alive
 
     def _add_damping(self, alphas: list[Alpha]) -> None:
         self.alpha_logits: nn.Parameter | None = None
@@ -160,7 +160,8 @@ class CrystalGraphNetwork(nn.Module):
     def forward(self, batch: GraphBatch, dropout_mask: Tensor | None = None) -> Tensor:
         """Return the standardised target [M, B], or log-probabilities [M, B, 2]."""
         if self.path == "compiled" and batch.distances.is_cuda:
-            return self._inductor(batch, dropout_mask)
+            mark_sizes((*batch.tensors, dropout_mask))
+            return self._inductor(self, batch, dropout_mask)
         return self._outputs(batch, dropout_mask)
 
     def _outputs(self, batch: GraphBatch, dropout_mask: Tensor | None) -> Tensor:

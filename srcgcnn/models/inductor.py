@@ -1,4 +1,4 @@
-"""A forward compiled by inductor, for GPUs: one compilation per shape of the batch, with a way out."""
+"""A forward compiled by inductor, for GPUs: one compilation for all sizes of batches, with a way out."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import torch
 from srcgcnn.models.native import cache_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-MOST_SHAPES = 64  # sizes of batches (training/graphset.py: size_class) x last batches x training and evaluation
+    from torch import Tensor
+
+MOST_VARIANTS = 512  # of networks (T, norm, damping, members ...) in the life of one worker, x training and evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +60,16 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     import torch._dynamo
     import torch._functorch.config
 
-    torch._dynamo.config.recompile_limit = max(MOST_SHAPES, torch._dynamo.config.recompile_limit)
+    torch._dynamo.config.recompile_limit = max(MOST_VARIANTS, torch._dynamo.config.recompile_limit)
+    torch._dynamo.config.accumulated_recompile_limit = torch._dynamo.config.recompile_limit
     torch._functorch.config.force_non_lazy_backward_lowering = True
-    return torch.compile(function, dynamic=False, fullgraph=True)
+    return torch.compile(function, fullgraph=True)
+
+
+def mark_sizes(tensors: Iterable[Tensor | None]) -> None:
+    """Say that axis 1 of everything in a batch, atoms or crystals, differs between batches: one compilation for all."""
+    import torch._dynamo
+
+    for tensor in tensors:
+        if tensor is not None:
+            torch._dynamo.maybe_mark_dynamic(tensor, 1)

@@ -18,6 +18,7 @@ import torch
 from torch.profiler import record_function
 
 from srcgcnn.files import write_bytes
+from srcgcnn.models.batch import GraphBatch
 from srcgcnn.models.cgcnn import CrystalGraphNetwork, dropout_masks
 from srcgcnn.training.allocator import keep_freed_memory
 from srcgcnn.training.epoch import EpochReport
@@ -25,11 +26,12 @@ from srcgcnn.training.graphset import GraphSet
 from srcgcnn.training.model_card import read_card
 from srcgcnn.training.objective import Normaliser, errors_per_model, fit_normaliser, loss_per_model
 from srcgcnn.training.optimiser import GroupOptimizer, clip_per_model
-from srcgcnn.training.path import choose_path
+from srcgcnn.training.path import choose_path, records
 from srcgcnn.training.precision import autocast, check_precision, tensor_cores
 from srcgcnn.training.predictor import predict_rows
 from srcgcnn.training.progress import GroupProgress
 from srcgcnn.training.provenance import reset_peak_memory
+from srcgcnn.training.replay import CudaRecorder, Replay
 from srcgcnn.training.split import split_rows
 from srcgcnn.training.start import check_weights, start_from, train_mode
 
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from srcgcnn.data.store import GraphStore
+    from srcgcnn.training.replay import Recorder
     from srcgcnn.training.trial import TrainingConfig, TrialConfig
 
 CHECKPOINT_INTERVAL_S = 30.0
@@ -92,22 +95,32 @@ class GroupTrainer:
         reset_peak_memory(self.device)
         self._load_data(store)
         alphas = [config.model.canonical().alpha for config in configs]
-        self.network = CrystalGraphNetwork(self._model, self.crystals.element_features.cpu(), alphas)
+        self.network = CrystalGraphNetwork(self._model, torch.from_numpy(np.array(store.element_features)), alphas)
         self.network.reset_parameters([config.seeds.init for config in configs])
         batches = len(self._batch_sizes())
-        self.network.path = choose_path(self._model, self._training, self.device, batches)
+        self.network.path = choose_path(self._model, self._training, self.device, batches * len(configs))
         if self._training.start and self._start_weights:
             start_from(self.network, self._training.start, self._start_weights)
         self.network.to(self.device)
         recipes = [config.training for config in configs]
-        trained = [one for one in self.network.parameters() if one.requires_grad]
-        self._optimizer = GroupOptimizer(recipes, trained, batches)
+        self._trained = [one for one in self.network.parameters() if one.requires_grad]
+        self._optimizer = GroupOptimizer(recipes, self._trained, batches)
         self.best_weights = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.progress = GroupProgress.start(len(configs))
         self._started = self._saved = time.monotonic()
         if checkpoint is not None and checkpoint.exists():
             self._resume(checkpoint)
-        self.crystals.static_shapes = self.device.type == "cuda" and self.network.path == "compiled"
+        self.repeat_with(CudaRecorder(self.device) if records(self.device, self.network.path) else None)
+
+    def repeat_with(self, recorder: Recorder | None) -> None:
+        """Repeat recordings of the steps, on batches of few sizes; None takes every step kernel by kernel."""
+        self._replay = Replay(recorder)
+        self.crystals.static_shapes = recorder is not None
+
+    @property
+    def recordings(self) -> int:
+        """Number of recorded steps and predictions, one per size of batch."""
+        return self._replay.recordings
 
     def _load_data(self, store: GraphStore) -> None:
         config = self.configs[0]
@@ -151,7 +164,11 @@ class GroupTrainer:
 
     def predict(self, rows: Tensor) -> Tensor:
         """Predict with the current weights: float64 [M, R] in the target's unit."""
-        return predict_rows(self.network, self.crystals, rows, self.scales, self.batch_size)
+        return predict_rows(self.network, self.crystals, rows, self.scales, self.batch_size, self._predict_batch)
+
+    def _predict_batch(self, batch: GraphBatch) -> Tensor:
+        (outputs,) = self._replay(self._outputs, *batch.tensors)
+        return outputs.clone()  # the next batch may overwrite it
 
     @property
     def scales(self) -> list[tuple[float, float]]:
@@ -231,19 +248,31 @@ class GroupTrainer:
         with record_function(BATCH):
             batch = self.crystals.batch(rows)
             wanted = self._standardised.gather(1, rows.to(self.device, non_blocking=True))
-        self._optimizer.zero_grad()
+            dropout = None if dropout is None else dropout.to(self.device, non_blocking=True)
         with tensor_cores(self._training):
-            with record_function(FORWARD):
-                with autocast(self._training, self.device):
-                    outputs = self.network(batch, None if dropout is None else dropout.to(self.device))
-                losses = loss_per_model(self._training, self._model.task, outputs, wanted)
-            with record_function(BACKWARD):
-                losses.sum().backward()  # the members share no parameter: each gets the gradient of its own loss
+            losses, *gradients = self._replay(self._gradients, wanted, dropout, *batch.tensors)
+        for parameter, gradient in zip(self._trained, gradients, strict=True):
+            parameter.grad = gradient  # a repeated recording has written it, and sets no attribute
         with record_function(OPTIMISER):
             if self._training.clip_norm is not None:
-                clip_per_model(self.network.parameters(), self._training.clip_norm)
+                clip_per_model(self._trained, self._training.clip_norm)
             self._optimizer.step()
-        return losses.detach().double()
+        return losses.double()
+
+    def _gradients(self, wanted: Tensor, dropout: Tensor | None, *batch: Tensor | None) -> tuple[Tensor, ...]:
+        """Return the loss of each member [M] and the gradients of all that is trained."""
+        self._optimizer.zero_grad()
+        with record_function(FORWARD):
+            with autocast(self._training, self.device):
+                outputs = self.network(GraphBatch.of(batch), dropout)
+            losses = loss_per_model(self._training, self._model.task, outputs, wanted)
+        with record_function(BACKWARD):
+            losses.sum().backward()  # the members share no parameter: each gets the gradient of its own loss
+        gradients = [parameter.grad for parameter in self._trained if parameter.grad is not None]
+        return losses.detach(), *gradients
+
+    def _outputs(self, *batch: Tensor | None) -> tuple[Tensor]:
+        return (self.network(GraphBatch.of(batch)),)
 
     def _finish_epoch(self) -> list[EpochReport]:
         """Validate, keep the best weights, step the schedule, move to the next epoch."""
@@ -251,25 +280,29 @@ class GroupTrainer:
             predictions = self.predict(self._val_rows)
         errors = errors_per_model(self._model.task, predictions, self.targets_of(self._val_rows)).tolist()
         rates, crystals = self._optimizer.rates, self._train_rows.shape[1]
-        reports = []
+        reports, improved = [], []
         for member, config in enumerate(self.configs):
             state = self.progress.members[member]
             if state.stopped:
                 continue
             loss = self.progress.loss_sums[member] / crystals
             if state.record(self.progress.epoch, loss, errors[member], rates[member], self._training.patience_epochs):
-                self._keep_weights(member)
+                improved.append(member)
             if not state.fault:
                 reports.append(EpochReport(config.key, self.progress.epoch, loss, errors[member], rates[member]))
+        self._keep_weights(improved)
         self._optimizer.after_epoch(errors)
         self.progress.epoch += 1
         self.progress.batches_done = 0
         self.progress.loss_sums = [0.0] * len(self.configs)
         return reports
 
-    def _keep_weights(self, member: int) -> None:
+    def _keep_weights(self, members: list[int]) -> None:
+        if not members:
+            return
+        index = torch.tensor(members, device=self.device)
         for name, value in self.network.state_dict().items():
-            self.best_weights[name][member] = value[member]
+            self.best_weights[name].index_copy_(0, index, value.index_select(0, index))
 
     def load_best_weights(self) -> None:
         """Put every member's best weights back into the network."""
@@ -305,23 +338,23 @@ class GroupTrainer:
             warnings.warn(f"checkpoint {self._checkpoint} not written: {error}", stacklevel=2)
 
     def _resume(self, checkpoint: Path) -> None:
-        state = _read_checkpoint(checkpoint, self.device)
+        state = _read_checkpoint(checkpoint)
         if state is None:
             return
         if state["keys"] != [config.key for config in self.configs]:
             raise ValueError(f"{checkpoint} belongs to other trials ({state['keys']}); delete it to start anew")
         self.network.load_state_dict(state["network"])
-        self.best_weights = state["best_weights"]
+        self.best_weights = {name: value.to(self.device) for name, value in state["best_weights"].items()}
         self._optimizer.load_state_dict(state["optimizer"])
         self.network.path = state["path"]  # the way it began, so that it ends with the same bits
         self.progress = GroupProgress.from_dict(state["progress"])
         self.progress.resumes += 1
 
 
-def _read_checkpoint(checkpoint: Path, device: torch.device) -> dict[str, Any] | None:
+def _read_checkpoint(checkpoint: Path) -> dict[str, Any] | None:
     """Return a saved state; a damaged file is set aside with a warning, and the group starts anew."""
     try:
-        state: dict[str, Any] = torch.load(checkpoint, map_location=device, weights_only=True)
+        state: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
         if state.get("format") != CHECKPOINT_FORMAT:
             raise RuntimeError(f"written by another version (format {state.get('format', 1)})")
     except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
@@ -349,7 +382,10 @@ def check_group(configs: Sequence[TrialConfig], store: GraphStore) -> None:
     """Refuse trials that cannot be stacked, or that were planned for other data."""
     if len({config.shape for config in configs}) != 1:
         names = [config.label for config in configs]
-        raise ValueError(f"these trials differ in more than seeds, learning rates and fixed alphas: {names}")
+        raise ValueError(
+            "these trials differ in more than seeds, learning rates and fixed alphas, or in the seed of a split by "
+            f"formula: {names}"
+        )
     planned, found = configs[0].data.data_hash, store.manifest.data_hash
     if planned != found:
         raise ValueError(f"planned for data {planned}, but {store.folder} holds {found}; plan the sweep again")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,6 +34,8 @@ def tensor_cores(training: TrainingConfig) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def autocast(training: TrainingConfig, device: torch.device) -> torch.autocast:
+def autocast(training: TrainingConfig, device: torch.device) -> AbstractContextManager[object]:
     """Multiply matrices in bf16 where that is asked for; the layers return float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16")
+    if training.precision != "bf16":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)

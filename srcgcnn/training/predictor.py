@@ -15,11 +15,12 @@ from srcgcnn.training.model_file import ModelCard, load_model
 from srcgcnn.training.path import choose_cpu_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pymatgen.core import Structure
 
     from srcgcnn.data.graph import CrystalGraph
+    from srcgcnn.models.batch import GraphBatch
     from srcgcnn.models.cgcnn import CrystalGraphNetwork
     from srcgcnn.models.config import Task
 
@@ -92,6 +93,7 @@ def predict_rows(
     rows: torch.Tensor,
     scales: Sequence[tuple[float, float]],
     batch_size: int = CRYSTALS_PER_BATCH,
+    predict: Callable[[GraphBatch], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Predict in evaluation mode: rows [M, R] give float64 [M, R] in the target's unit, or probabilities of class 1.
 
@@ -101,11 +103,13 @@ def predict_rows(
         rows: row numbers, one list per model.
         scales: (mean, deviation) of the target of each model.
         batch_size: crystals at a time.
+        predict: how to call the network.
     """
+    predict = predict or network
     was_training = network.training
     network.eval()
     with torch.no_grad():
-        outputs = torch.cat([network(crystals.batch(part)) for part in rows.split(batch_size, dim=1)], dim=1).double()
+        outputs = torch.cat([predict(crystals.batch(part)) for part in rows.split(batch_size, dim=1)], dim=1).double()
     network.train(was_training)
     return in_units(outputs, scales, network.config.task)
 

@@ -91,6 +91,7 @@ def profile_training(
     if configs[0].training.epochs < 2:
         raise ValueError("a profile needs at least 2 epochs: the first is not counted")
     trainer = GroupTrainer(configs, store, device=device)
+    trainer.repeat_with(None)  # a recording is one launch, without phases and operators
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if trainer.device.type == "cuda" else [])]
     profiler = profile(activities=activities)
     with _annotated(trainer.network):

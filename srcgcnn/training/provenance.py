@@ -46,7 +46,7 @@ def git_commit() -> str:
         top = Path(git("rev-parse", "--show-toplevel"))
         if top != here.parent.parent:  # installed inside somebody else's repository
             return ""
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", "srcgcnn") else "")
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", str(here.parent)) else "")
     except (OSError, subprocess.SubprocessError):
         return ""
 
@@ -77,6 +77,7 @@ def hardware_name(device: torch.device) -> str:
 def reset_peak_memory(device: torch.device) -> None:
     """Start a new count: a worker process trains many trials one after the other."""
     if device.type == "cuda":
+        torch.cuda.init()  # a process that has not used the device has nothing to reset, which would be an error
         torch.cuda.reset_peak_memory_stats(device)
         return
     with suppress(OSError):  # Linux: "5" resets VmHWM (proc(5), clear_refs); elsewhere the process's peak is reported

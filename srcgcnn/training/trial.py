@@ -174,11 +174,15 @@ class TrialConfig:
 
     @property
     def shape(self) -> tuple[Any, ...]:
-        """What the trials of a group share: everything but seeds, learning rate and the value of a fixed alpha."""
+        """What the trials of a group share: everything but seeds, learning rate and the value of a fixed alpha.
+
+        Splits by formula differ in their sizes, so trials of a group share the split seed there.
+        """
         model = self.model.canonical()
         if isinstance(model.alpha, float):
             model = replace(model, alpha=0.5)
-        return model, replace(self.training, learning_rate=1.0), self.data
+        split_seed = self.seeds.split if self.training.split.kind == "formula" else None
+        return model, replace(self.training, learning_rate=1.0), self.data, split_seed
 
     @property
     def label(self) -> str:
