@@ -1,5 +1,6 @@
-"""Parts that many tests share: a small store of the demonstration dataset and trial configurations on it."""
+"""Parts that many tests share: a small store of the demonstration dataset, trials on it, an empty MLflow store."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from srcgcnn.data.build import build_store
 from srcgcnn.data.demo import demo_source
 from srcgcnn.data.store import GraphStore
 from srcgcnn.models.config import ModelConfig
+from srcgcnn.sweep.paths import RunPaths
 from srcgcnn.training.trial import DataRef, Seeds, TrainingConfig, TrialConfig
 
 torch.set_num_threads(1)  # tiny tensors: a second thread only waits, on busy cores twenty times longer
@@ -31,3 +33,22 @@ def trial_of(demo_store):
         return TrialConfig(model, replace(recipe, **training), Seeds(seed, seed, 0), data)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def empty_mlflow_db(tmp_path_factory):
+    """MLflow's tables without rows: creating them takes seconds, once is enough."""
+    from mlflow.tracking import MlflowClient
+
+    database = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{database}").search_experiments()
+    return database
+
+
+@pytest.fixture
+def paths(tmp_path, empty_mlflow_db) -> RunPaths:
+    """Folder of a sweep with an empty MLflow store and nothing else."""
+    run_paths = RunPaths(tmp_path / "out")
+    run_paths.out.mkdir()
+    shutil.copy(empty_mlflow_db, run_paths.mlflow_db)
+    return run_paths

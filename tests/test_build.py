@@ -7,13 +7,17 @@ import sys
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
 from srcgcnn.data.build import BuildError, build_key, build_store, default_store
 from srcgcnn.data.demo import demo_source
 from srcgcnn.data.graph import GraphSettings
 from srcgcnn.data.manifest import StoreError
+from srcgcnn.data.outliers import far_outside
 from srcgcnn.data.progress import build_with_progress
 from srcgcnn.data.sources import open_source
 from srcgcnn.data.store import GraphStore
@@ -95,6 +99,29 @@ def test_crystals_that_come_twice_under_other_ids_are_told(tmp_path, capsys):
         report = build_with_progress(source, tmp_path / "store", processes=1)
         assert report.store.manifest.repeated == 1
         assert "have the same graph as an earlier row" in capsys.readouterr().err
+
+
+def test_targets_far_outside_are_named_and_stay_in(tmp_path, capsys):
+    values = [*np.random.default_rng(0).normal(size=20).tolist(), -999.0, 57.0]
+    rows = [(f"id-{number}", cif(length=4 + number / 100), repr(y)) for number, y in enumerate(values)]
+    for _ in ("built", "found"):
+        report = build_with_progress(write_table(tmp_path / "t.csv", rows), tmp_path / "store", processes=1)
+        assert report.store.target("y").tolist() == values
+        assert "2 of 22 values of y lie far outside" in (told := capsys.readouterr().err)
+        assert "id-20: -999, id-21: 57; they stay in" in told
+    build_with_progress(write_table(tmp_path / "clean.csv", rows[:20]), tmp_path / "clean", processes=1)
+    assert "far outside" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("values", [[0.0] * 95 + [1.0] * 5, [2.0] * 9, [1.0]])
+def test_classes_and_constants_have_no_outliers(values):
+    assert far_outside(np.array(values)).tolist() == []
+
+
+@given(st.lists(st.floats(-1, 1), min_size=20, unique=True), st.floats(0.01, 100), st.floats(-100, 100))
+def test_a_planted_placeholder_is_the_first_outlier_in_any_unit(values, unit, shift):
+    planted = unit * np.array([*values, -999.0]) + shift
+    assert far_outside(planted)[0] == len(values)
 
 
 def test_of_two_rows_with_one_id_the_first_usable_one_is_kept(tmp_path):

@@ -215,3 +215,15 @@ def test_what_is_no_such_checkpoint_is_said(tmp_path):
     with pytest.raises(ValueError, match=r"norms\.1\.atoms\.weight"):
         import_checkpoint(checkpoint, out)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("missing", ["embedding.weight", "fc_out.weight", "mean"])
+def test_a_checkpoint_that_lacks_a_part_is_refused_in_one_line(missing, tmp_path, capsys):
+    path = tmp_path / "model.pth.tar"
+    checkpoint_of(path)
+    saved = torch.load(path, weights_only=False)
+    for part in (saved["state_dict"], saved["normalizer"]):
+        part.pop(missing, None)
+    torch.save(saved, path)
+    assert main(["import-cgcnn", str(path), "--out", str(tmp_path / "m.safetensors")]) == 2
+    assert f"no '{missing}' in it" in capsys.readouterr().err

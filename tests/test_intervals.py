@@ -47,6 +47,12 @@ def test_splits_are_corrected_for_their_overlap():
     assert found.repeats == "splits"
 
 
+def test_seeds_of_several_splits_are_not_counted_as_independent():
+    errors = {0: pd.DataFrame([[1.0], [1.1]]), 1: pd.DataFrame([[2.0], [2.1]])}
+    assert Repeats(errors, 0.3).independent_means.tolist() == [1.05, 2.05]
+    assert Repeats({0: errors[0]}, 0.3).independent_means.tolist() == [1.0, 1.1]
+
+
 def test_one_seed_has_no_interval():
     assert not interval_of(repeats_of([[0.1, 0.2, 0.3]])).known
 

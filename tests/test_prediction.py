@@ -4,8 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +13,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pymatgen.core import Structure
 from pymatgen.io.cif import CifWriter
 
 from srcgcnn.cli import main
@@ -30,6 +29,7 @@ from srcgcnn.sweep.spec import SweepSpec
 from srcgcnn.sweep.worker import run_group
 from srcgcnn.tracking import ui
 from srcgcnn.training.model_file import load_model, save_model
+from tests.web import wait_for
 
 SR2, ONE_LAYER = ModelConfig("srcgcnn", 2), ModelConfig("cgcnn", 1)
 SEEDS = 3
@@ -70,6 +70,7 @@ def test_the_best_variant_answers_with_the_mean_and_spread_of_its_seeds(run, cry
     assert f"{SR2.label}, seeds 0, 1, 2 (lowest mean validation error of 2 variants" in ensemble.description
     table = ensemble.predict([crystals[name] for name in expected.index])
     assert list(ensemble.predict("nothing.cif")["file"]) == ["nothing.cif"]  # one name is one crystal
+    assert len(ensemble.predict(crystals[expected.index[0]])) == 1  # and so is one structure, not its sites
     np.testing.assert_allclose(table["prediction"], expected.mean(axis=1), atol=1e-4)
     np.testing.assert_allclose(table["spread"], expected.std(axis=1), atol=1e-4)
     assert (table["unit"] == "eV/atom").all()
@@ -172,6 +173,32 @@ def test_training_crystals_get_no_warning(run, crystals, demo_store):
     assert (Ensemble.load(run.out).predict(trained)["warning"] == "").all()
 
 
+def test_crystals_of_the_training_set_are_marked_however_they_are_written(run, crystals, demo_store, tmp_path, capsys):
+    table = pd.read_parquet(run.predictions(keys_of(run, SR2.label)[0])).set_index("id")
+    validated, tested = (list(table.index[table["set"] == part]) for part in ("validation", "test"))
+    trained = next(name for name in demo_store.ids if name not in table.index)
+    order = np.random.default_rng(0).permutation(len(crystals[trained]))
+    shuffled = Structure.from_sites([crystals[trained][site] for site in order]).translate_sites(order, [0.1, 0.2, 0.3])
+    (tmp_path / "mine.cif").write_text(str(CifWriter(shuffled, significant_figures=6)))
+    stretched = crystals[trained].copy().apply_strain(0.01)
+    ensemble = Ensemble.load(run.out)
+    asked = [tmp_path / "mine.cif", crystals[trained], stretched, crystals[validated[0]]]
+    seen = ensemble.predict([*asked, *[crystals[name] for name in tested], tmp_path / "missing.cif"])["seen"]
+    expected = [f"training set: {trained}"] * 2 + ["", f"validation set: {validated[0]}"]
+    assert seen.tolist() == [*expected, *[""] * (len(tested) + 1)]
+    assert main(["predict", str(run.out), str(tmp_path / "mine.cif")]) == 0
+    assert (
+        f"seen in training, so no test of the model: 1 of 1\n  mine: training set: {trained}" in capsys.readouterr().out
+    )
+
+
+def test_a_model_alone_does_not_mark_training_crystals_and_says_so(run, files, capsys):
+    model = run.model(keys_of(run, SR2.label)[0])
+    assert "seen" not in Ensemble.load(model).predict(files / "cifs")
+    assert main(["predict", str(model), str(files / "table.csv.gz")]) == 0
+    assert "training crystals are not marked" in capsys.readouterr().out
+
+
 def test_a_model_file_without_a_domain_still_predicts(run, crystals, tmp_path):
     card, network = load_model(run.model(keys_of(run, SR2.label)[0]))
     save_model(tmp_path / "old.safetensors", replace(card, domain=None), network.state_dict(), network.element_features)
@@ -225,7 +252,7 @@ def test_nothing_predicted_or_nowhere_to_write_is_an_error(run, files, capsys):
 def ask(url, payload):
     request = urllib.request.Request(url, json.dumps(payload).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.loads(answer.read())
+        return json.loads(answer.read(), parse_constant=pytest.fail)  # NaN is no JSON, though Python reads it
 
 
 def test_the_registered_model_is_served_and_answers_a_cif(run, crystals, tmp_path, capfd):
@@ -260,23 +287,16 @@ def test_the_registered_model_is_served_and_answers_a_cif(run, crystals, tmp_pat
         records = [{"cif": str(CifWriter(one, significant_figures=12))} for one in (structure, strange)]
         answer = ask(f"http://127.0.0.1:{port}/invocations", {"dataframe_records": records})["predictions"]
         assert answer[0]["prediction"] == pytest.approx(best.predict([structure])["prediction"][0], abs=1e-4)
-        assert (answer[0]["unit"], answer[0]["warning"]) == ("eV/atom", "")
+        assert (answer[0]["unit"], answer[0]["warning"], answer[0]["error"]) == ("eV/atom", "", "")
         assert "Pu" in answer[1]["warning"]
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            ask(f"http://127.0.0.1:{port}/invocations", {"dataframe_records": [{"cif": "nonsense"}]})
-        assert "row 0: cannot parse the cif" in refused.value.read().decode()
+        url = f"http://127.0.0.1:{port}/invocations"
+        mixed = ask(url, {"dataframe_records": [{"cif": "nonsense"}, records[0], {"cif": ""}]})["predictions"]
+        assert mixed[1]["prediction"] == pytest.approx(answer[0]["prediction"], abs=1e-4)  # another batch
+        assert [mixed[row]["prediction"] for row in (0, 2)] == [None, None]
+        assert [row["error"].split(":")[0] for row in mixed] == ["cannot parse the cif", "", "no CIF"]
+        (bad,) = ask(url, {"dataframe_records": [{"cif": "nonsense"}]})["predictions"]
+        assert (bad["prediction"], bad["warning"], bad["unit"]) == (None, "", "eV/atom")
+        assert "\n" not in bad["error"]
     finally:
         os.killpg(server.pid, 15)
         server.wait(30)
-
-
-def wait_for(url, process, seconds=90):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        assert process.poll() is None, "the server ended"
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError(f"{url} did not answer in {seconds} s")

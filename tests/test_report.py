@@ -12,13 +12,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.text import Text
+from pymatgen.core import Lattice, Structure
 
+from srcgcnn.analysis.chemistry import crystal_systems
 from srcgcnn.analysis.comparison import compare, non_inferior
 from srcgcnn.analysis.figures import draw_pareto
 from srcgcnn.analysis.findings import find
 from srcgcnn.analysis.report import write_report
 from srcgcnn.analysis.study import studies_of
 from srcgcnn.cli import main
+from srcgcnn.data.build import build_store
+from srcgcnn.data.sources import open_source
 from srcgcnn.sweep.failures import write_failure
 from srcgcnn.sweep.paths import RunPaths
 from srcgcnn.sweep.record import SweepRecord, write_record
@@ -125,6 +129,39 @@ def test_planted_differences_are_found(sweep):
     assert claim.holds
     assert "keeps the accuracy of CGCNN-3 within 0.01 eV/atom" in claim.sentence(study.unit)
     assert not non_inferior(compare(study, "CGCNN-1", "CGCNN-3"), 0.01).holds
+
+
+def test_a_variant_that_is_better_on_the_test_set_than_the_best_of_validation_is_told(sweep, monkeypatch):
+    (study,) = studies_of(sweep)
+    monkeypatch.setattr(type(study), "best", "CGCNN-1")  # the validation set may be wrong
+    said = " ".join(find(study).sentences(study))
+    assert re.search(r"Significantly better than it on the test set: [^.]*CGCNN-3", said)
+
+
+def test_crystal_systems_of_other_data_are_not_taken(tmp_path):
+    """Two data sets in one folder, both with ids mp-0, mp-1 ...: the second one is not that of sweep.json."""
+    source = build_demo_table(tmp_path / "here.csv")
+    store = build_store(open_source(str(source), ["y"]), tmp_path / "store", processes=1).store
+    here = replace(DATA, data_hash=store.manifest.data_hash)
+    paths, spec = RunPaths(tmp_path / "two"), spec_of()
+    spec = replace(spec, axes=spec.axes[1:], data=DataSpec(source=str(source), target="y"))
+    write_record(paths, SweepRecord(spec, here, str(store.folder), "test"))
+    for data in (DATA, here):
+        for trial, _ in trials_of(spec, data):
+            write_trial(paths, trial, crystals=8)
+    found = {}
+    for study in studies_of(paths):
+        data_hash = study.results[0].config.data.data_hash
+        found[data_hash] = crystal_systems(study, ["mp-0", "mp-7"], tmp_path / f"{data_hash}.csv")
+    assert found[here.data_hash] == ({f"mp-{number}": "cubic" for number in (0, 7)}, "")
+    assert found[DATA.data_hash][0] == {}
+    assert "not of the data of the last request" in found[DATA.data_hash][1]
+
+
+def build_demo_table(path):
+    crystal = Structure(Lattice.cubic(4), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]).to(fmt="cif")
+    pd.DataFrame({"id": [f"mp-{n}" for n in range(8)], "cif": crystal, "y": range(8)}).to_csv(path, index=False)
+    return path
 
 
 def test_every_figure_and_table_is_written(sweep):

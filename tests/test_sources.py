@@ -165,6 +165,38 @@ def test_text_is_not_offered_as_a_target(crystals, tmp_path):
         open_source(str(path))
 
 
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "parquet", "json", "jsonl", "folder"])
+def test_a_target_without_any_number_is_refused_before_a_build(kind, crystals, tmp_path):
+    words = ["", "P6_3/mmc", "Fm-3m", "n/a", "R-3m"]
+    path, table = tmp_path / f"table.{kind}", table_of(crystals, group=words)
+    if kind == "folder":
+        write_folder(path, crystals)
+        ids = table["material_id"]
+        (path / "id_prop.csv").write_text("".join(f"{one},{word}\n" for one, word in zip(ids, words, strict=True)))
+    elif kind == "parquet":
+        table.to_parquet(path)
+    elif kind.startswith("json"):
+        layout = {"orient": "records", "lines": True} if kind == "jsonl" else {"orient": "split"}
+        table.to_json(path, **layout)
+    else:
+        table.to_csv(path, index=False)
+    with pytest.raises(SourceError, match="target 'group' is not numeric: 'P6_3/mmc' in row 2, no number found"):
+        open_source(str(path), ["group"])
+    if kind == "csv":
+        arguments = ["--dry-run", "--data", str(path), "--target", "group", "--out", str(tmp_path / "out")]
+        command = [sys.executable, "sweeps/depth_sweep.py", *arguments]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+        assert "in row 2" in ended.stderr
+
+
+def test_words_among_numbers_and_flags_are_no_reason_to_refuse(crystals, tmp_path):
+    table_of(crystals, mixed=["bad", "1.5", "", "x", "2"]).to_csv(tmp_path / "t.csv", index=False)
+    assert open_source(str(tmp_path / "t.csv"), ["mixed"]).targets == ("mixed",)
+    table_of(crystals, metal=[True, False] * 2 + [True]).to_parquet(tmp_path / "t.parquet")
+    assert open_source(str(tmp_path / "t.parquet"), ["metal"]).targets == ("metal",)
+
+
 def test_two_numeric_columns_need_a_choice(crystals, tmp_path):
     path = tmp_path / "t.csv"
     table_of(crystals, band_gap=["1", "", "nan", "2", "3"]).to_csv(path, index=False)

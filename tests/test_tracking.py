@@ -1,218 +1,39 @@
-"""MLflow: live and rebuilt, SQLite and HTTP. Everything runs against the real MLflow."""
+"""MLflow: live and rebuilt. Everything runs against the real MLflow, on its SQLite store."""
 
-import base64
 import dataclasses
-import os
-import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 import warnings
-from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
-import torch
 
-from srcgcnn.data.elements import element_table
-from srcgcnn.data.graph import GraphSettings
-from srcgcnn.models.cgcnn import CrystalGraphNetwork
-from srcgcnn.models.config import ModelConfig
+from srcgcnn.cli import main
 from srcgcnn.records import RecordError
 from srcgcnn.sweep.paths import RunPaths
-from srcgcnn.sweep.results import write_result
 from srcgcnn.tracking import fields, ui
-from srcgcnn.training.model_file import ModelCard, save_model
-from srcgcnn.training.trial import (
-    Cost,
-    Curves,
-    DataRef,
-    Metrics,
-    Provenance,
-    Seeds,
-    SplitConfig,
-    TrainingConfig,
-    TrialConfig,
-    TrialResult,
+from srcgcnn.tracking.summary import summarise
+from srcgcnn.training.trial import Seeds, SplitConfig
+from tests.tracked_sweep import (
+    EPOCHS,
+    SWEEP,
+    a_config,
+    a_result,
+    all_runs,
+    check_live_sweep,
+    client_of,
+    everything,
+    family,
+    files,
+    finish,
+    live_sweep,
+    rows,
+    steps,
+    writer,
 )
-from tests.postgres_server import BINARIES, NO_POSTGRES, postgres
-
-EPOCHS = 5
-SWEEP = "depth"
-
-
-def a_config(seed=1, depth=3, task="regression", **training):
-    return TrialConfig(
-        model=ModelConfig("srcgcnn", depth, alpha=0.5, task=task),
-        training=TrainingConfig(epochs=EPOCHS, **training),
-        seeds=Seeds(seed, seed, 7),
-        data=DataRef("d" * 64, "toy", "e_form", "eV/atom"),
-    )
-
-
-def a_result(config, finished_at="2026-05-01T12:00:00+00:00", val_mae=0.25):
-    errors = tuple(val_mae + 0.1 * abs(epoch - 3) for epoch in range(EPOCHS))
-    return TrialResult(
-        key=config.key,
-        config=config,
-        metrics=Metrics(best_epoch=3, train_loss=0.1, val_mae=val_mae, val_rmse=0.4, test_mae=0.27, test_rmse=0.5),
-        curves=Curves((1.0, 0.8, 0.6, 0.4, 0.2), errors, (1e-3,) * EPOCHS),
-        conv_parameters=22912,
-        total_parameters=37000,
-        target_mean=0.0,
-        target_std=1.0,
-        rows=(60, 20, 20),
-        alphas=(0.5,) * config.model.depth,
-        cost=Cost(seconds=30.0, peak_memory_mb=100.0, structures_per_second=10.0, group_size=1, resumes=0),
-        provenance=Provenance(finished_at, "abc123", {"torch": "2.6"}, "cpu", "node1", 1),
-    )
-
-
-def finish(paths, config, **changes):
-    """Leave what a worker leaves: predictions, weights, and at last the result."""
-    paths.predictions(config.key).parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame({"id": ["a"], "prediction": [1.0]}).to_parquet(paths.predictions(config.key))
-    save_untrained(paths.model(config.key), config)
-    result = a_result(config, **changes)
-    write_result(paths, result)
-    return result
-
-
-def save_untrained(path, config):
-    features = torch.from_numpy(np.array(element_table()))
-    network = CrystalGraphNetwork(config.model, features)
-    network.reset_parameters([config.seeds.init])
-    data = config.data
-    card = ModelCard(config.key, config.model, data.target, data.unit, 0.0, 1.0, data.data_hash, GraphSettings())
-    save_model(path, card, network.state_dict(), features)
-
-
-def rows(*epochs):
-    return [SimpleNamespace(epoch=e, train_loss=1.0 - 0.2 * e, val_error=0.3, learning_rate=1e-3) for e in epochs]
-
-
-def writer(paths, uri=None, **kwargs):
-    from srcgcnn.tracking.writer import MlflowWriter
-
-    return MlflowWriter(paths, SWEEP, uri, **kwargs)
-
-
-def client_of(paths, uri=None):
-    from mlflow.tracking import MlflowClient
-
-    return MlflowClient(uri or paths.default_tracking_uri)
-
-
-def all_runs(client):
-    experiment = client.get_experiment_by_name(f"srcgcnn/{SWEEP}")
-    return client.search_runs([experiment.experiment_id])
-
-
-def family(client):
-    """Return the one parent and its children by trial key."""
-    runs = all_runs(client)
-    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    assert len(parents) == 1
-    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
-    assert len(children) == len(runs) - 1
-    by_key = {run.data.tags["srcgcnn.trial_key"]: run for run in children}
-    assert len(by_key) == len(children)
-    return parents[0], by_key
-
-
-def steps(client, run, name="epoch/val_mae"):
-    return sorted(point.step for point in client.get_metric_history(run.info.run_id, name))
-
-
-def everything(client):
-    """Return all that a store tells about its runs, artifacts and whole metric histories included."""
-    seen = {}
-    for run in all_runs(client):
-        run_id = run.info.run_id
-        histories = {
-            name: [(p.step, p.value, p.timestamp) for p in client.get_metric_history(run_id, name)]
-            for name in run.data.metrics
-        }
-        info = (run.info.status, run.info.start_time, run.info.end_time, run.info.run_name)
-        models = [output.model_id for output in run.outputs.model_outputs] if run.outputs else []
-        inputs = [(i.dataset.name, i.dataset.digest) for i in run.inputs.dataset_inputs]
-        seen[run_id] = (info, run.data.params, run.data.tags, histories, models, inputs, files(client, run_id))
-    return seen
-
-
-def files(client, run_id, folder=None):
-    found = []
-    for item in client.list_artifacts(run_id, folder):
-        found += files(client, run_id, item.path) if item.is_dir else [(item.path, item.file_size)]
-    return sorted(found)
-
-
-def live_sweep(paths, uri=None):
-    """Run the sequence of one trial as the driver does."""
-    config = a_config()
-    sweep = writer(paths, uri)
-    sweep.trial_started(config)
-    sweep.trial_progress(config.key, rows(0, 1))
-    sweep.trial_progress(config.key, rows(1, 2))
-    running = family(client_of(paths, uri))[1][config.key]
-    assert running.info.status == "RUNNING"
-    assert running.data.metrics["conv_params"] > 0
-    sweep.trial_finished(finish(paths, config))
-    sweep.sweep_finished("| model | MAE |\n|---|---|\n", "model,MAE\n")
-    return config
-
-
-def check_live_sweep(paths, uri=None):
-    client = client_of(paths, uri)
-    config = live_sweep(paths, uri)
-    parent, children = family(client)
-    child = children[config.key]
-    assert (parent.info.status, child.info.status) == ("FINISHED", "FINISHED")
-    assert steps(client, child) == list(range(EPOCHS))
-    assert child.data.metrics["val_mae"] == 0.25
-    assert child.data.metrics["depth"] == 3
-    assert child.data.params["depth"] == "3"
-    assert child.data.params["alpha"] == "0.5"
-    assert child.data.params["seed_init"] == "1"
-    assert child.data.tags["srcgcnn.git_commit"] == "abc123"
-    assert child.inputs.dataset_inputs[0].dataset.digest == "d" * 36
-    names = [name for name, _ in files(client, child.info.run_id)]
-    assert names == [f"predictions/{config.key}.parquet", "result.json"]
-    assert parent.data.metrics == {
-        "trials_finished": 1,
-        "trials_failed": 0,
-        "best_val_mae": 0.25,
-        "best_val_of_sr-cgcnn": 0.25,
-        "test_of_best_sr-cgcnn": 0.27,
-    }
-    assert "| model | MAE |" in parent.data.tags["mlflow.note.content"]
-    assert "Best SR-CGCNN with T = 3" in parent.data.tags["mlflow.note.content"]
-    assert {"tradeoff.md", "tradeoff.csv"} == {name for name, _ in files(client, parent.info.run_id)}
-
-
-@pytest.fixture
-def paths(tmp_path, fresh_store):
-    run_paths = RunPaths(tmp_path / "out")
-    run_paths.out.mkdir()
-    shutil.copy(fresh_store, run_paths.mlflow_db)  # creating the tables takes seconds; once is enough
-    return run_paths
-
-
-@pytest.fixture(scope="module")
-def fresh_store(tmp_path_factory):
-    store = tmp_path_factory.mktemp("store") / "mlflow.db"
-    from mlflow.tracking import MlflowClient
-
-    MlflowClient(f"sqlite:///{store}").search_experiments()
-    return store
 
 
 def test_live_sweep_gives_one_parent_and_one_child_with_curves(paths):
@@ -362,11 +183,14 @@ def test_model_loads_and_predicts(paths, monkeypatch):
     monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", paths.default_tracking_uri)
     model = mlflow.pyfunc.load_model(f"runs:/{child.info.run_id}/model")
     predicted = model.predict(model.input_example)
-    assert list(predicted.columns) == ["prediction", "unit", "warning"]
+    assert list(predicted.columns) == model.metadata.get_output_schema().input_names()
     assert np.isfinite(predicted["prediction"]).tolist() == [True]
     assert predicted["unit"].tolist() == ["eV/atom"]
-    with pytest.raises(Exception, match=r"row 0.*cannot parse the cif"):
-        model.predict(pd.DataFrame({"cif": ["nonsense"]}))
+    cifs = [*model.input_example["cif"], "nonsense", None]
+    mixed = model.predict(pd.DataFrame({"cif": cifs}, index=[7, 8, 9]))
+    assert mixed["prediction"].tolist() == [pytest.approx(predicted["prediction"][0], abs=1e-4), None, None]
+    assert mixed["error"].str.contains("cannot parse|no CIF").tolist() == [False, True, True]
+    assert list(mixed.index) == [7, 8, 9]
 
 
 def test_long_values_are_shortened():
@@ -384,26 +208,6 @@ def test_long_values_are_shortened():
 def test_classification_curves_have_their_own_name():
     names = {metric.key for metric in fields.epoch_metrics(rows(0), "classification", 0)}
     assert names == {"epoch/train_loss", "epoch/val_error_rate", "epoch/learning_rate"}
-
-
-def test_tunnel_line_names_the_port_the_user_connected_to(monkeypatch):
-    monkeypatch.setattr(ui.getpass, "getuser", lambda: "ada")
-    environment = {"SSH_CONNECTION": "10.0.0.1 51000 10.0.0.2 22"}
-    assert ui.tunnel_command(environment, "127.0.0.1", 5001) == "ssh -N -L 5001:127.0.0.1:5001 ada@10.0.0.2"
-    environment = {"SSH_CONNECTION": "10.0.0.1 51000 10.0.0.2 2222"}
-    assert ui.tunnel_command(environment, "127.0.0.1", 5001).endswith("-p 2222 ada@10.0.0.2")
-    assert ui.tunnel_command({}, "127.0.0.1", 5001) is None
-
-
-def test_ui_without_a_store_says_what_to_do(tmp_path):
-    with pytest.raises(FileNotFoundError, match="srcgcnn track"):
-        ui.open_ui(RunPaths(tmp_path))
-
-
-@pytest.mark.parametrize("port", [0, -1, 80000])
-def test_ui_refuses_a_port_that_is_none(paths, port):
-    with pytest.raises(ValueError, match=f"{port}: ports are 1 to 65535"):
-        ui.open_ui(paths, port=port)
 
 
 def test_a_store_that_was_deleted_leaves_no_files_behind_after_a_rebuild(paths):
@@ -436,123 +240,46 @@ def test_a_report_and_early_stops_are_on_the_pages(paths):
     assert children[config.key].info.status == "FINISHED"
 
 
-def test_a_server_with_login_refuses_who_has_none(tmp_path):
-    """`mlflow/server.sh` with login on a real server: nobody without a password, nobody with a wrong one."""
-    with group_server(tmp_path, "sqlite:///mlflow.db") as (uri, process):
-        assert "correct-horse" not in " ".join(psutil.Process(process.pid).cmdline())
-        listed = f"{uri}/api/2.0/mlflow/experiments/search?max_results=5"
-        assert status_of(listed) == 401
-        assert status_of(f"{uri}/") == 401
-        assert status_of(listed, "admin:password1234") == 401
-        assert status_of(listed, f"admin:{ADMIN_PASSWORD}") == 200
-        assert status_of(listed, f"admin:{ADMIN_PASSWORD}", host="evil.example.org") == 403
-
-
-@pytest.mark.skipif(BINARIES is None, reason=NO_POSTGRES)
-def test_a_group_server_on_postgresql_takes_a_sweep(tmp_path, paths, monkeypatch):
-    """The database as `mlflow/group.env` names it: its driver, its password from ~/.pgpass."""
-    pytest.importorskip("psycopg2", reason="psycopg2 is not installed: pip install '.[server]'")
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", ADMIN_PASSWORD)
-    monkeypatch.setenv("PGPASSFILE", str(tmp_path / "pgpass"))
-    port = ui.free_port("127.0.0.1")
-    group = (Path(ui.__file__).parents[2] / "mlflow" / "group.env").read_text()
-    (database,) = re.findall(r"^MLFLOW_BACKEND_STORE_URI=(\S+)", group, re.MULTILINE)
-    with postgres(port) as line:
-        (tmp_path / "pgpass").write_text(line + "\n")
-        (tmp_path / "pgpass").chmod(0o600)
-        with group_server(tmp_path, database.replace("database.example.org:5432", f"127.0.0.1:{port}")) as (uri, _):
-            check_live_sweep(paths, uri)
-
-
-ADMIN_PASSWORD = "correct-horse-battery"
-
-
-@contextmanager
-def group_server(folder, database):
-    """Start `mlflow/server.sh` as the admin of a group does; yields its address and its process."""
-    pytest.importorskip("flask_wtf", reason="Flask-WTF is not installed: pip install '.[server]'")
-    port = ui.free_port("127.0.0.1")
-    settings = folder / "group.env"
-    settings.write_text(
-        f"SERVER_FOLDER={folder / 'server'}\nSERVER_LOGIN=yes\nMLFLOW_BACKEND_STORE_URI={database}\n"
-        f"MLFLOW_ARTIFACTS_DESTINATION=./artifacts\nMLFLOW_HOST=127.0.0.1\nMLFLOW_PORT={port}\n"
-        f"MLFLOW_AUTH_ADMIN_PASSWORD={ADMIN_PASSWORD}\n"
-    )
-    settings.chmod(0o644)
-    script = str(Path(ui.__file__).parents[2] / "mlflow" / "server.sh")
-    environment = {**os.environ, "PYTHON": sys.executable}
-    refused = subprocess.run([script, settings], env=environment, capture_output=True, text=True, check=False)
-    assert refused.returncode == 2
-    assert "chmod 600" in refused.stderr
-    settings.chmod(0o600)
-    with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen([script, settings], env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/health", process)
-        yield f"http://127.0.0.1:{port}", process
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
-
-
-def status_of(url, login="", host=""):
-    headers = {"Authorization": "Basic " + base64.b64encode(login.encode()).decode()} if login else {}
-    headers |= {"Host": host} if host else {}
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=20) as answer:
-            return answer.status
-    except urllib.error.HTTPError as error:
-        return error.code
-
-
-OPEN_UI = """
-import pathlib, sys
-from srcgcnn.sweep.paths import RunPaths
-from srcgcnn.tracking.ui import open_ui
-sys.exit(open_ui(RunPaths(pathlib.Path(sys.argv[1])), port=int(sys.argv[2])))
-"""
-
-
-@pytest.fixture
-def server(tmp_path, paths):
-    """Open the page of an empty sweep as a user does, in a process group of its own; end it with Ctrl-C."""
-    served = RunPaths(tmp_path / "server")
-    served.out.mkdir()
-    shutil.copy(paths.mlflow_db, served.mlflow_db)
-    port = ui.free_port("127.0.0.1")
-    command = [sys.executable, "-c", OPEN_UI, str(served.out), str(port)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(ui.__file__).parents[2])}
-    with (tmp_path / "server.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=environment)
-    uri = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(f"{uri}/health", process)
-        yield uri
-    finally:
-        os.killpg(process.pid, signal.SIGINT)
-        status = process.wait(30)
-    assert status == 0
-    assert uri in (tmp_path / "server.log").read_text()
-
-
-def wait_for(url, process, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        assert process.poll() is None, "the server ended"
-        try:
-            with urllib.request.urlopen(url, timeout=2) as answer:
-                assert answer.status == 200
-                return
-        except OSError:
-            time.sleep(0.3)
-    raise AssertionError(f"{url} did not answer in {seconds} s")
-
-
-def test_live_sweep_and_rebuild_over_http(paths, server):
+def test_stopped_trials_are_rebuilt_and_no_longer_called_so_when_they_finish(paths):
+    from srcgcnn.sweep.stopped import Stopped, write_stopped
     from srcgcnn.tracking.writer import rebuild
 
-    check_live_sweep(paths, server)
-    before = everything(client_of(paths, server))
-    rebuild(paths, SWEEP, server)
-    assert everything(client_of(paths, server)) == before
+    finish(paths, a_config(1))
+    write_stopped(paths, Stopped(a_config(2), 2, 0.3, (0.4, 0.3), "asha"))
+    for _ in range(2):
+        rebuild(paths, SWEEP, None)
+        child = family(client_of(paths))[1][a_config(2).key]
+        assert (child.info.status, child.data.tags["srcgcnn.stopped_early"]) == ("KILLED", "by asha after 2 epochs")
+    finish(paths, a_config(2))
+    rebuild(paths, SWEEP, None)
+    child = family(client_of(paths))[1][a_config(2).key]
+    assert child.info.status == "FINISHED"
+    assert "srcgcnn.stopped_early" not in child.data.tags
+
+
+def test_the_sweeps_own_store_leaves_the_artifacts_of_another_one_alone(paths, empty_mlflow_db, tmp_path):
+    from srcgcnn.tracking.writer import rebuild
+
+    finish(paths, a_config())
+    other = f"sqlite:///{shutil.copy(empty_mlflow_db, tmp_path / 'shared.db')}"
+    rebuild(paths, SWEEP, other)
+    before = everything(client_of(paths, other))
+    paths.mlflow_db.unlink()
+    rebuild(paths, SWEEP, None)
+    assert everything(client_of(paths, other)) == before
+    assert any("result.json" in str(run) for run in before.values())
+
+
+def test_a_damaged_store_is_named_with_what_to_do(paths, capsys):
+    finish(paths, a_config())
+    paths.mlflow_db.write_bytes(b"no database at all" * 100)
+    for command in ("ui", "track"):
+        assert main([command, str(paths.out)]) == 2
+        assert "mlflow.db is damaged (file is not a database); delete it and run" in capsys.readouterr().err
+
+
+def test_the_summary_counts_trials_that_are_no_product_of_seeds_and_splits():
+    configs = [
+        dataclasses.replace(a_config(), seeds=Seeds(seed, seed, split)) for seed, split in ((0, 0), (1, 0), (0, 1))
+    ]
+    assert summarise(map(a_result, configs)).words.startswith("3 trials of 1 variants have finished.")

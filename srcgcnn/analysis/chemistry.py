@@ -166,7 +166,7 @@ def crystal_systems(study: Study, ids: list[str], cache: Path) -> tuple[dict[str
     Structures are not in the store: they are read again from the source that the sweep names, where it is still there
     and unchanged.
     """
-    known = dict(pd.read_csv(cache, dtype=str).to_numpy()) if cache.exists() else {}
+    known = dict(pd.read_csv(cache, dtype=str, keep_default_na=False).to_numpy()) if cache.exists() else {}
     wanted = ids[:MOST_STRUCTURES]
     if not set(wanted) <= known.keys():
         try:
@@ -188,9 +188,11 @@ def _compute_systems(study: Study, wanted: set[str]) -> dict[str, str]:
     from srcgcnn.sweep.record import read_record
 
     record = read_record(study.paths)
-    spec = record.spec.data
+    manifest, spec = read_manifest(Path(record.store)), record.spec.data
+    if manifest.data_hash != study.results[0].config.data.data_hash:
+        raise ValueError(f"these trials are not of the data of the last request, {spec.source}")
     source = open_source(spec.source, [spec.target] if spec.target else [], spec.unit)
-    if source.content_hash != read_manifest(Path(record.store)).source_hash:
+    if source.content_hash != manifest.source_hash:
         raise ValueError(f"{spec.source} has changed since the graphs were built")
     systems = {}
     for row in source.rows():

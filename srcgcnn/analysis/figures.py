@@ -27,7 +27,7 @@ COSTS = {
 }
 MOST_PANELS = 12
 MOST_NAMES = 16  # beside a panel; of more variants those on the front are named
-BAND = "bands: 95 % interval over seeds (Student t), on these test crystals; small points: single trials"
+BAND = "bands: 95 % interval over seeds (Student t; over splits where several); small points: single trials"
 
 
 def draw_depth(study: Study) -> Drawing:
@@ -38,7 +38,7 @@ def draw_depth(study: Study) -> Drawing:
     for number, (line, (colour, marker)) in enumerate(colour_of(study.lines).items()):
         table = study.line_of(line)
         places = table["depth"] + 0.06 * (number - (len(study.lines) - 1) / 2)  # lines that meet stay visible
-        intervals = [over_seeds(study.repeats(name).seed_means) for name in table["variant"]]
+        intervals = [over_seeds(study.repeats(name).independent_means) for name in table["variant"]]
         low, high = (np.array([getattr(each, end) for each in intervals]) for end in ("low", "high"))
         means = [each.mean for each in intervals]
         axes.fill_between(places, low, high, color=colour, alpha=0.16, linewidth=0)
@@ -60,7 +60,7 @@ def draw_pareto(study: Study) -> Drawing:
     Memory only on a GPU: on a CPU it is the largest resident size of a process that also trained other trials.
     """
     table = study.variants.copy()
-    intervals = [over_seeds(study.repeats(name).seed_means) for name in table["variant"]]
+    intervals = [over_seeds(study.repeats(name).independent_means) for name in table["variant"]]
     table["mean"] = [each.mean for each in intervals]
     table["half_width"] = [each.half_width for each in intervals]
     styles = colour_of(study.lines)

@@ -52,6 +52,9 @@ class Findings:
         worse = [one.variant for one in self.comparisons if one.verdict == "worse"]
         if same:
             said.append(f"Not distinguishable from it (paired, Holm-corrected, 5 %): {', '.join(same)}.")
+        better = [one.variant for one in self.comparisons if one.verdict == "better"]
+        if better:  # the choice stays with the validation set, but is no longer the whole truth
+            said.append(f"Significantly better than it on the test set: {', '.join(better)}.")
         if worse:
             said.append(f"Significantly worse: {', '.join(worse)}.")
         if any(not one.difference.known for one in self.comparisons):
@@ -100,8 +103,8 @@ def tradeoff_table(study: Study, findings: Findings) -> pd.DataFrame:
     rows = []
     for row in study.variants.itertuples():
         repeats = study.repeats(row.variant)
-        wide, narrow = interval_of(repeats), over_seeds(repeats.seed_means)
-        bootstrap = bootstrap_seeds(repeats.seed_means) if narrow.known else (float("nan"), float("nan"))
+        wide, narrow = interval_of(repeats), over_seeds(repeats.independent_means)
+        bootstrap = bootstrap_seeds(repeats.independent_means) if narrow.known else (float("nan"), float("nan"))
         one = verdicts.get(row.variant)
         rows.append(
             {

@@ -50,6 +50,13 @@ class Repeats:
         """Mean over crystals of every split and seed, float64 [trials]."""
         return np.concatenate([frame.to_numpy().mean(axis=1) for frame in self.by_split.values()])
 
+    @property
+    def independent_means(self) -> np.ndarray:
+        """Mean of every seed; of every split where there are several: the seeds of one split share its test set."""
+        if len(self.by_split) == 1:
+            return self.seed_means
+        return np.array([frame.to_numpy().mean() for frame in self.by_split.values()])
+
 
 @dataclass(frozen=True)
 class Interval:

@@ -144,7 +144,9 @@ def _chemistry(study: Study, section: Section, home: Path) -> list[Drawing]:
     if crystals.empty:
         section.notes.append("No predictions are kept in this folder, so errors by chemistry are not shown.")
         return []
-    systems, note = chemistry.crystal_systems(study, list(crystals["id"]), home / "data" / "crystal_systems.csv")
+    data_hash = study.results[0].config.data.data_hash  # ids of other data may be the same
+    cache = home / "data" / f"crystal_systems-{data_hash}.csv"
+    systems, note = chemistry.crystal_systems(study, list(crystals["id"]), cache)
     if note:
         section.notes.append(note)
     if systems:

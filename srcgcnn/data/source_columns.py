@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ID_KEYS = ("id", "material_id", "mp_id", "task_id", "name")  # the first one present is taken
+MISSING = ("", "nan", "na", "n/a", "none", "null")  # text of a value that is not there
 LOOK_AHEAD_ROWS = 100  # read to tell which values are numbers, where there is no header and some are missing
 
 
@@ -71,6 +72,32 @@ def choose_targets(
         found = f"{len(numeric)} numeric columns; name the target, one of: {', '.join(numeric)}"
         raise SourceError(f"{where}: {found if numeric else 'no numeric column that could be a target'}")
     return (numeric[0],)
+
+
+def refuse_words(where: str, column: str, values: Iterable[Any]) -> None:
+    """Refuse a target that has no number at all; single words among numbers are bad rows, which the build lists.
+
+    Raises:
+        SourceError: naming the first value with its row, counted from 1.
+    """
+    filled = ((row, value) for row, value in enumerate(values, 1) if not _is_missing(value))
+    first = next(filled, None)
+    if first is None or _reads_as_number(first[1]) or any(_reads_as_number(value) for _, value in filled):
+        return
+    row, value = first
+    raise SourceError(f"{where}: target {column!r} is not numeric: {str(value)[:60]!r} in row {row}, no number found")
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value.strip().lower() in MISSING)
+
+
+def _reads_as_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _closest_first(name: str, available: Sequence[str]) -> list[str]:

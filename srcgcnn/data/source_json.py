@@ -22,6 +22,7 @@ from srcgcnn.data.source_columns import (
     numeric_keys,
     open_text,
     reading,
+    refuse_words,
     row_identity,
 )
 
@@ -63,7 +64,10 @@ def _choose(
     if find_key(columns, CRYSTAL_KEYS) is None:
         raise SourceError(f"{path}: no 'structure' (pymatgen dict) or 'cif' (text); found: {', '.join(columns)}")
     free = [key for key in columns if key.lower() not in CRYSTAL_KEYS and key != find_key(columns, ID_KEYS)]
-    return choose_targets(str(path), wanted, free, [key for key in numeric_keys(first) if key in free])
+    chosen = choose_targets(str(path), wanted, free, [key for key in numeric_keys(first) if key in free])
+    for target in chosen:
+        refuse_words(str(path), target, [record.get(target) for record in first])
+    return chosen
 
 
 def _split_rows(path: Path, targets: Sequence[str]) -> Iterator[SourceRow]:

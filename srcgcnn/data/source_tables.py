@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from srcgcnn.data.source import Source, SourceError, SourceRow
 from srcgcnn.data.source_columns import (
     ID_KEYS,
+    MISSING,
     choose_targets,
     error_row,
     file_source,
     find_key,
     reading,
+    refuse_words,
     row_identity,
 )
 
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 CSV = "csv table"
 PARQUET = "parquet table"
 CIF_KEYS = ("cif",)
-MISSING = ("", "nan", "na", "n/a", "none", "null")  # does not make a column of numbers a column of text
 ROWS_PER_BLOCK = 1024  # a CIF is a few kB: some MB at a time
 
 
@@ -38,6 +39,8 @@ def open_csv(path: Path, targets: Sequence[str] | None) -> Source:
         rest = [column for column in columns if column != cif]
         values = _csv(path, usecols=rest)
     chosen = _choose(path, targets, columns, [name for name in rest if _all_numbers(values[name])])
+    for target in chosen:
+        refuse_words(str(path), target, values[target])
     rows = partial(_csv_rows, path, columns, chosen)
     return file_source(CSV, path, chosen, count=len(values), rows=rows)
 
@@ -49,7 +52,10 @@ def open_parquet(path: Path, targets: Sequence[str] | None) -> Source:
     with reading(path, PARQUET):
         table = pq.ParquetFile(path)
         schema, count = table.schema_arrow, table.metadata.num_rows
-    chosen = _choose(path, targets, schema.names, _numeric_fields(schema))
+    numeric = _numeric_fields(schema)
+    chosen = _choose(path, targets, schema.names, numeric)
+    for target in set(chosen) - set(numeric):
+        refuse_words(str(path), target, table.read(columns=[target])[target].to_pylist())
     rows = partial(_parquet_rows, path, schema.names, chosen)
     return file_source(PARQUET, path, chosen, count=count, rows=rows)
 

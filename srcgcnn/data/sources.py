@@ -18,7 +18,7 @@ from srcgcnn.data.mp_snapshot import is_snapshot, open_snapshot
 from srcgcnn.data.source import Source, SourceError, SourceRow
 from srcgcnn.data.source_atoms import open_atoms
 from srcgcnn.data.source_collections import open_jarvis, open_matbench
-from srcgcnn.data.source_columns import choose_targets, error_row, file_source, hash_files, reading
+from srcgcnn.data.source_columns import choose_targets, error_row, file_source, hash_files, reading, refuse_words
 from srcgcnn.data.source_json import open_json_lines, open_split_json
 from srcgcnn.data.source_tables import open_csv, open_parquet
 
@@ -104,6 +104,8 @@ def open_cgcnn_folder(path: Path, targets: Sequence[str] | None) -> Source:
     if not lines:
         raise SourceError(f"{table} is empty; it needs one line per crystal: id,target")
     names = _folder_targets(table, targets, columns=max(len(line) for line in lines) - 1)
+    for column, name in enumerate(names if targets is not None else (), 1):
+        refuse_words(str(table), name, [line[column] if len(line) > column else None for line in lines])
     files = [table, *(path / f"{line[0]}.cif" for line in lines)]
     return file_source(
         FOLDER,

@@ -106,14 +106,18 @@ def _describe(ensemble: Ensemble) -> None:
         print("no intervals: no validation predictions are at hand (a model alone has none; use the sweep's folder)")
     if ensemble.card.domain is None:
         print("no warnings about unfamiliar crystals: the model file does not say what it was trained on")
+    if ensemble.seen is None:
+        print("training crystals are not marked: the graph store is not at hand (a model alone knows none)")
 
 
 def _print_table(table: pd.DataFrame) -> None:
-    known = table[table["error"] == ""].drop(columns=["file", "error", "unit", "warning"])
+    known = table[table["error"] == ""].drop(columns=["file", "error", "unit", "warning", "seen"], errors="ignore")
     if len(known):
         print(known.head(PRINTED_ROWS).to_string(index=False, float_format=lambda value: f"{value:.4f}"))
     if len(known) > PRINTED_ROWS:
         print(f"... and {len(known) - PRINTED_ROWS:,} more")
+    if "seen" in table:
+        _print_notes("seen in training, so no test of the model", table, "seen")
     _print_notes("outside of the training domain", table, "warning")
     _print_notes("not predicted", table, "error")
 

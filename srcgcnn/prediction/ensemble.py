@@ -19,6 +19,7 @@ from srcgcnn.data.source import RowError
 from srcgcnn.prediction.calibration import COVERAGE, Calibration, calibrate, spread_of
 from srcgcnn.prediction.choice import choose
 from srcgcnn.prediction.crystals import read_crystals
+from srcgcnn.prediction.seen import SeenCrystals, open_training_store, split_of
 from srcgcnn.prediction.validation import validation_of
 from srcgcnn.sweep.paths import RunPaths
 from srcgcnn.training.predictor import Predictor
@@ -29,8 +30,11 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from srcgcnn.data.graph import CrystalGraph
+    from srcgcnn.prediction.choice import Choice
     from srcgcnn.prediction.crystals import NamedCrystal
     from srcgcnn.training.model_file import ModelCard
+
+    Crystal = str | Path | Structure
 
 CRYSTALS_PER_BLOCK = 1024  # parsed structures in memory at a time
 LOWER, UPPER = f"lower_{COVERAGE:.0%}".rstrip("%"), f"upper_{COVERAGE:.0%}".rstrip("%")
@@ -44,11 +48,13 @@ class Ensemble:
         members: the models.
         calibration: how their spread becomes an interval; None where no validation predictions are at hand.
         description: which models these are and why.
+        seen: the crystals that they were trained and validated on; None where these are not at hand.
     """
 
     members: tuple[Predictor, ...]
     calibration: Calibration | None
     description: str
+    seen: SeenCrystals | None = None
 
     @classmethod
     def load(cls, run_or_model: str | Path, variant: str | None = None) -> Ensemble:
@@ -78,7 +84,7 @@ class Ensemble:
         calibration = None if validation is None else calibrate(*validation)
         unit = "error rate" if members[0].classify else members[0].card.unit
         error = f"validation error {choice.validation_error:.4g} {unit}".rstrip()
-        return cls(members, calibration, f"{choice.label} ({choice.reason}; {error})")
+        return cls(members, calibration, f"{choice.label} ({choice.reason}; {error})", _seen_by(paths, choice))
 
     @property
     def card(self) -> ModelCard:
@@ -89,15 +95,18 @@ class Ensemble:
         """Predict with every member: float64 [members, crystals]."""
         return np.stack([member.predict_graphs(graphs) for member in self.members])
 
-    def predict(self, crystals: str | Path | Iterable[str | Path | Structure]) -> pd.DataFrame:
+    def predict(self, crystals: Crystal | Iterable[Crystal]) -> pd.DataFrame:
         """Predict for CIF files, folders of them, tables (`--data` of a sweep) or pymatgen structures; one, or several.
 
         Returns:
             One row per crystal, in order: id, file, formula, prediction, spread (of several seeds), lower and upper
-            end of the 90 % interval (if calibrated), unit, warning (outside of the training domain) and error (why
-            there is no prediction).
+            end of the 90 % interval (if calibrated), unit, seen (in the training or validation set, with the id
+            there; if these are at hand), warning (outside of the training domain) and error (why there is no
+            prediction).
         """
-        sources = [crystals] if isinstance(crystals, str | Path) else crystals
+        from pymatgen.core import IStructure
+
+        sources = [crystals] if isinstance(crystals, str | Path | IStructure) else crystals
         blocks = [self._block(block) for block in _blocks(read_crystals(sources))]
         return pd.concat(blocks, ignore_index=True) if blocks else self._block([])
 
@@ -114,6 +123,7 @@ class Ensemble:
             "formula": [crystal.formula for crystal in crystals],
             **self._estimates(predictions),
             "unit": self.members[0].unit,
+            **self._seen([graph for graph, _ in built]),
             "warning": [self.warning(graph) if graph else "" for graph, _ in built],
             "error": [error for _, error in built],
         }
@@ -137,9 +147,20 @@ class Ensemble:
             columns |= {LOWER: mean - half_width, UPPER: mean + half_width}
         return columns
 
+    def _seen(self, graphs: Sequence[CrystalGraph | None]) -> dict[str, list[str]]:
+        if self.seen is None:
+            return {}
+        return {"seen": [self.seen.find(graph) if graph else "" for graph in graphs]}
+
     def warning(self, graph: CrystalGraph) -> str:
         """Say in what a crystal lies outside of the training domain; "" if in nothing, or if the domain is unknown."""
         return self.members[0].warning(graph)
+
+
+def _seen_by(paths: RunPaths, choice: Choice) -> SeenCrystals | None:
+    config = choice.members[0].config  # one data set and one split for all
+    store = open_training_store(paths, config)
+    return None if store is None else SeenCrystals(store, split_of(store, config))
 
 
 def _blocks(crystals: Iterator[NamedCrystal]) -> Iterator[list[NamedCrystal]]:

@@ -54,6 +54,8 @@ NAMES = [
     (r"fc_out\.", "head.output."),
 ]
 FURTHER_LAYER = re.compile(r"fcs\.(\d+)\.")  # counted from 0 there, the second hidden layer here
+NEEDED_TENSORS = ("embedding.weight", "conv_to_fc.weight", "fc_out.weight")
+NEEDED_SCALE = ("mean", "std")
 UNUSED = "num_batches_tracked"
 
 
@@ -71,6 +73,7 @@ def import_checkpoint(checkpoint: Path, out: Path, target: str | None = None, un
     """
     saved = _load(checkpoint)
     state, scale = saved["state_dict"], saved["normalizer"]
+    _refuse_gaps(checkpoint, state, scale)
     _refuse_other_graphs(checkpoint, state)
     config = _config(state)
     weights = _weights(state)
@@ -114,6 +117,13 @@ def _load(checkpoint: Path) -> dict[str, Any]:
     if missing:
         raise ValueError(f"{checkpoint}: no {' and no '.join(sorted(missing))}: not a checkpoint of a CGCNN code")
     return saved
+
+
+def _refuse_gaps(checkpoint: Path, state: dict[str, Tensor], scale: dict[str, Any]) -> None:
+    _kernel(checkpoint, state)
+    for name in (*NEEDED_TENSORS, *NEEDED_SCALE):
+        if name not in (scale if name in NEEDED_SCALE else state):
+            raise ValueError(f"{checkpoint}: no {name!r} in it: not a checkpoint of a CGCNN code, or an incomplete one")
 
 
 def _refuse_other_graphs(checkpoint: Path, state: dict[str, Tensor]) -> None:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from srcgcnn.data.manifest import StoreError
-from srcgcnn.data.store import GraphStore
-from srcgcnn.records import RecordError
-from srcgcnn.sweep.record import read_record
+from srcgcnn.prediction.seen import open_training_store, split_of
 from srcgcnn.training.predictor import Predictor
-from srcgcnn.training.split import split_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,14 +38,10 @@ def _table(paths: RunPaths, member: TrialResult) -> pd.DataFrame | None:
 
 def _predicted_again(paths: RunPaths, member: TrialResult) -> pd.DataFrame | None:
     """Predict the validation crystals from weights and store: trials of older versions recorded the test set only."""
-    try:
-        store = GraphStore(Path(read_record(paths).store))
-    except (RecordError, StoreError):
+    store = open_training_store(paths, member.config)
+    if store is None:
         return None
-    config = member.config
-    if store.manifest.data_hash != config.data.data_hash:
-        return None
-    rows = split_rows(config.training.split, config.seeds.split, store.ids, store.formulas).val
+    rows = split_of(store, member.config).val
     predictions = Predictor.load(paths.model(member.key)).predict_graphs([store.graph(row) for row in rows.tolist()])
-    columns = {"target": store.target(config.data.target)[rows], "prediction": predictions}
+    columns = {"target": store.target(member.config.data.target)[rows], "prediction": predictions}
     return pd.DataFrame(columns, index=[store.ids[row] for row in rows])

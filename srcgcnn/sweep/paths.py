@@ -116,6 +116,11 @@ class RunPaths:
         return self.out / "mlflow.db"
 
     @property
+    def other_artifacts(self) -> Path:
+        """Artifacts of MLflow stores elsewhere that have no server; deleting this sweep's own store leaves them."""
+        return self.out / "mlflow-artifacts-of-others"
+
+    @property
     def mlflow_artifacts(self) -> Path:
         """Artifacts of the default MLflow store."""
         return self.out / "mlflow-artifacts"

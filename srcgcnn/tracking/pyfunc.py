@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from mlflow.models import ModelSignature, set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext, save_model
@@ -25,7 +26,10 @@ WEIGHTS = "weights"
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(DataType.string, "cif")]),
     outputs=Schema(
-        [ColSpec(DataType.double, "prediction"), ColSpec(DataType.string, "unit"), ColSpec(DataType.string, "warning")]
+        [
+            ColSpec(DataType.double, "prediction", required=False),
+            *(ColSpec(DataType.string, name) for name in ("unit", "warning", "error")),
+        ]
     ),
 )
 NACL_CIF = """data_NaCl
@@ -67,31 +71,35 @@ class CrystalModel(PythonModel):
     ) -> pd.DataFrame:
         """Return one row per crystal, with the index of the input.
 
-        The columns are `prediction`, its `unit`, and `warning`: in what the crystal lies outside of the training set.
+        The columns are `prediction`, its `unit`, `warning`: in what the crystal lies outside of the training set, and
+        `error`: why there is no prediction, "" where there is one.
         """
         predictor = self.predictor
-        graphs = [graph_of(text, row, predictor.card.graph) for row, text in model_input["cif"].items()]
+        built = [graph_or_reason(text, predictor.card.graph) for text in model_input["cif"]]
+        graphs = [graph for graph, _ in built if graph is not None]
+        predicted = iter(predictor.predict_graphs(graphs) if graphs else ())
+        predictions = [None if graph is None else next(predicted) for graph, _ in built]
         columns = {
-            "prediction": predictor.predict_graphs(graphs) if graphs else [],
+            # None, not NaN, where there is none: MLflow's server would answer with NaN, which is no JSON
+            "prediction": np.array(predictions, dtype=object if None in predictions else np.float64),
             "unit": predictor.unit,
-            "warning": [predictor.warning(graph) for graph in graphs],
+            "warning": ["" if graph is None else predictor.warning(graph) for graph, _ in built],
+            "error": [reason for _, reason in built],
         }
         return pd.DataFrame(columns, index=model_input.index)
 
 
-def graph_of(text: str, row: Any, settings: GraphSettings) -> CrystalGraph:
-    """Return the graph of one CIF text.
-
-    Raises:
-        ValueError: no CIF, or a crystal that has no graph; the message names the row of the input.
-    """
+def graph_or_reason(text: Any, settings: GraphSettings) -> tuple[CrystalGraph | None, str]:
+    """Return the graph of one CIF text, or None and the reason: no CIF, or a crystal that has no graph."""
     from srcgcnn.data.graph import build_graph
     from srcgcnn.data.source import RowError, SourceRow, parse_structure
 
+    if not isinstance(text, str) or not text.strip():
+        return None, "no CIF: the text is empty"
     try:
-        return build_graph(parse_structure(SourceRow(str(row), "cif", text, {})), settings)
+        return build_graph(parse_structure(SourceRow("", "cif", text, {})), settings), ""
     except RowError as error:
-        raise ValueError(f"row {row}: {error}") from error
+        return None, str(error)
 
 
 def save_crystal_model(weights: Path, folder: Path, mlflow_model: Model) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +57,7 @@ class Child:
     described: bool = False
     result_digest: str | None = None
     failed: bool = False
+    stopped: bool = False
     next_epoch: int | None = None
 
 
@@ -149,7 +150,8 @@ class SweepStore:
         if found := self.client.get_experiment_by_name(name):
             return found.experiment_id
         served = self._uri.startswith(("http://", "https://"))  # a server knows where its artifacts go
-        location = None if served else self._paths.mlflow_artifacts.resolve().as_uri()
+        folder = self._paths.mlflow_artifacts if self._own else self._paths.other_artifacts
+        location = None if served else folder.resolve().as_uri()
         kind = {"mlflow.experimentKind": "custom_model_development"}  # opens on runs, not on traces of chat models
         return self.client.create_experiment(name, artifact_location=location, tags=kind)
 
@@ -170,7 +172,7 @@ class SweepStore:
 
 def experiment_of(paths: RunPaths) -> str | None:
     """Return the id of the newest experiment in the sweep's own store; None before there is one."""
-    with closing(sqlite3.connect(paths.mlflow_db)) as database:
+    with _own_database(paths) as database:
         if not database.execute("SELECT name FROM sqlite_master WHERE name = 'experiments'").fetchall():
             return None
         query = "SELECT max(experiment_id) FROM experiments WHERE name LIKE 'srcgcnn/%'"
@@ -187,7 +189,7 @@ def follow_moved_folder(paths: RunPaths) -> None:
     if not paths.mlflow_db.exists():
         return
     here = paths.mlflow_artifacts.resolve().as_uri()
-    with closing(sqlite3.connect(paths.mlflow_db)) as database, database:
+    with _own_database(paths) as database:
         tables = database.execute("SELECT name FROM sqlite_master WHERE name = 'experiments'").fetchall()
         if not tables:  # a driver that died while MLflow created the tables
             return
@@ -195,6 +197,23 @@ def follow_moved_folder(paths: RunPaths) -> None:
         for (there,) in database.execute(query).fetchall():
             if there.startswith("file:") and there != here:
                 _replace_uris(database, there, here)
+
+
+@contextmanager
+def _own_database(paths: RunPaths) -> Iterator[sqlite3.Connection]:
+    """Open the sweep's own store without MLflow.
+
+    Raises:
+        RuntimeError: it is damaged, or somebody has locked it.
+    """
+    try:
+        with closing(sqlite3.connect(paths.mlflow_db)) as database, database:
+            yield database
+    except sqlite3.OperationalError as error:
+        raise RuntimeError(f"{paths.mlflow_db} cannot be used now ({error})") from None
+    except sqlite3.DatabaseError as error:
+        what_to_do = f"delete it and run `srcgcnn track {paths.out}`"
+        raise RuntimeError(f"{paths.mlflow_db} is damaged ({error}); {what_to_do}") from None
 
 
 def _replace_uris(database: sqlite3.Connection, there: str, here: str) -> None:
@@ -215,4 +234,5 @@ def _known_child(run: Run) -> Child:
         described="depth" in run.data.metrics,  # log_batch writes params first, metrics last
         result_digest=tags.get(DIGEST_TAG),
         failed=FAILURE_TAG in tags,
+        stopped=STOPPED_TAG in tags,
     )

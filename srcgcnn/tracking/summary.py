@@ -29,6 +29,7 @@ class Summary:
 
 def summarise(results: Iterable[TrialResult]) -> Summary:
     """Describe results: of each family the variant with the lowest mean validation error; its test error is told."""
+    results = list(results)
     best: dict[str, TradeoffRow] = {}
     rows = tradeoff(results)
     for row in rows:
@@ -40,7 +41,7 @@ def summarise(results: Iterable[TrialResult]) -> Summary:
         metrics |= {f"best_val_of_{name}": row.val.mean, f"test_of_best_{name}": row.test.mean}
     if not rows:
         return Summary("No trial has finished yet.", metrics)
-    lines = [f"{sum(row.seeds * row.splits for row in rows)} trials of {len(rows)} variants have finished."]
+    lines = [f"{len(results)} trials of {len(rows)} variants have finished."]
     lines += [_sentence(row) for row in sorted(best.values(), key=lambda row: row.val.mean)]
     closing = "Best means by validation error; ± is half of the 95 % interval over seeds."
     return Summary("\n".join([*lines, "", closing]), metrics)

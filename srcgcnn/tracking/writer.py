@@ -18,6 +18,7 @@ from mlflow.exceptions import MlflowException
 
 from srcgcnn.records import RecordError, digest, parse
 from srcgcnn.sweep.results import read_results
+from srcgcnn.sweep.stopped import all_stopped
 from srcgcnn.tracking import fields
 from srcgcnn.tracking.store import DIGEST_TAG, FAILURE_TAG, STOPPED_TAG, Child, SweepStore
 from srcgcnn.tracking.summary import summarise
@@ -98,7 +99,7 @@ class MlflowWriter:
         self._configs[config.key] = config  # even when the store is away: the trial reports by key later
         store = self._store()
         child = store.child(config)
-        self._clear_failure(child)
+        self._clear_marks(child)
         if child.status != "RUNNING":
             store.set_status(child, "RUNNING")
 
@@ -129,9 +130,7 @@ class MlflowWriter:
     @_survivable
     def trial_stopped(self, stopped: Stopped) -> None:
         """End the run of a trial that a scheduler stopped, and say so; it is no result."""
-        store, child = self._store(), self._started_child(stopped.config.key)
-        store.client.set_tag(child.run_id, STOPPED_TAG, f"by {stopped.scheduler} after {stopped.epoch} epochs")
-        store.set_status(child, "KILLED")
+        self._stop(stopped)
 
     @_survivable
     def sweep_finished(self, table_markdown: str, table_csv: str, *, stopped: bool = False) -> None:
@@ -156,6 +155,12 @@ class MlflowWriter:
             if "config" in data:
                 self._configs[path.stem] = parse(TrialConfig, data["config"], str(path))
             self._fail(self._started_child(path.stem), str(data.get("reason", "unknown")))
+
+    @_survivable
+    def stopped_found(self) -> None:
+        """Mark the trials that a scheduler stopped, from the files that tell of them."""
+        for stopped in all_stopped(self._paths):
+            self._stop(stopped)
 
     def report_lost(self, name: str, error: Exception, seconds: float) -> None:
         """Warn, once per kind, of an update that MLflow did not get."""
@@ -217,7 +222,7 @@ class MlflowWriter:
         child = store.child(result.config, fields.started_ms(result))
         self._log_epochs(child, fields.curve_epochs(result), fields.finished_ms(result))
         self._log_files(child, result)
-        self._clear_failure(child)
+        self._clear_marks(child)
         metrics = fields.result_metrics(result, store.log_model(result.key))
         tags = {**fields.provenance_tags(result), DIGEST_TAG: stamp}
         store.client.log_batch(child.run_id, metrics, tags=[RunTag(*tag) for tag in tags.items()])
@@ -240,10 +245,23 @@ class MlflowWriter:
         store.set_status(child, "FAILED")
         child.failed = True
 
-    def _clear_failure(self, child: Child) -> None:
+    def _stop(self, stopped: Stopped) -> None:
+        store = self._store()
+        child = store.child(stopped.config)
+        if child.status == "KILLED" and child.stopped:
+            return
+        store.client.set_tag(child.run_id, STOPPED_TAG, f"by {stopped.scheduler} after {stopped.epoch} epochs")
+        store.set_status(child, "KILLED")
+        child.stopped = True
+
+    def _clear_marks(self, child: Child) -> None:
+        """Remove what an earlier attempt left: a failed or stopped trial may succeed later."""
+        client = self._store().client
         if child.failed:
-            self._store().client.delete_tag(child.run_id, FAILURE_TAG)
-            child.failed = False
+            client.delete_tag(child.run_id, FAILURE_TAG)
+        if child.stopped:
+            client.delete_tag(child.run_id, STOPPED_TAG)
+        child.failed = child.stopped = False
 
     def _end_stale_children(self) -> None:
         """End runs that nobody works on: those of a driver that died, or of a sweep that was stopped."""
@@ -307,5 +325,6 @@ def rebuild(
         raise RecordError(f"{paths.results}: no results yet; run the sweep first, or check the folder's name")
     writer = MlflowWriter(paths, sweep_name, tracking_uri, live=False, started_ms=min(starts))
     writer.failures_found()
+    writer.stopped_found()
     writer.sweep_finished(table_markdown, table_csv)
     return len(starts)
