@@ -2,7 +2,7 @@
 
 inductor fuses the same arithmetic into one loop, but stores [edges, 2F] between the gate and the sum over the atoms
 that are seen, and compiles for seconds in every process. `convolution.cpp` adds within the first cache levels, needs
-half a second of the C++ compiler once, and milliseconds from then on.
+a second of the C++ compiler once, and milliseconds from then on.
 """
 
 from __future__ import annotations
