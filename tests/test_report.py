@@ -242,6 +242,8 @@ def test_commands_say_what_is_wrong(sweep, tmp_path, capsys):
     assert "known: CGCNN-1" in capsys.readouterr().err
     assert main(["compare", str(sweep.out), "CGCNN-1", "CGCNN-3", "--margin", "-1"]) == 2
     assert "margin=-1.0 must be positive" in capsys.readouterr().err
+    assert main(["report", str(sweep.out), "--margin", "0"]) == 2
+    assert "margin=0.0 must be positive" in capsys.readouterr().err
     assert main(["compare", str(sweep.out), "CGCNN-3", "CGCNN-3"]) == 2
     assert "compared with itself" in capsys.readouterr().err
     RunPaths(tmp_path).results.mkdir()

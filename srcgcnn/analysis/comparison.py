@@ -143,6 +143,16 @@ def against_best(study: Study) -> list[Comparison]:
     return holm([compare(study, name, reference) for name in study.variants["variant"] if name != reference])
 
 
+def check_margin(margin: float) -> None:
+    """Refuse a margin of non-inferiority that is not positive.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if not 0 < margin < math.inf:
+        raise ValueError(f"margin={margin} must be positive, in the unit of the errors")
+
+
 def non_inferior(comparison: Comparison, margin: float) -> NonInferiority:
     """Test `difference < margin`.
 
@@ -151,8 +161,7 @@ def non_inferior(comparison: Comparison, margin: float) -> NonInferiority:
     """
     from scipy.stats import t
 
-    if not 0 < margin < math.inf:
-        raise ValueError(f"margin={margin} must be positive, in the unit of the errors")
+    check_margin(margin)
     difference = comparison.difference
     if not difference.known:
         return NonInferiority(comparison, margin, math.nan, math.nan)

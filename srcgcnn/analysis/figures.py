@@ -161,14 +161,14 @@ def draw_parity(study: Study) -> Drawing | None:
         if found:
             names.append(str(name))
             frames.append(pd.concat(found).assign(variant=name))
-    names, frames = names[:MOST_PANELS], frames[:MOST_PANELS]
     if not names or study.task == "classification":
         return None
+    data, left_out = pd.concat(frames, ignore_index=True), names[MOST_PANELS:]
+    names, frames = names[:MOST_PANELS], frames[:MOST_PANELS]
     columns = min(3, len(names))
     lines = -(-len(names) // columns)
     figure = new_figure(DOUBLE_INCHES * columns / 3 + 0.4, 2.2 * lines + 0.2)
     panels = np.atleast_1d(figure.subplots(lines, columns, sharex=True, sharey=True)).ravel()
-    data = pd.concat(frames, ignore_index=True)
     low, high = data[["target", "prediction"]].min().min(), data[["target", "prediction"]].max().max()
     low, high = low - 0.03 * (high - low), high + 0.03 * (high - low)
     drawn: Any = None
@@ -197,6 +197,8 @@ def draw_parity(study: Study) -> Drawing | None:
     figure.supylabel(f"prediction ({unit})", fontsize=8)
     figure.colorbar(drawn, ax=list(panels[: len(names)]), label="predictions per bin, all seeds", shrink=0.7, aspect=30)
     caption = "Test set: prediction against target, all seeds together. MAE ± 95 % interval for new seeds and crystals."
+    if left_out:
+        caption += f" Not drawn, but in the data: {', '.join(left_out)}."
     return Drawing("parity", caption, figure, data)
 
 

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from srcgcnn.analysis import power
-from srcgcnn.analysis.comparison import Comparison, NonInferiority, against_best, compare, non_inferior
+from srcgcnn.analysis.comparison import (
+    Comparison,
+    NonInferiority,
+    against_best,
+    check_margin,
+    compare,
+    non_inferior,
+)
 from srcgcnn.analysis.intervals import bootstrap_seeds, interval_of, over_seeds
 from srcgcnn.analysis.paper import paper_test_mae
 from srcgcnn.analysis.saturation import Saturation, saturation_of
@@ -73,6 +80,7 @@ class Findings:
 def find(study: Study, margin: float | None = None) -> Findings:
     """Test what there is to test."""
     margin = default_margin(study) if margin is None else margin
+    check_margin(margin)
     names = set(study.variants["variant"])
     pairs = [
         (row.variant, f"CGCNN-{row.depth}")
