@@ -59,17 +59,16 @@ def _hand_back_where_time_is_short(expected_s: float | None) -> None:
 def _train(group: TrialGroup, paths: RunPaths, config: dict[str, Any], reporter: _Reporter, log: GroupLog) -> None:
     import torch
 
-    from srcgcnn.sweep.worker import run_group
+    from srcgcnn.sweep.worker import run_group, run_in_parts
     from srcgcnn.training.group import InterruptedGroupError
 
     def after_epoch(reports: list[EpochReport]) -> None:
         log.epoch(reports)
         reporter.add(reports)
 
-    torch.set_num_threads(config["cpus"])
-    try:
+    def run(some: TrialGroup) -> None:
         run_group(
-            group,
+            some,
             Path(os.environ.get(NODE_STORE) or config["store"]),
             paths,
             checkpoint_interval_s=config["checkpoint_interval_s"],
@@ -78,6 +77,13 @@ def _train(group: TrialGroup, paths: RunPaths, config: dict[str, Any], reporter:
             rungs=config["rungs"],
             on_rung=reporter.rung,
         )
+
+    torch.set_num_threads(config["cpus"])
+    try:
+        if config["rungs"]:  # a scheduler judges all members together
+            run(group)
+        else:
+            run_in_parts(group, paths, run, log.say)
     except InterruptedGroupError as stopped:
         raise HandedBackError(str(stopped)) from None
     except ValueError as error:  # what was asked for cannot be trained; another attempt would say the same

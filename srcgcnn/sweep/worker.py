@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import torch
+
 from srcgcnn.data.store import GraphStore
 from srcgcnn.files import write_bytes, write_text
 from srcgcnn.sweep.failures import write_failure
+from srcgcnn.sweep.plan import TrialGroup
 from srcgcnn.sweep.results import write_result
 from srcgcnn.training.group import GroupTrainer
 from srcgcnn.training.outcome import conclude, save_member
@@ -17,7 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from srcgcnn.sweep.paths import RunPaths
-    from srcgcnn.sweep.plan import TrialGroup
     from srcgcnn.training.epoch import EpochReport
     from srcgcnn.training.outcome import TrialOutcome
     from srcgcnn.training.progress import GroupProgress
@@ -79,9 +81,49 @@ def run_group(
         write_predictions(paths.predictions(outcome.result.key), store, outcome)
         save_member(trainer, member, store, paths.model(outcome.result.key))
         write_result(paths, outcome.result)
+    _forget(group, paths)
+    return outcomes
+
+
+def _forget(group: TrialGroup, paths: RunPaths) -> None:
     paths.checkpoint(group.key).unlink(missing_ok=True)
     paths.group(group.key).unlink(missing_ok=True)
-    return outcomes
+
+
+def run_in_parts(
+    group: TrialGroup, paths: RunPaths, run: Callable[[TrialGroup], object], say: Callable[[str], None]
+) -> None:
+    """Run a group; where it does not fit into the device's memory its halves, one after the other, and so on.
+
+    Members end as they would have in the whole group. Halves have checkpoints of their own; a half that finished before
+    is not run again.
+
+    Args:
+        group: the trials.
+        paths: the sweep's folder.
+        run: trains a group to its result files.
+        say: told where a group is divided.
+
+    Raises:
+        torch.OutOfMemoryError: a trial alone does not fit.
+    """
+    waiting = [group]
+    while waiting:
+        part = waiting.pop(0)
+        if all(paths.result(trial.key).exists() for trial in part.trials):
+            continue
+        try:
+            run(part)
+        except torch.OutOfMemoryError:
+            if len(part.trials) == 1:
+                raise
+        else:
+            continue
+        torch.cuda.empty_cache()  # here, where no traceback holds the network any more
+        say(f"{len(part.trials)} trials do not fit into the device's memory together: they train in halves")
+        _forget(part, paths)
+        middle = len(part.trials) // 2
+        waiting = [TrialGroup(part.trials[:middle]), TrialGroup(part.trials[middle:]), *waiting]
 
 
 def write_predictions(path: Path, store: GraphStore, outcome: TrialOutcome) -> None:
