@@ -226,6 +226,20 @@ def test_own_errors_count_and_lost_nodes_do_not(monkeypatch):
     assert not any(budget.spent(key) for key in ("left", "lost", "gone"))
 
 
+def test_a_process_that_dies_before_it_is_heard_of_counts_unless_a_node_went(monkeypatch):
+    alive = {"10.0.0.1": frozenset({"a"}), "10.0.0.2": frozenset({"b"})}
+    budget = RetryBudget(1, lambda: alive)
+    clock = [0.0]
+    monkeypatch.setattr("srcgcnn.sweep.retries.time.monotonic", lambda: clock[0])
+    for node in ("10.0.0.2", None):
+        for _ in range(2):
+            budget.failed("crash", RayActorError(), "")
+        alive.pop(node, None)
+        clock[0] += JUDGE_AFTER_S
+        budget.settle()
+        assert budget.spent("crash") == (node is None)
+
+
 def test_a_node_asks_its_groups_to_stop_by_a_file_or_by_the_clock(monkeypatch, tmp_path):
     assert not stop_asked()
     monkeypatch.setenv(NODE_FOLDER, str(tmp_path))

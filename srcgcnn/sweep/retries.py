@@ -22,7 +22,7 @@ AliveNodes = dict[str, frozenset[str]]  # address -> ids of living Ray nodes
 
 @dataclass(frozen=True)
 class _Death:
-    """A process that died: its group, where, which Ray nodes lived there then, and when."""
+    """A process that died: its group, where ("" before it was heard of), which Ray nodes lived there then, and when."""
 
     key: str
     address: str
@@ -46,8 +46,7 @@ class RetryBudget:
         if isinstance(cause, HandedBackError) or getattr(error, "preempted", False):
             return
         if _process_died(error) and self._judge_after_s > 0:
-            nodes = self._alive_nodes().get(address, frozenset())
-            self._deaths.append(_Death(key, address, nodes, time.monotonic()))
+            self._deaths.append(_Death(key, address, _nodes_at(self._alive_nodes(), address), time.monotonic()))
         else:
             self._count(key)
 
@@ -59,7 +58,7 @@ class RetryBudget:
         self._deaths = [death for death in self._deaths if death not in due]
         alive = self._alive_nodes()
         for death in due:
-            if death.nodes and death.nodes <= alive.get(death.address, frozenset()):
+            if death.nodes and death.nodes <= _nodes_at(alive, death.address):
                 self._count(death.key)
 
     def spent(self, key: str) -> bool:
@@ -68,6 +67,11 @@ class RetryBudget:
 
     def _count(self, key: str) -> None:
         self._failures[key] = self._failures.get(key, 0) + 1
+
+
+def _nodes_at(alive: AliveNodes, address: str) -> frozenset[str]:
+    """Return the nodes at an address; all of them where it is not known, since any may have been the one."""
+    return alive.get(address, frozenset()) if address else frozenset().union(*alive.values())
 
 
 def _process_died(error: BaseException | None) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ray import tune
+from ray import cloudpickle, tune
 from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
 
 from srcgcnn.files import write_text
@@ -290,7 +290,7 @@ class DriverCallback(Callback):
 
     def _judge(self, group: TrialGroup, trial: Any) -> None:
         """Count the failure; where it was one too many, write down why."""
-        self._budget.failed(group.key, trial.get_pickled_error(), trial.node_ip or "")
+        self._budget.failed(group.key, _take_error(trial), trial.node_ip or "")
         if self._budget.spent(group.key):
             self._write_down(group, _error_text(trial))
             write_text(self._paths.given_up(group.key), "")
@@ -367,6 +367,22 @@ class DriverCallback(Callback):
         self._progress.write(None, self._proposals_left, ended=True)
         interrupted = missing > 0 or not self.search_over
         return SweepEnd(len(self._finished), dict(self._failed), interrupted, len(self._stopped_early))
+
+
+def _take_error(trial: Any) -> BaseException | None:
+    """Return the exception of a trial's last failure, once; None where there is none, or none that can be saved.
+
+    Tune's own `get_pickled_error` looks in the folder of the sweep, where errors come with saves of Tune's state only.
+    """
+    path = Path(trial.pickled_error_file) if trial.pickled_error_file else None
+    if path is None or not path.exists():
+        return None
+    try:
+        error: BaseException = cloudpickle.loads(path.read_bytes())  # written by this process, in Ray's private folder
+    except Exception as unreadable:  # noqa: BLE001 - an exception may be of any library, which may refuse to restore it
+        error = RuntimeError(f"an error that cannot be read ({unreadable})")
+    path.unlink()
+    return error
 
 
 def _error_text(trial: Any) -> str:

@@ -1,0 +1,49 @@
+"""A group's own error counts, also where nodes come and go: on real Ray, for it is Ray that says what happened."""
+
+import json
+import subprocess
+import sys
+
+from srcgcnn.sweep.paths import RunPaths
+
+SCRIPT = """
+import sys
+from pathlib import Path
+
+from srcgcnn.data.store import GraphStore
+from srcgcnn.launch.local import conduct, local_ray
+from srcgcnn.launch.site import LocalSite
+from srcgcnn.sweep.display import SweepDisplay
+from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.sweep.plan import plan_sweep
+from srcgcnn.sweep.spec import Axes, SweepSpec
+from srcgcnn.training.trial import DataRef, TrainingConfig
+
+store, paths = Path(sys.argv[1]), RunPaths(Path(sys.argv[2]))
+target = GraphStore(store).manifest.targets[0]
+data = DataRef(GraphStore(store).manifest.data_hash, "demo", target.name, target.unit)
+axes = Axes(models=("srcgcnn",), depths=(2,), seeds=(0,))
+plan = plan_sweep(SweepSpec("crash", axes=(axes,), training=TrainingConfig(epochs=1)), data, paths)
+paths.checkpoint(plan.groups[0].key).mkdir(parents=True)  # a folder where the checkpoint should be
+
+
+def run(writer, console):
+    with local_ray(paths, LocalSite(dashboard=False), store.parent, console), SweepDisplay(plan, console) as display:
+        from srcgcnn.sweep.tune import GroupResources, run_on_tune
+
+        resources = GroupResources(max_retries=1, nodes_come_and_go=True)
+        return run_on_tune(plan, store, paths, resources, writer, display)
+
+
+sys.exit(conduct(plan, paths, None, run, command="again"))
+"""
+
+
+def test_an_error_before_the_first_report_is_counted_as_the_groups_own(demo_store, tmp_path):
+    paths = RunPaths(tmp_path / "run")
+    command = [sys.executable, "-c", SCRIPT, str(demo_store.folder), str(paths.out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    (failure,) = paths.failures.glob("*.json")
+    assert "IsADirectoryError" in json.loads(failure.read_text())["reason"]
+    assert done.stderr.count("Trial task failed") == 2  # the first attempt, and one retry
