@@ -20,7 +20,7 @@ from srcgcnn.sweep.results import read_results
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "a-key-that-is-written-to-no-file"
 SITE = "dashboard = false\ncheckpoint_interval_s = 0.2\n"
-MID_TRAINING_EPOCHS = 300  # about 15 s of training: what is done to a running trial meets it running
+MID_TRAINING_EPOCHS = 200  # about 10 s of training: what is done to a running trial meets it running
 ENDLESS_EPOCHS = 20000  # for trials that a test stops and does not finish
 
 
