@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ray import cloudpickle, tune
+from ray import tune
 from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
 
 from srcgcnn.files import write_text
@@ -26,10 +25,12 @@ from srcgcnn.sweep.scheduler import ERROR
 from srcgcnn.sweep.sent import as_sent, read_sent, sent_key
 from srcgcnn.sweep.stopped import Stopped, write_stopped
 from srcgcnn.sweep.trainable import ENDED, train_in_worker
+from srcgcnn.sweep.trial_error import error_text, reason_of, take_error
 from srcgcnn.training.epoch import EpochReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from srcgcnn.sweep.display import SweepDisplay
     from srcgcnn.sweep.paths import RunPaths
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
     from srcgcnn.sweep.search import Search
     from srcgcnn.tracking.writer import MlflowWriter
     from srcgcnn.training.trial import TrialConfig
-
-DIED = "the worker process died: killed, out of memory, or crashed"
-REASON_CHARACTERS = 500
 
 
 @dataclass(frozen=True)
@@ -274,7 +272,7 @@ class DriverCallback(Callback):
         group = self._group(trial)
         self._judge(group, trial)
         if self._budget.spent(group.key):
-            self._conclude(trial, "", _error_text(trial))
+            self._conclude(trial, "", error_text(trial))
         else:
             self._stopped(group)
             self._lost.append(group)
@@ -290,9 +288,9 @@ class DriverCallback(Callback):
 
     def _judge(self, group: TrialGroup, trial: Any) -> None:
         """Count the failure; where it was one too many, write down why."""
-        self._budget.failed(group.key, _take_error(trial), trial.node_ip or "")
+        self._budget.failed(group.key, take_error(trial), trial.node_ip or "")
         if self._budget.spent(group.key):
-            self._write_down(group, _error_text(trial))
+            self._write_down(group, error_text(trial))
             write_text(self._paths.given_up(group.key), "")
 
     def _write_down(self, group: TrialGroup, log: str) -> None:
@@ -300,7 +298,7 @@ class DriverCallback(Callback):
             if not self._paths.result(config.key).exists():
                 log_path = self._paths.failure_log(config.key)
                 write_text(log_path, log)
-                write_failure(self._paths, config, _reason(log), str(log_path))
+                write_failure(self._paths, config, reason_of(log), str(log_path))
 
     def _conclude(self, trial: Any, reason: str, log: str = "") -> None:
         group = self._group(trial)
@@ -332,7 +330,7 @@ class DriverCallback(Callback):
         path, log_path = self._paths.failure(config.key), self._paths.failure_log(config.key)
         if log:
             write_text(log_path, log)
-            write_failure(self._paths, config, _reason(log), str(log_path))
+            write_failure(self._paths, config, reason_of(log), str(log_path))
         elif not path.exists():
             write_failure(self._paths, config, reason)
         reason = json.loads(path.read_text(encoding="utf-8"))["reason"]
@@ -367,33 +365,3 @@ class DriverCallback(Callback):
         self._progress.write(None, self._proposals_left, ended=True)
         interrupted = missing > 0 or not self.search_over
         return SweepEnd(len(self._finished), dict(self._failed), interrupted, len(self._stopped_early))
-
-
-def _take_error(trial: Any) -> BaseException | None:
-    """Return the exception of a trial's last failure, once; None where there is none, or none that can be saved.
-
-    Tune's own `get_pickled_error` looks in the folder of the sweep, where errors come with saves of Tune's state only.
-    """
-    path = Path(trial.pickled_error_file) if trial.pickled_error_file else None
-    if path is None or not path.exists():
-        return None
-    try:
-        error: BaseException = cloudpickle.loads(path.read_bytes())  # written by this process, in Ray's private folder
-    except Exception as unreadable:  # noqa: BLE001 - an exception may be of any library, which may refuse to restore it
-        error = RuntimeError(f"an error that cannot be read ({unreadable})")
-    path.unlink()
-    return error
-
-
-def _error_text(trial: Any) -> str:
-    """Return the traceback that Tune saved; Ray's folder, where it lies, goes with the sweep."""
-    path = Path(trial.error_file) if trial.error_file else None
-    return path.read_text(encoding="utf-8") if path and path.exists() else DIED
-
-
-def _reason(log: str) -> str:
-    """Return the last line of a traceback, and Ray's long text on lost processes in a few words."""
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    if not lines or "worker process has died" in lines[-1]:
-        return DIED
-    return lines[-1][:REASON_CHARACTERS]
