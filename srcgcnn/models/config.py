@@ -10,6 +10,7 @@ Norm = Literal["step", "shared"]
 Alpha = float | Literal["none", "learned", "learned-scalar"]
 Task = Literal["regression", "classification"]
 
+USUAL_WIDTH = 64  # of the paper; others are part of a label
 FAMILY_NAMES = {"cgcnn": "CGCNN", "srcgcnn": "SR-CGCNN"}
 
 
@@ -35,7 +36,7 @@ class ModelConfig:
     norm: Norm = "step"
     alpha: Alpha = "none"
     layer_norm: bool = False
-    hidden_channels: int = 64
+    hidden_channels: int = USUAL_WIDTH
     head_channels: int = 128
     head_layers: int = 1
     task: Task = "regression"
@@ -69,12 +70,13 @@ class ModelConfig:
 
     @property
     def label(self) -> str:
-        """Name for people, such as `CGCNN-3` or `SR-CGCNN T=3 step-norm alpha=0.5`."""
+        """Name for people, such as `CGCNN-3`, `CGCNN-3 width=34` or `SR-CGCNN T=3 step-norm alpha=0.5`."""
+        width = [] if self.hidden_channels == USUAL_WIDTH else [f"width={self.hidden_channels}"]
         if self.family == "cgcnn":
-            return f"CGCNN-{self.depth}"
+            return " ".join([f"CGCNN-{self.depth}", *width])
         parts = [f"SR-CGCNN T={self.depth} {self.norm}-norm"]
         if self.alpha != "none":
             parts.append(f"alpha={self.alpha}")
         if self.layer_norm:
             parts.append("LayerNorm")
-        return " ".join(parts)
+        return " ".join(parts + width)

@@ -30,11 +30,9 @@ class Variant:
     model: ModelConfig
     training: TrainingConfig
 
-    def label(self, usual: TrainingConfig, usual_width: int) -> str:
+    def label(self, usual: TrainingConfig) -> str:
         """Name for people, with what the search varies beside the axes."""
         parts = [self.model.label]
-        if self.model.hidden_channels != usual_width:
-            parts.append(f"width={self.model.hidden_channels}")
         numbers = {name: getattr(self.training, name) for name in RANGED}
         parts += [f"{name}={number:g}" for name, number in numbers.items() if number != getattr(usual, name)]
         return " ".join(parts)
@@ -69,7 +67,9 @@ class Space:
     @property
     def widths(self) -> tuple[int, ...]:
         """Widths of the atom states to choose from."""
-        return self._spec.search.ranges.hidden_channels or (self._spec.network.hidden_channels,)
+        return (
+            self._spec.search.ranges.hidden_channels or self._axes.widths or (self._spec.network.hidden_channels,)
+        )
 
     @property
     def seeds(self) -> frozenset[Seeds]:
@@ -121,7 +121,7 @@ class Space:
 
     def label(self, variant: Variant) -> str:
         """Name a variant for people."""
-        return variant.label(self._spec.training, self._spec.network.hidden_channels)
+        return variant.label(self._spec.training)
 
     def point_of(self, config: TrialConfig) -> Params | None:
         """Return the point at which a trial lies, or None where the space does not hold it."""

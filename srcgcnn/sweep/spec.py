@@ -80,6 +80,7 @@ class Axes:
         norms: srcgcnn only. `step`: BatchNorms of its own for every step; `shared`: the same ones in every step.
         alphas: srcgcnn only. Damping: `none`, a number in (0, 1], `learned` for each step, or `learned-scalar`.
         layer_norms: srcgcnn only. Whether one LayerNorm follows every step.
+        widths: width F of the atom states; by default the one of [network].
         seeds: initial weights and batch order; `seeds = 5` is 0 to 4.
         split_seeds: rows of training, validation and test set, the same for all variants; `split_seeds = 2` is 0 and 1.
     """
@@ -89,6 +90,7 @@ class Axes:
     norms: tuple[Norm, ...] = ("step",)
     alphas: tuple[Alpha, ...] = ("none",)
     layer_norms: tuple[bool, ...] = (False,)
+    widths: tuple[int, ...] | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
     split_seeds: tuple[int, ...] = (0,)
 
@@ -98,6 +100,8 @@ class Axes:
         """Refuse empty axes, repeated values and negative seeds."""
         for name in self.__dataclass_fields__:
             values = getattr(self, name)
+            if values is None:
+                continue
             if not values:
                 raise ValueError(f"axis {name!r} is empty: give at least one value")
             if len(set(values)) < len(values):
@@ -253,8 +257,9 @@ def networks_of(spec: SweepSpec) -> Iterator[ModelConfig]:
 
 
 def _models_of(axes: Axes, network: NetworkSpec) -> Iterator[ModelConfig]:
-    for family, depth in product(axes.models, axes.depths):
-        plain = ModelConfig(family, depth, **asdict(network))
+    widths = axes.widths or (network.hidden_channels,)
+    for width, family, depth in product(widths, axes.models, axes.depths):
+        plain = ModelConfig(family, depth, **{**asdict(network), "hidden_channels": width})
         if family == "cgcnn":
             yield plain
             continue

@@ -45,11 +45,11 @@ class TrialOutcome:
 
 
 def conclude(trainer: GroupTrainer) -> list[TrialOutcome]:
-    """Evaluate the best weights of every member on validation and, once, on test rows; probe their steps."""
+    """Evaluate the best weights of every member on its training, validation and, once, test rows; probe their steps."""
     trainer.load_best_weights()
     sets = {
         name: tuple(values.cpu().numpy() for values in (rows, trainer.targets_of(rows), trainer.predict(rows)))
-        for name, rows in (("val", trainer.rows_of("val")), ("test", trainer.rows_of("test")))
+        for name, rows in ((name, trainer.rows_of(name)) for name in ("train", "val", "test"))
     }
     outcomes = []
     for member, config in enumerate(trainer.configs):
@@ -91,10 +91,11 @@ def _metrics(config: TrialConfig, progress: MemberProgress, sets: dict[str, SetP
     best, loss = progress.best_epoch, progress.train_loss[progress.best_epoch]
     if config.model.task == "classification":
         accuracy = {name: float(np.mean((one.predictions > 0.5) == one.targets)) for name, one in sets.items()}
-        return Metrics(best, loss, val_accuracy=accuracy["val"], test_accuracy=accuracy["test"])
+        return Metrics(best, loss, **{f"{name}_accuracy": value for name, value in accuracy.items()})
     mae = {name: float(np.mean(np.abs(one.predictions - one.targets))) for name, one in sets.items()}
     rmse = {name: root_mean_square(one.predictions, one.targets) for name, one in sets.items()}
-    return Metrics(best, loss, val_mae=mae["val"], val_rmse=rmse["val"], test_mae=mae["test"], test_rmse=rmse["test"])
+    errors = {f"{name}_mae": value for name, value in mae.items()} | {f"{name}_rmse": v for name, v in rmse.items()}
+    return Metrics(best, loss, **errors)
 
 
 def _cost(trainer: GroupTrainer, member: int) -> Cost:

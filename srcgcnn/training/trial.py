@@ -209,7 +209,8 @@ def _since_the_first_version(training: TrainingConfig) -> dict[str, Any]:
 class Metrics:
     """Errors at the best validation epoch, in the target's unit. Classification fills accuracy and leaves the rest.
 
-    `test_*` is read once, with the weights of `best_epoch`.
+    `test_*` is read once, with the weights of `best_epoch`. `train_*` is the error on the training rows with the same
+    weights, in evaluation mode; None in results of older versions.
     """
 
     best_epoch: int
@@ -220,6 +221,9 @@ class Metrics:
     test_rmse: float | None = None
     val_accuracy: float | None = None
     test_accuracy: float | None = None
+    train_mae: float | None = None
+    train_rmse: float | None = None
+    train_accuracy: float | None = None
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
