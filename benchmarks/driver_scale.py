@@ -20,16 +20,16 @@ from typing import Any
 
 import psutil
 
+from srcgcnn.driver.display import SweepDisplay
+from srcgcnn.driver.payload import read_sent
 from srcgcnn.launch.local import conduct, local_ray
 from srcgcnn.launch.site import LocalSite
-from srcgcnn.sweep.display import SweepDisplay
-from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.results import write_result
+from srcgcnn.run.trial import Cost, Curves, DataRef, Metrics, Provenance, TrainingConfig, TrialResult
 from srcgcnn.sweep.plan import TrialGroup, plan_sweep
-from srcgcnn.sweep.results import write_result
-from srcgcnn.sweep.sent import read_sent
 from srcgcnn.sweep.spec import Axes, SweepSpec
 from srcgcnn.terminal import make_console
-from srcgcnn.training.trial import Cost, Curves, DataRef, Metrics, Provenance, TrainingConfig, TrialResult
 
 DEPTHS = tuple(range(1, 11))
 
@@ -83,7 +83,7 @@ def main() -> None:
         def run(writer: Any, shown: Any) -> Any:
             site = LocalSite(cpus=options.workers, dashboard=False)
             with local_ray(paths, site, Path(folder), shown), SweepDisplay(plan, shown) as display:
-                from srcgcnn.sweep.tune import GroupResources, run_on_tune  # Ray reads its token when it is imported
+                from srcgcnn.driver.tune import GroupResources, run_on_tune  # Ray reads its token when it is imported
 
                 end = run_on_tune(plan, Path(folder), paths, GroupResources(), writer, display, train=no_work)
                 watch.look()

@@ -53,7 +53,7 @@ class Bench:
         import torch
 
         from srcgcnn.data.store import GraphStore
-        from srcgcnn.training.group import GroupTrainer  # noqa: F401 - its import is part of a worker's start
+        from srcgcnn.training.trainer import GroupTrainer  # noqa: F401 - its import is part of a worker's start
 
         self.import_s = time.time() - import_started
         self.torch, self.tiny = torch, options.tiny
@@ -71,7 +71,7 @@ class Bench:
 
     def trial(self, family: str, depth: int, seed: int = 0, epochs: int = EPOCHS, **training: Any) -> Any:
         from srcgcnn.models.config import ModelConfig
-        from srcgcnn.training.trial import DataRef, Seeds, SplitConfig, TrainingConfig, TrialConfig
+        from srcgcnn.run.trial import DataRef, Seeds, SplitConfig, TrainingConfig, TrialConfig
 
         data = DataRef(self.store.manifest.data_hash, "benchmark", self.target, "")
         split = SplitConfig("lists", lists=self.lists)
@@ -79,7 +79,7 @@ class Bench:
         return TrialConfig(ModelConfig(family, depth).canonical(), recipe, Seeds(seed, seed, 0), data)
 
     def trainer(self, *trials: Any, checkpoint: Path | None = None) -> Any:
-        from srcgcnn.training.group import GroupTrainer
+        from srcgcnn.training.trainer import GroupTrainer
 
         return GroupTrainer(trials, self.store, device=self.device, checkpoint=checkpoint)
 
@@ -182,8 +182,8 @@ def agreement(bench: Bench, options: argparse.Namespace) -> None:
 
 def trial(bench: Bench, options: argparse.Namespace) -> None:
     """One whole trial, from the start of the process to its result file."""
-    from srcgcnn.sweep.paths import RunPaths
-    from srcgcnn.sweep.results import write_result
+    from srcgcnn.run.paths import RunPaths
+    from srcgcnn.run.results import write_result
     from srcgcnn.training.outcome import conclude, save_member
 
     trainer = bench.trainer(bench.trial("srcgcnn", 3))
@@ -280,7 +280,7 @@ def group(bench: Bench, _: argparse.Namespace) -> None:
 
 
 def ways(bench: Bench, _: argparse.Namespace) -> None:
-    """What compiling (its cache warm from `agreement`) and recording cost and save (training/path.py)."""
+    """What compiling (its cache warm from `agreement`) and recording cost and save (training/backend.py)."""
     epochs = 2 if bench.tiny else 5
     steps = -(-len(bench.lists[0]) // 256)
     for size in (1, 2) if bench.tiny else (1, GROUP_SIZE):

@@ -13,7 +13,7 @@ import pandas as pd
 
 from srcgcnn.prediction.calibration import calibrate, spread_of
 from srcgcnn.prediction.ensemble import Ensemble
-from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.run.paths import RunPaths
 
 
 def main() -> None:

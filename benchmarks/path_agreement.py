@@ -19,9 +19,9 @@ from scipy import stats
 
 from srcgcnn.data.store import GraphStore
 from srcgcnn.models.config import ModelConfig
-from srcgcnn.training.group import GroupTrainer
+from srcgcnn.run.trial import DataRef, Seeds, TrainingConfig, TrialConfig
 from srcgcnn.training.outcome import conclude
-from srcgcnn.training.trial import DataRef, Seeds, TrainingConfig, TrialConfig
+from srcgcnn.training.trainer import GroupTrainer
 
 if TYPE_CHECKING:
     import numpy as np

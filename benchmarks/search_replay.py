@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.run.paths import RunPaths
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.proposals import read_proposals
 from srcgcnn.sweep.record import read_record

@@ -19,10 +19,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from srcgcnn.launch.queue import queued, slurm
-from srcgcnn.launch.rendezvous import JobIds, read_record_file
-from srcgcnn.sweep.paths import RunPaths
-from srcgcnn.sweep.progress import read_progress
+from srcgcnn.driver.progress import read_progress
+from srcgcnn.launch.slurm.queue import queued, slurm
+from srcgcnn.launch.slurm.rendezvous import JobIds, read_record_file
+from srcgcnn.run.paths import RunPaths
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from srcgcnn.launch.rendezvous import JobIds, read_record_file
-from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.launch.slurm.rendezvous import JobIds, read_record_file
+from srcgcnn.run.paths import RunPaths
 
 if TYPE_CHECKING:
     from collections.abc import Callable

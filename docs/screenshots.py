@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.run.paths import RunPaths
 from srcgcnn.tracking import ui
 from srcgcnn.tracking.store import experiment_of
 from tests.chromium import chromium, visit

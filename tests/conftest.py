@@ -10,8 +10,8 @@ from srcgcnn.data.build import build_store
 from srcgcnn.data.demo import demo_source
 from srcgcnn.data.store import GraphStore
 from srcgcnn.models.config import ModelConfig
-from srcgcnn.sweep.paths import RunPaths
-from srcgcnn.training.trial import DataRef, Seeds, TrainingConfig, TrialConfig
+from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.trial import DataRef, Seeds, TrainingConfig, TrialConfig
 
 torch.set_num_threads(1)  # tiny tensors: a second thread only waits, on busy cores twenty times longer
 

@@ -19,7 +19,7 @@ from srcgcnn.data.graph import GraphSettings
 from srcgcnn.data.manifest import StoreError
 from srcgcnn.data.outliers import far_outside
 from srcgcnn.data.progress import build_with_progress
-from srcgcnn.data.sources import open_source
+from srcgcnn.data.sources.registry import open_source
 from srcgcnn.data.store import GraphStore
 
 

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from srcgcnn.cli import main
+from srcgcnn.cli.main import main
 
 
 def test_help_and_version_load_nothing_heavy():
     code = (
-        "import sys\nfrom srcgcnn.cli import main\n"
+        "import sys\nfrom srcgcnn.cli.main import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
         "heavy = {'torch','ray','mlflow','pymatgen','pandas'} & set(sys.modules); assert not heavy, heavy"
     )

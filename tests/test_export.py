@@ -7,12 +7,12 @@ import zipfile
 import numpy as np
 import pytest
 
-from srcgcnn.cli import main
+from srcgcnn.cli.main import main
 from srcgcnn.data.build import build_store
 from srcgcnn.data.demo import demo_source
 from srcgcnn.data.export import export_source
-from srcgcnn.data.source import SourceError
-from srcgcnn.data.sources import open_source
+from srcgcnn.data.sources.registry import open_source
+from srcgcnn.data.sources.source import SourceError
 
 COUNT = 12
 TARGET = "electrostatic_energy"

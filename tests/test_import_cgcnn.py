@@ -15,7 +15,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 from torch.nn.functional import layer_norm, softplus
 
-from srcgcnn.cli import main
+from srcgcnn.cli.main import main
 from srcgcnn.prediction.ensemble import Ensemble
 from srcgcnn.prediction.import_cgcnn import import_checkpoint
 

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from srcgcnn.launch.overview import cancel_sweep, worker_notes
-from srcgcnn.launch.rendezvous import HeadAddress, JobIds, LaunchRequest, write_record_file, write_request
 from srcgcnn.launch.site import parse_site
+from srcgcnn.launch.slurm.rendezvous import HeadAddress, JobIds, LaunchRequest, write_record_file, write_request
+from srcgcnn.launch.status import cancel_sweep, worker_notes
 from srcgcnn.models.config import ModelConfig
-from srcgcnn.sweep.failures import read_failures, write_failure
-from srcgcnn.sweep.group_log import find_log, group_log
-from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.run.failures import read_failures, write_failure
+from srcgcnn.run.log import find_log, group_log
+from srcgcnn.run.paths import RunPaths
 from srcgcnn.sweep.plan import TrialGroup
 
 WORKER = """
 import sys
 from pathlib import Path
-from srcgcnn.launch.worker import RunPaths, Worker
+from srcgcnn.launch.slurm.worker import RunPaths, Worker
 Worker(RunPaths(Path(sys.argv[1]))).run()
 """
 

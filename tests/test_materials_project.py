@@ -15,15 +15,15 @@ import pytest
 from mp_api.client.core.settings import MAPI_CLIENT_SETTINGS
 from mp_server import KEY, Materials, serving
 
-from srcgcnn.cli import main
-from srcgcnn.data import mp_client
+from srcgcnn.cli.main import main
 from srcgcnn.data.build import build_store
 from srcgcnn.data.demo import demo_source
-from srcgcnn.data.mp_client import MpError
-from srcgcnn.data.mp_query import MpFilter, MpQuery, QueryError
-from srcgcnn.data.mp_snapshot import default_snapshot, fetch_snapshot, open_snapshot, read_snapshot
-from srcgcnn.data.source import SourceError
-from srcgcnn.data.sources import open_source
+from srcgcnn.data.materials_project import client as mp_client
+from srcgcnn.data.materials_project.client import MpError
+from srcgcnn.data.materials_project.query import MpFilter, MpQuery, QueryError
+from srcgcnn.data.materials_project.snapshot import default_snapshot, fetch_snapshot, open_snapshot, read_snapshot
+from srcgcnn.data.sources.registry import open_source
+from srcgcnn.data.sources.source import SourceError
 from srcgcnn.sweep.prepare import find_data
 from srcgcnn.sweep.spec import DataSpec, read_spec
 
@@ -292,7 +292,7 @@ def test_the_key_stands_in_nothing_that_is_written_or_said(materials, tmp_path):
     code = (
         "import logging, sys\nlogging.basicConfig(level=logging.DEBUG)\n"
         "from srcgcnn.data import mp_client\nmp_client.BACKOFF_SECONDS = 0.01\n"
-        "from srcgcnn.cli import main\nsys.exit(main(sys.argv[1:]))"
+        "from srcgcnn.cli.main import main\nsys.exit(main(sys.argv[1:]))"
     )
     environment = {
         **os.environ,

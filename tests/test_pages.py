@@ -10,7 +10,7 @@ import urllib.request
 
 import pytest
 
-from srcgcnn.sweep.results import read_results
+from srcgcnn.run.results import read_results
 from srcgcnn.tracking import ui
 from tests.chromium import CHROMIUM, NO_CHROMIUM, chromium, visit
 from tests.test_sweep import ENDLESS_EPOCHS, Sweep, runs_of, wait_for

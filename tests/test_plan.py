@@ -10,11 +10,9 @@ from pathlib import Path
 import pytest
 
 from srcgcnn.records import RecordError, as_dict, digest, parse
-from srcgcnn.sweep.paths import RunPaths
-from srcgcnn.sweep.plan import TrialGroup, plan_sweep
-from srcgcnn.sweep.results import read_result, write_result
-from srcgcnn.sweep.spec import read_spec
-from srcgcnn.training.trial import (
+from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.results import read_result, write_result
+from srcgcnn.run.trial import (
     Cost,
     Curves,
     DataRef,
@@ -23,6 +21,8 @@ from srcgcnn.training.trial import (
     TrialConfig,
     TrialResult,
 )
+from srcgcnn.sweep.plan import TrialGroup, plan_sweep
+from srcgcnn.sweep.spec import read_spec
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = DataRef("a" * 16, "demo", "electrostatic_energy", "eV/atom")

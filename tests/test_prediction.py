@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 from pymatgen.core import Structure
 from pymatgen.io.cif import CifWriter
 
-from srcgcnn.cli import main
+from srcgcnn.cli.main import main
 from srcgcnn.data.demo import demo_source
+from srcgcnn.driver.worker import run_group
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.prediction.calibration import calibrate, spread_of
 from srcgcnn.prediction.ensemble import Ensemble
-from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.results import read_results
 from srcgcnn.sweep.plan import TrialGroup
 from srcgcnn.sweep.record import SweepRecord, write_record
-from srcgcnn.sweep.results import read_results
 from srcgcnn.sweep.spec import SweepSpec
-from srcgcnn.sweep.worker import run_group
 from srcgcnn.tracking import ui
 from srcgcnn.training.model_file import load_model, save_model
 from tests.web import wait_for

@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from srcgcnn.analysis.report import write_report
+from srcgcnn.driver.worker import run_group
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.records import as_dict, parse
-from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.results import read_results, write_result
+from srcgcnn.run.trial import TrialResult
 from srcgcnn.sweep.plan import TrialGroup
-from srcgcnn.sweep.results import read_results, write_result
-from srcgcnn.sweep.worker import run_group
-from srcgcnn.training.group import GroupTrainer
 from srcgcnn.training.outcome import conclude
 from srcgcnn.training.probes import probe_depth
-from srcgcnn.training.trial import TrialResult
+from srcgcnn.training.trainer import GroupTrainer
 
 MODELS = {
     "shared norm": ModelConfig("srcgcnn", 3, "shared"),

@@ -2,7 +2,7 @@
 
 import json
 
-from srcgcnn.cli import main
+from srcgcnn.cli.main import main
 
 
 def rows_of(said, heading):

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from srcgcnn.models.config import ModelConfig
-from srcgcnn.training.group import GroupTrainer
 from srcgcnn.training.outcome import conclude
+from srcgcnn.training.trainer import GroupTrainer
 
 SR2 = ModelConfig("srcgcnn", 2)
 

@@ -20,17 +20,17 @@ from srcgcnn.analysis.figures import draw_pareto
 from srcgcnn.analysis.findings import find
 from srcgcnn.analysis.report import write_report
 from srcgcnn.analysis.study import studies_of
-from srcgcnn.cli import main
+from srcgcnn.cli.main import main
 from srcgcnn.data.build import build_store
-from srcgcnn.data.sources import open_source
-from srcgcnn.sweep.failures import write_failure
-from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.data.sources.registry import open_source
+from srcgcnn.run.failures import write_failure
+from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.results import write_result
+from srcgcnn.run.stopped import Stopped, write_stopped
+from srcgcnn.run.trial import Cost, Curves, DataRef, Metrics, Provenance, TrainingConfig, TrialResult
+from srcgcnn.sweep.early_stopping import SchedulerSpec
 from srcgcnn.sweep.record import SweepRecord, write_record
-from srcgcnn.sweep.results import write_result
-from srcgcnn.sweep.scheduler import SchedulerSpec
 from srcgcnn.sweep.spec import Axes, DataSpec, SweepSpec, trials_of
-from srcgcnn.sweep.stopped import Stopped, write_stopped
-from srcgcnn.training.trial import Cost, Curves, DataRef, Metrics, Provenance, TrainingConfig, TrialResult
 
 DATA = DataRef("d" * 16, "<script>alert(1)</script>", "formation_energy_per_atom", "eV/atom")
 FORMULAS = ["NaCl", "Fe2O3", "CaTiO3", "GaAs", "LaMnO3", "UO2"]

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.run.paths import RunPaths
 
 SCRIPT = """
 import sys
@@ -13,11 +13,11 @@ from pathlib import Path
 from srcgcnn.data.store import GraphStore
 from srcgcnn.launch.local import conduct, local_ray
 from srcgcnn.launch.site import LocalSite
-from srcgcnn.sweep.display import SweepDisplay
-from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.driver.display import SweepDisplay
+from srcgcnn.run.paths import RunPaths
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.spec import Axes, SweepSpec
-from srcgcnn.training.trial import DataRef, TrainingConfig
+from srcgcnn.run.trial import DataRef, TrainingConfig
 
 store, paths = Path(sys.argv[1]), RunPaths(Path(sys.argv[2]))
 target = GraphStore(store).manifest.targets[0]
@@ -29,7 +29,7 @@ paths.checkpoint(plan.groups[0].key).mkdir(parents=True)  # a folder where the c
 
 def run(writer, console):
     with local_ray(paths, LocalSite(dashboard=False), store.parent, console), SweepDisplay(plan, console) as display:
-        from srcgcnn.sweep.tune import GroupResources, run_on_tune
+        from srcgcnn.driver.tune import GroupResources, run_on_tune
 
         resources = GroupResources(max_retries=1, nodes_come_and_go=True)
         return run_on_tune(plan, store, paths, resources, writer, display)

@@ -7,16 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.tune.schedulers import TrialScheduler
 
+from srcgcnn.driver.rungs import reached_before, rung_error, tune_scheduler
+from srcgcnn.driver.worker import run_group
 from srcgcnn.models.config import ModelConfig
-from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.results import write_result
+from srcgcnn.run.stopped import Stopped, write_stopped
+from srcgcnn.run.trial import Curves
+from srcgcnn.sweep.early_stopping import EPOCH, ERROR, SchedulerSpec
 from srcgcnn.sweep.plan import TrialGroup, plan_sweep
-from srcgcnn.sweep.results import write_result
-from srcgcnn.sweep.rungs import reached_before, rung_error, tune_scheduler
-from srcgcnn.sweep.scheduler import EPOCH, ERROR, SchedulerSpec
-from srcgcnn.sweep.stopped import Stopped, write_stopped
-from srcgcnn.sweep.worker import run_group
-from srcgcnn.training.group import InterruptedGroupError
-from srcgcnn.training.trial import Curves
+from srcgcnn.training.trainer import InterruptedGroupError
 from tests.test_plan import DATA, result_of, spec_of
 
 EPOCHS = 9

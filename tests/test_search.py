@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srcgcnn.records import RecordError
-from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.results import finished_keys, write_result
+from srcgcnn.run.stopped import Stopped, write_stopped
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.proposals import read_proposals
-from srcgcnn.sweep.results import finished_keys, write_result
 from srcgcnn.sweep.search import Search
 from srcgcnn.sweep.space import Space
-from srcgcnn.sweep.stopped import Stopped, write_stopped
 from tests.test_plan import DATA, result_of, spec_of
 
 TEXT = """

@@ -14,18 +14,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from srcgcnn.files import open_log
-from srcgcnn.launch.head import tunnel_command
-from srcgcnn.launch.ray_node import ALIVE, RayNodeError, free_ports, private_folder
-from srcgcnn.launch.rendezvous import HeadAddress, LaunchRequest, read_request, write_request
-from srcgcnn.launch.sbatch import WorkerArray, build_executor, sbatch_texts, worker_arrays
-from srcgcnn.launch.site import LocalSite, parse_site, read_site
-from srcgcnn.launch.slurm_site import HeadRequest, SlurmSite, WorkerRequest
-from srcgcnn.launch.token import write_token
-from srcgcnn.records import RecordError
-from srcgcnn.sweep.paths import RunPaths
-from srcgcnn.sweep.retries import JUDGE_AFTER_S, RetryBudget
-from srcgcnn.sweep.stopping import (
+from srcgcnn.driver.preemption import (
     ALLOCATION_S,
     DEADLINE,
     NODE_FOLDER,
@@ -38,6 +27,17 @@ from srcgcnn.sweep.stopping import (
     take_no_more,
     too_full_for_more,
 )
+from srcgcnn.driver.retries import JUDGE_AFTER_S, RetryBudget
+from srcgcnn.files import open_log
+from srcgcnn.launch.ray_node import ALIVE, RayNodeError, free_ports, private_folder
+from srcgcnn.launch.site import LocalSite, parse_site, read_site
+from srcgcnn.launch.slurm.head import tunnel_command
+from srcgcnn.launch.slurm.rendezvous import HeadAddress, LaunchRequest, read_request, write_request
+from srcgcnn.launch.slurm.sbatch import WorkerArray, build_executor, sbatch_texts, worker_arrays
+from srcgcnn.launch.slurm.site import HeadRequest, SlurmSite, WorkerRequest
+from srcgcnn.launch.token import write_token
+from srcgcnn.records import RecordError
+from srcgcnn.run.paths import RunPaths
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).resolve().parent / "golden"
@@ -146,7 +146,7 @@ def test_a_dropped_line_is_that_option_and_no_other(here):
 
 def test_the_login_node_loads_neither_torch_nor_ray_nor_mlflow():
     code = (
-        "import sys, srcgcnn.launch.submission, srcgcnn.launch.overview, srcgcnn.launch.site_check\n"
+        "import sys, srcgcnn.launch.slurm.submission, srcgcnn.launch.status, srcgcnn.launch.slurm.site_check\n"
         "import srcgcnn.sweep.plan, srcgcnn.sweep.prepare, srcgcnn.sweep.show\n"
         "heavy = {'torch','ray','mlflow'} & set(sys.modules); assert not heavy, heavy"
     )
@@ -209,7 +209,7 @@ def test_own_errors_count_and_lost_nodes_do_not(monkeypatch):
     alive = {"10.0.0.1": frozenset({"a"}), "10.0.0.2": frozenset({"b"})}
     budget = RetryBudget(1, lambda: alive)
     clock = [0.0]
-    monkeypatch.setattr("srcgcnn.sweep.retries.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("srcgcnn.driver.retries.time.monotonic", lambda: clock[0])
     for _ in range(9):
         budget.failed("left", HandedBackError("time"), "10.0.0.1")
         budget.failed("lost", RayActorError(), "10.0.0.2")
@@ -230,7 +230,7 @@ def test_a_process_that_dies_before_it_is_heard_of_counts_unless_a_node_went(mon
     alive = {"10.0.0.1": frozenset({"a"}), "10.0.0.2": frozenset({"b"})}
     budget = RetryBudget(1, lambda: alive)
     clock = [0.0]
-    monkeypatch.setattr("srcgcnn.sweep.retries.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("srcgcnn.driver.retries.time.monotonic", lambda: clock[0])
     for node in ("10.0.0.2", None):
         for _ in range(2):
             budget.failed("crash", RayActorError(), "")

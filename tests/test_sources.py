@@ -11,8 +11,8 @@ import pytest
 from pymatgen.core import Structure
 
 from srcgcnn.data.demo import demo_source
-from srcgcnn.data.source import RowError, SourceError, parse_structure
-from srcgcnn.data.sources import open_source
+from srcgcnn.data.sources.registry import open_source
+from srcgcnn.data.sources.source import RowError, SourceError, parse_structure
 
 COUNT = 5
 TARGET = "electrostatic_energy"
@@ -284,7 +284,7 @@ def test_lines_may_hold_cif_text_and_missing_values(crystals, tmp_path):
 
 
 def test_large_matbench_files_are_read_in_blocks(crystals, tmp_path, monkeypatch):
-    import srcgcnn.data.source_json as module
+    import srcgcnn.data.sources.structures_json as module
 
     path = write_split(tmp_path / "m.json", crystals)
     whole = [row.content for row in open_source(str(path)).rows()]
@@ -341,5 +341,6 @@ def test_materials_project_is_fetched_first():
 
 
 def test_importing_the_dispatcher_imports_nothing_large():
-    code = "import sys, srcgcnn.data.sources; print(sorted({'torch', 'pandas', 'pymatgen', 'ase'} & set(sys.modules)))"
+    heavy = "{'torch', 'pandas', 'pymatgen', 'ase'}"
+    code = f"import sys, srcgcnn.data.sources.registry; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -10,18 +10,18 @@ import pytest
 import torch
 
 from srcgcnn.data.store import sha256_of
+from srcgcnn.driver.worker import run_group
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.prediction.start import find_start
 from srcgcnn.records import RecordError
-from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.trial import StartConfig
 from srcgcnn.sweep.plan import TrialGroup
 from srcgcnn.sweep.spec import Axes, StartSpec, SweepSpec
-from srcgcnn.sweep.worker import run_group
-from srcgcnn.training.group import GroupTrainer, InterruptedGroupError
 from srcgcnn.training.model_file import load_model
 from srcgcnn.training.outcome import conclude
 from srcgcnn.training.predictor import Predictor
-from srcgcnn.training.trial import StartConfig
+from srcgcnn.training.trainer import GroupTrainer, InterruptedGroupError
 
 ROOT = Path(__file__).resolve().parent.parent
 SR3 = ModelConfig("srcgcnn", 3, alpha="learned")

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from srcgcnn.data.demo import demo_source
-from srcgcnn.sweep.paths import RunPaths
-from srcgcnn.sweep.results import read_results
+from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.results import read_results
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "a-key-that-is-written-to-no-file"

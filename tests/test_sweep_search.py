@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.driver.progress import read_progress
+from srcgcnn.driver.worker import run_group
+from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.results import finished_keys, read_result
+from srcgcnn.run.stopped import all_stopped
 from srcgcnn.sweep.plan import TrialGroup
-from srcgcnn.sweep.progress import read_progress
 from srcgcnn.sweep.proposals import read_proposals
-from srcgcnn.sweep.results import finished_keys, read_result
-from srcgcnn.sweep.stopped import all_stopped
-from srcgcnn.sweep.worker import run_group
 from tests.test_sweep import ENDLESS_EPOCHS, Sweep, wait_for
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from srcgcnn.cli import main
+from srcgcnn.cli.main import main
 from srcgcnn.records import RecordError
-from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.trial import Seeds, SplitConfig
 from srcgcnn.tracking import fields, ui
 from srcgcnn.tracking.summary import summarise
-from srcgcnn.training.trial import Seeds, SplitConfig
 from tests.tracked_sweep import (
     EPOCHS,
     SWEEP,
@@ -222,7 +222,7 @@ def test_a_store_that_was_deleted_leaves_no_files_behind_after_a_rebuild(paths):
 
 
 def test_a_report_and_early_stops_are_on_the_pages(paths):
-    from srcgcnn.sweep.stopped import Stopped
+    from srcgcnn.run.stopped import Stopped
 
     config = live_sweep(paths)
     stopped = a_config(2)
@@ -241,7 +241,7 @@ def test_a_report_and_early_stops_are_on_the_pages(paths):
 
 
 def test_stopped_trials_are_rebuilt_and_no_longer_called_so_when_they_finish(paths):
-    from srcgcnn.sweep.stopped import Stopped, write_stopped
+    from srcgcnn.run.stopped import Stopped, write_stopped
     from srcgcnn.tracking.writer import rebuild
 
     finish(paths, a_config(1))

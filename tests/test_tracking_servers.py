@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.run.paths import RunPaths
 from srcgcnn.tracking import ui
 from tests.postgres_server import BINARIES, NO_POSTGRES, postgres
 from tests.tracked_sweep import SWEEP, check_live_sweep, client_of, everything
@@ -113,7 +113,7 @@ def status_of(url, login="", host=""):
 
 OPEN_UI = """
 import pathlib, sys
-from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.run.paths import RunPaths
 from srcgcnn.tracking.ui import open_ui
 sys.exit(open_ui(RunPaths(pathlib.Path(sys.argv[1])), port=int(sys.argv[2])))
 """

@@ -12,9 +12,9 @@ from scipy import stats
 from srcgcnn.analysis.tradeoff import as_csv, as_markdown, estimate, print_tradeoff, tradeoff
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.records import RecordError
-from srcgcnn.sweep.paths import RunPaths
-from srcgcnn.sweep.results import read_results, write_result
-from srcgcnn.training.trial import (
+from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.results import read_results, write_result
+from srcgcnn.run.trial import (
     Cost,
     Curves,
     DataRef,

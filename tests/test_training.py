@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from srcgcnn.data.store import GraphStore
 from srcgcnn.models.config import ModelConfig
-from srcgcnn.training.group import GroupTrainer, InterruptedGroupError
+from srcgcnn.run.trial import SplitConfig, TrainingConfig
 from srcgcnn.training.outcome import conclude, save_member
 from srcgcnn.training.predictor import Predictor
 from srcgcnn.training.split import SplitError, split_rows
-from srcgcnn.training.trial import SplitConfig, TrainingConfig
+from srcgcnn.training.trainer import GroupTrainer, InterruptedGroupError
 
 SR2 = ModelConfig("srcgcnn", 2)
 

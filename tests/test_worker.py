@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from srcgcnn.driver.worker import run_group, run_in_parts
 from srcgcnn.models.config import ModelConfig
-from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.results import read_results
 from srcgcnn.sweep.plan import TrialGroup
-from srcgcnn.sweep.results import read_results
-from srcgcnn.sweep.worker import run_group, run_in_parts
 
 
 class SmallDevice:

@@ -10,9 +10,8 @@ from srcgcnn.data.elements import element_table
 from srcgcnn.data.graph import GraphSettings
 from srcgcnn.models.cgcnn import CrystalGraphNetwork
 from srcgcnn.models.config import ModelConfig
-from srcgcnn.sweep.results import write_result
-from srcgcnn.training.model_file import ModelCard, save_model
-from srcgcnn.training.trial import (
+from srcgcnn.run.results import write_result
+from srcgcnn.run.trial import (
     Cost,
     Curves,
     DataRef,
@@ -23,6 +22,7 @@ from srcgcnn.training.trial import (
     TrialConfig,
     TrialResult,
 )
+from srcgcnn.training.model_file import ModelCard, save_model
 
 EPOCHS = 5
 SWEEP = "depth"

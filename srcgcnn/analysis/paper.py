@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from srcgcnn.training.trial import DataRef
+    from srcgcnn.run.trial import DataRef
 
 SOURCE = "arXiv:2605.01304, one run per model, 10,000 structures, 60/20/20, 300 epochs"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from srcgcnn.training.trial import TrialResult
+    from srcgcnn.run.trial import TrialResult
 
 SIGNIFICANCE = 0.05
 POWER = 0.8

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from srcgcnn.sweep.paths import RunPaths
+    from srcgcnn.run.paths import RunPaths
     from srcgcnn.sweep.record import SweepRecord
 
 PAGE_DPI = 160  # of the images inside the page; the files have 300
@@ -175,9 +175,9 @@ def _drawn(drawing: Drawing, ending: str, **options: Any) -> bytes:
 
 def progress_of(paths: RunPaths, record: SweepRecord | None) -> Progress:
     """Count what the last request asked for, and what failed."""
-    from srcgcnn.sweep.failures import read_failures
+    from srcgcnn.run.failures import read_failures
+    from srcgcnn.run.results import finished_keys
     from srcgcnn.sweep.plan import plan_sweep
-    from srcgcnn.sweep.results import finished_keys
 
     done = finished_keys(paths)
     plan = None if record is None else plan_sweep(record.spec, record.data, paths)

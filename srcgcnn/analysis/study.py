@@ -13,14 +13,14 @@ import pandas as pd
 
 from srcgcnn.analysis.intervals import Repeats
 from srcgcnn.analysis.tradeoff import errors_of, recipe_differences
-from srcgcnn.sweep.results import read_results
+from srcgcnn.run.results import read_results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from srcgcnn.models.config import ModelConfig
-    from srcgcnn.sweep.paths import RunPaths
-    from srcgcnn.training.trial import TrialResult
+    from srcgcnn.run.paths import RunPaths
+    from srcgcnn.run.trial import TrialResult
 
 
 @dataclass(frozen=True)

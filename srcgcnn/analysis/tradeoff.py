@@ -10,15 +10,15 @@ from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING
 
 from srcgcnn.records import digest
-from srcgcnn.sweep.results import read_results
+from srcgcnn.run.results import read_results
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from rich.console import Console
 
-    from srcgcnn.sweep.paths import RunPaths
-    from srcgcnn.training.trial import TrialConfig, TrialResult
+    from srcgcnn.run.paths import RunPaths
+    from srcgcnn.run.trial import TrialConfig, TrialResult
 
 CONFIDENCE = 0.95
 CAPTION = "mean ± half width of the 95 % interval (Student t) over seeds, or over splits where several; test read once"

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from srcgcnn.data.build import BuildReport, build_store
 from srcgcnn.data.manifest import REJECTED_FILE
-from srcgcnn.data.mp_snapshot import Snapshot, fetch_snapshot
+from srcgcnn.data.materials_project.snapshot import Snapshot, fetch_snapshot
 from srcgcnn.data.outliers import FAR, far_outside
 from srcgcnn.terminal import make_console
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from srcgcnn.data.manifest import TargetColumn
-    from srcgcnn.data.mp_query import MpQuery
-    from srcgcnn.data.source import Source
+    from srcgcnn.data.materials_project.query import MpQuery
+    from srcgcnn.data.sources.source import Source
     from srcgcnn.data.store import GraphStore
 
 

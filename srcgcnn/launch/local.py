@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from srcgcnn.analysis.tradeoff import as_csv, as_markdown, print_tradeoff, tradeoff_of
+from srcgcnn.driver.display import SweepDisplay
 from srcgcnn.launch.reaper import reaping
 from srcgcnn.launch.token import write_token
-from srcgcnn.sweep.display import SweepDisplay
 from srcgcnn.sweep.record import write_record
 from srcgcnn.sweep.show import show_proposals
 from srcgcnn.terminal import make_console
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from srcgcnn.driver.tune import SweepEnd
     from srcgcnn.launch.site import LocalSite
-    from srcgcnn.sweep.paths import RunPaths
+    from srcgcnn.run.paths import RunPaths
     from srcgcnn.sweep.plan import Plan
     from srcgcnn.sweep.record import SweepRecord
-    from srcgcnn.sweep.tune import SweepEnd
     from srcgcnn.tracking.writer import MlflowWriter
 
 EXIT_FAILED_TRIALS = 1
@@ -115,7 +115,7 @@ def _report_is_old(paths: RunPaths) -> bool:
 
 def _write_report(paths: RunPaths, console: Console) -> None:
     """Write the report. The results are safe without it, so that whatever goes wrong here is a warning."""
-    from srcgcnn.sweep.results import finished_keys
+    from srcgcnn.run.results import finished_keys
 
     if not finished_keys(paths):
         return
@@ -145,7 +145,7 @@ def _run(
 ) -> SweepEnd:
     console.print("starting Ray on this machine ...")
     with private_folder() as scratch, reaping(scratch), local_ray(paths, site, scratch, console) as gpus:
-        from srcgcnn.sweep.tune import GroupResources, run_on_tune
+        from srcgcnn.driver.tune import GroupResources, run_on_tune
 
         if (site.gpus_per_group or 0) > gpus:
             raise LaunchError(f"gpus_per_group={site.gpus_per_group}, but Ray finds {gpus:g} GPUs on this machine")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import psutil
 from filelock import FileLock, Timeout
 
-from srcgcnn.sweep.stopping import DEADLINE, NODE_FOLDER, STOP_FILE
+from srcgcnn.driver.preemption import DEADLINE, NODE_FOLDER, STOP_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from srcgcnn.launch.site import Site
-    from srcgcnn.launch.slurm_site import HeadRequest, SlurmSite
+    from srcgcnn.launch.slurm.site import HeadRequest, SlurmSite
     from srcgcnn.sweep.spec import DataSpec
 
 
@@ -46,8 +46,8 @@ def find_or_build(data: DataSpec, stores: Path, site: Site, *, dry_run: bool, st
 
 
 def _build_in_job(job: StoreJob, site: SlurmSite, request: HeadRequest) -> None:
-    from srcgcnn.launch.one_job import run_in_job
-    from srcgcnn.launch.sbatch import build_executor
+    from srcgcnn.launch.slurm.one_job import run_in_job
+    from srcgcnn.launch.slurm.sbatch import build_executor
     from srcgcnn.terminal import make_console
 
     executor = build_executor(site, job.stores / "jobs", request, "srcgcnn")

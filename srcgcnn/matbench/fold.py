@@ -10,10 +10,10 @@ import numpy as np
 from srcgcnn import __version__
 from srcgcnn.matbench.task import MatbenchError, scores
 from srcgcnn.records import as_dict
+from srcgcnn.run.results import read_result
+from srcgcnn.run.trial import SplitConfig
 from srcgcnn.sweep.plan import plan_sweep
-from srcgcnn.sweep.results import read_result
 from srcgcnn.sweep.spec import networks_of
-from srcgcnn.training.trial import SplitConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from srcgcnn.data.store import GraphStore
     from srcgcnn.matbench.record import Fold
     from srcgcnn.matbench.task import MatbenchTask
-    from srcgcnn.sweep.paths import RunPaths
+    from srcgcnn.run.paths import RunPaths
+    from srcgcnn.run.trial import DataRef
     from srcgcnn.sweep.plan import Plan
     from srcgcnn.sweep.spec import SweepSpec
-    from srcgcnn.training.trial import DataRef
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from srcgcnn.analysis.tradeoff import errors_of
 from srcgcnn.records import RecordError
-from srcgcnn.sweep.results import read_results
+from srcgcnn.run.results import read_results
 
 if TYPE_CHECKING:
-    from srcgcnn.sweep.paths import RunPaths
-    from srcgcnn.training.trial import TrialResult
+    from srcgcnn.run.paths import RunPaths
+    from srcgcnn.run.trial import TrialResult
 
 SHORTEST_KEY = 6
 

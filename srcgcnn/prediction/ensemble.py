@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 
 from srcgcnn.data.graph import build_graph
-from srcgcnn.data.source import RowError
+from srcgcnn.data.sources.source import RowError
 from srcgcnn.prediction.calibration import COVERAGE, Calibration, calibrate, spread_of
 from srcgcnn.prediction.choice import choose
 from srcgcnn.prediction.crystals import read_crystals
 from srcgcnn.prediction.seen import SeenCrystals, open_training_store, split_of
 from srcgcnn.prediction.validation import validation_of
-from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.run.paths import RunPaths
 from srcgcnn.training.predictor import Predictor
 
 if TYPE_CHECKING:

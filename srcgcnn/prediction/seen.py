@@ -21,8 +21,8 @@ from srcgcnn.training.split import Split, split_rows
 
 if TYPE_CHECKING:
     from srcgcnn.data.graph import CrystalGraph
-    from srcgcnn.sweep.paths import RunPaths
-    from srcgcnn.training.trial import TrialConfig
+    from srcgcnn.run.paths import RunPaths
+    from srcgcnn.run.trial import TrialConfig
 
 SAME_LENGTH_ANGSTROM = 1e-3  # the rounding of a CIF with 5 digits; two relaxations of one crystal differ by more
 

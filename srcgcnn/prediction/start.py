@@ -11,15 +11,15 @@ from srcgcnn.files import write_bytes
 from srcgcnn.models.counts import body_layout, head_layout
 from srcgcnn.prediction.choice import choose
 from srcgcnn.records import RecordError
-from srcgcnn.sweep.paths import RunPaths
+from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.trial import StartConfig
 from srcgcnn.sweep.spec import networks_of
 from srcgcnn.training.model_card import ModelCard, read_card
-from srcgcnn.training.trial import StartConfig
 
 if TYPE_CHECKING:
     from srcgcnn.models.config import ModelConfig
+    from srcgcnn.run.trial import DataRef, TrialConfig
     from srcgcnn.sweep.spec import SweepSpec
-    from srcgcnn.training.trial import DataRef, TrialConfig
 
 PARTS = ("embedding", "linears", "norms", "alpha_logits", "layer_norm", "head")
 

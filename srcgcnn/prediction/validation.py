@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from srcgcnn.prediction.choice import Choice
-    from srcgcnn.sweep.paths import RunPaths
-    from srcgcnn.training.trial import TrialResult
+    from srcgcnn.run.paths import RunPaths
+    from srcgcnn.run.trial import TrialResult
 
 
 def validation_of(paths: RunPaths, choice: Choice) -> tuple[np.ndarray, np.ndarray] | None:

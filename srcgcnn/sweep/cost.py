@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from srcgcnn.training.trial import TrialConfig, TrialResult
+    from srcgcnn.run.trial import TrialConfig, TrialResult
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from srcgcnn.records import as_dict, digest, parse
+from srcgcnn.run.results import finished_keys, read_results
+from srcgcnn.run.trial import TrialConfig
 from srcgcnn.sweep.cost import CostModel
 from srcgcnn.sweep.proposals import proposals_left, proposed_trials
-from srcgcnn.sweep.results import finished_keys, read_results
 from srcgcnn.sweep.spec import trials_of
-from srcgcnn.training.trial import TrialConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from srcgcnn.sweep.paths import RunPaths
+    from srcgcnn.run.paths import RunPaths
+    from srcgcnn.run.trial import DataRef, TrialResult
     from srcgcnn.sweep.spec import SweepSpec
-    from srcgcnn.training.trial import DataRef, TrialResult
 
 
 @dataclass(frozen=True)

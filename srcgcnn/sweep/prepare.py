@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from srcgcnn.data.build import default_store
 from srcgcnn.data.manifest import MANIFEST_FILE, Manifest
-from srcgcnn.data.mp_query import MP_TARGETS, MpFilter, MpQuery
-from srcgcnn.data.mp_snapshot import default_snapshot, is_complete
+from srcgcnn.data.materials_project.query import MP_TARGETS, MpFilter, MpQuery
+from srcgcnn.data.materials_project.snapshot import default_snapshot, is_complete
 from srcgcnn.data.store import GraphStore
+from srcgcnn.run.trial import DataRef
 from srcgcnn.sweep.spec import MATERIALS_PROJECT
-from srcgcnn.training.trial import DataRef
 
 if TYPE_CHECKING:
     from srcgcnn.sweep.spec import DataSpec
@@ -53,7 +53,7 @@ def find_data(spec: DataSpec, stores: Path, *, build: bool, strict: bool) -> Fou
             reference = DataRef(NOT_BUILT, MATERIALS_PROJECT, target, spec.unit or MP_TARGETS[target].unit)
             return FoundData(reference, stores / MATERIALS_PROJECT, None)
         spec = fetch_materials(spec)
-    from srcgcnn.data.sources import open_source
+    from srcgcnn.data.sources.registry import open_source
 
     source = open_source(spec.source, [spec.target] if spec.target else [], spec.unit)
     folder = default_store(stores, source)

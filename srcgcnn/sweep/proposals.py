@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from srcgcnn.files import write_text
 from srcgcnn.records import RecordError, as_dict, digest, parse
-from srcgcnn.sweep.results import read_results
+from srcgcnn.run.results import read_results
 from srcgcnn.sweep.search_spec import Objective  # noqa: TC001 - pydantic reads these annotations
 from srcgcnn.sweep.space import Space
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from srcgcnn.sweep.paths import RunPaths
+    from srcgcnn.run.paths import RunPaths
+    from srcgcnn.run.trial import DataRef, TrialConfig
     from srcgcnn.sweep.space import Params, Variant
     from srcgcnn.sweep.spec import SweepSpec
-    from srcgcnn.training.trial import DataRef, TrialConfig
 
 State = Literal["running", "finished", "failed", "stopped"]
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from srcgcnn.files import write_text
 from srcgcnn.records import RecordError, as_dict, parse
+from srcgcnn.run.trial import DataRef  # noqa: TC001
 from srcgcnn.sweep.spec import SweepSpec  # noqa: TC001 - pydantic reads these annotations
-from srcgcnn.training.trial import DataRef  # noqa: TC001
 
 if TYPE_CHECKING:
-    from srcgcnn.sweep.paths import RunPaths
+    from srcgcnn.run.paths import RunPaths
 
 
 @dataclass(frozen=True)

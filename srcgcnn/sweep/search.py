@@ -17,21 +17,21 @@ import optuna
 from optuna.trial import TrialState
 
 from srcgcnn.models.counts import count_parameters
+from srcgcnn.run.results import read_result
+from srcgcnn.run.stopped import read_stopped
 from srcgcnn.sweep.plan import groups_of
 from srcgcnn.sweep.proposals import Proposal, Proposals, known_variants, study_name, write_proposals
-from srcgcnn.sweep.results import read_result
 from srcgcnn.sweep.space import Space
-from srcgcnn.sweep.stopped import read_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from srcgcnn.sweep.paths import RunPaths
+    from srcgcnn.run.paths import RunPaths
+    from srcgcnn.run.trial import TrialConfig, TrialResult
     from srcgcnn.sweep.plan import Plan, TrialGroup
     from srcgcnn.sweep.proposals import State
     from srcgcnn.sweep.search_spec import Objective, SearchSpec
     from srcgcnn.sweep.space import Params, Variant
-    from srcgcnn.training.trial import TrialConfig, TrialResult
 
 KNOWN = "known"  # user attributes of Optuna's trials
 LABEL = "variant"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from srcgcnn.driver.display import duration
 from srcgcnn.models.counts import count_parameters
-from srcgcnn.sweep.display import duration
 from srcgcnn.sweep.proposals import known_variants, proposals_of
 from srcgcnn.sweep.space import Space
 from srcgcnn.terminal import make_console
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from srcgcnn.data.manifest import TargetColumn
-    from srcgcnn.sweep.paths import RunPaths
+    from srcgcnn.run.paths import RunPaths
+    from srcgcnn.run.trial import TrialConfig
     from srcgcnn.sweep.plan import Plan
     from srcgcnn.sweep.prepare import FoundData
     from srcgcnn.sweep.proposals import Proposal
     from srcgcnn.sweep.spec import DataSpec, PublishedStatistics
-    from srcgcnn.training.trial import TrialConfig
 
 
 def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int, start: str = "") -> None:
@@ -67,7 +67,7 @@ def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int, start
 def _show_power(plan: Plan, paths: RunPaths) -> None:
     """Print what the planned seeds can resolve, from the spread of earlier results."""
     from srcgcnn.analysis.power import power_line
-    from srcgcnn.sweep.results import read_results
+    from srcgcnn.run.results import read_results
 
     earlier = [result for result in read_results(paths) if result.config.data == plan.data]
     line = power_line(earlier, min(len(axes.seeds) for axes in plan.spec.axes))

@@ -8,14 +8,14 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from srcgcnn.models.config import ModelConfig
-from srcgcnn.training.trial import Seeds, TrialConfig
+from srcgcnn.run.trial import Seeds, TrialConfig
 
 if TYPE_CHECKING:
     import optuna
 
+    from srcgcnn.run.trial import DataRef, TrainingConfig
     from srcgcnn.sweep.search_spec import Range
     from srcgcnn.sweep.spec import Axes, SweepSpec
-    from srcgcnn.training.trial import DataRef, TrainingConfig
 
 Value = str | int | float | bool
 Params = dict[str, Value]
@@ -67,9 +67,7 @@ class Space:
     @property
     def widths(self) -> tuple[int, ...]:
         """Widths of the atom states to choose from."""
-        return (
-            self._spec.search.ranges.hidden_channels or self._axes.widths or (self._spec.network.hidden_channels,)
-        )
+        return self._spec.search.ranges.hidden_channels or self._axes.widths or (self._spec.network.hidden_channels,)
 
     @property
     def seeds(self) -> frozenset[Seeds]:

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from srcgcnn.data.mp_query import MpFilter  # noqa: TC001 - pydantic reads these annotations
+from srcgcnn.data.materials_project.query import MpFilter  # noqa: TC001 - pydantic reads these annotations
 from srcgcnn.models.config import Alpha, Family, ModelConfig, Norm, Task
 from srcgcnn.records import RecordError, parse
-from srcgcnn.sweep.scheduler import SchedulerSpec
+from srcgcnn.run.trial import DataRef, Seeds, TrainingConfig, TrialConfig
+from srcgcnn.sweep.early_stopping import SchedulerSpec
 from srcgcnn.sweep.search_spec import SearchSpec
-from srcgcnn.training.trial import DataRef, Seeds, TrainingConfig, TrialConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from srcgcnn.records import canonical_json, digest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from srcgcnn.training.trial import TrialConfig, TrialResult
+    from srcgcnn.run.trial import TrialConfig, TrialResult
 
 PARAM_CHARACTERS = 250  # readable in a column; MLflow itself allows 6000
 NOTE_CHARACTERS = 7500  # a tag holds 8000 (mlflow.utils.validation.MAX_TAG_VAL_LENGTH)

@@ -10,8 +10,8 @@ from srcgcnn.sweep.record import read_record
 from srcgcnn.tracking.store import KEY_TAG, SweepStore
 
 if TYPE_CHECKING:
-    from srcgcnn.sweep.paths import RunPaths
-    from srcgcnn.training.trial import TrialResult
+    from srcgcnn.run.paths import RunPaths
+    from srcgcnn.run.trial import TrialResult
 
 
 def register(paths: RunPaths, result: TrialResult, name: str, tracking_uri: str | None) -> int:

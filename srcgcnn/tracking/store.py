@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from mlflow.entities import LoggedModel, Run
 
-    from srcgcnn.sweep.paths import RunPaths
-    from srcgcnn.training.trial import TrialConfig
+    from srcgcnn.run.paths import RunPaths
+    from srcgcnn.run.trial import TrialConfig
 
 KEY_TAG = "srcgcnn.trial_key"
 SWEEP_TAG = "srcgcnn.sweep_id"

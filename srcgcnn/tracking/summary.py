@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from srcgcnn.analysis.tradeoff import TradeoffRow
-    from srcgcnn.training.trial import TrialResult
+    from srcgcnn.run.trial import TrialResult
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import FrameType
 
-    from srcgcnn.sweep.paths import RunPaths
+    from srcgcnn.run.paths import RunPaths
 
 STOP_SECONDS = 10
 LAST_PORT = 65535

@@ -17,19 +17,19 @@ from mlflow.entities import Metric, RunTag
 from mlflow.exceptions import MlflowException
 
 from srcgcnn.records import RecordError, digest, parse
-from srcgcnn.sweep.results import read_results
-from srcgcnn.sweep.stopped import all_stopped
+from srcgcnn.run.results import read_results
+from srcgcnn.run.stopped import all_stopped
+from srcgcnn.run.trial import TrialConfig
 from srcgcnn.tracking import fields
 from srcgcnn.tracking.store import DIGEST_TAG, FAILURE_TAG, STOPPED_TAG, Child, SweepStore
 from srcgcnn.tracking.summary import summarise
-from srcgcnn.training.trial import TrialConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from srcgcnn.sweep.paths import RunPaths
-    from srcgcnn.sweep.stopped import Stopped
-    from srcgcnn.training.trial import TrialResult
+    from srcgcnn.run.paths import RunPaths
+    from srcgcnn.run.stopped import Stopped
+    from srcgcnn.run.trial import TrialResult
 
 NOTE_TAG = "mlflow.note.content"
 REASON_CHARACTERS = 5000  # a tag holds 8000

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from srcgcnn.models.config import Task
-    from srcgcnn.training.trial import TrainingConfig
+    from srcgcnn.run.trial import TrainingConfig
 
 PAPER_SAMPLE = 500  # rows that the released code draws for its normaliser
 

@@ -9,19 +9,19 @@ import numpy as np
 
 from srcgcnn.data.domain import domain_of
 from srcgcnn.models.counts import count_parameters
+from srcgcnn.run.trial import Cost, Curves, Metrics, TrialResult
 from srcgcnn.training.model_file import ModelCard, save_model
 from srcgcnn.training.objective import root_mean_square
 from srcgcnn.training.probes import probe_depth
 from srcgcnn.training.provenance import collect_provenance, peak_memory_mb
-from srcgcnn.training.trial import Cost, Curves, Metrics, TrialResult
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from srcgcnn.data.store import GraphStore
-    from srcgcnn.training.group import GroupTrainer
+    from srcgcnn.run.trial import TrialConfig
     from srcgcnn.training.progress import MemberProgress
-    from srcgcnn.training.trial import TrialConfig
+    from srcgcnn.training.trainer import GroupTrainer
 
 
 @dataclass(frozen=True)

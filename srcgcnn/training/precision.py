@@ -10,7 +10,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from srcgcnn.training.trial import TrainingConfig
+    from srcgcnn.run.trial import TrainingConfig
 
 
 def check_precision(training: TrainingConfig, device: torch.device) -> None:

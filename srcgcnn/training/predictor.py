@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from srcgcnn.data.graph import build_graph
+from srcgcnn.training.backend import choose_cpu_path
 from srcgcnn.training.graphset import GraphSet
 from srcgcnn.training.model_file import ModelCard, load_model
-from srcgcnn.training.path import choose_cpu_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from srcgcnn.models.cgcnn import mean_over_atoms
+from srcgcnn.run.trial import DepthProbes
 from srcgcnn.training.objective import errors_per_model
 from srcgcnn.training.predictor import in_units
-from srcgcnn.training.trial import DepthProbes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from srcgcnn.models.batch import GraphBatch
     from srcgcnn.models.cgcnn import CrystalGraphNetwork
-    from srcgcnn.training.group import GroupTrainer
+    from srcgcnn.training.trainer import GroupTrainer
 
 
 def probe_depth(trainer: GroupTrainer) -> list[DepthProbes | None]:

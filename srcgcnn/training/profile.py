@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from srcgcnn.training.group import BACKWARD, BATCH, EVALUATION, FORWARD, OPTIMISER, GroupTrainer
+from srcgcnn.training.trainer import BACKWARD, BATCH, EVALUATION, FORWARD, OPTIMISER, GroupTrainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from srcgcnn.data.store import GraphStore
+    from srcgcnn.run.trial import TrialConfig
     from srcgcnn.training.epoch import EpochReport
-    from srcgcnn.training.trial import TrialConfig
 
 EMBEDDING, HEAD = "embedding", "head"
 PHASES = (BATCH, FORWARD, EMBEDDING, HEAD, BACKWARD, OPTIMISER, EVALUATION)

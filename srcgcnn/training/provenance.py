@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from srcgcnn import __version__
-from srcgcnn.training.trial import Provenance
+from srcgcnn.run.trial import Provenance
 
 RECORDED = ("torch", "torch-geometric", "numpy", "pymatgen", "ray", "mlflow")
 

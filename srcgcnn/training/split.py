@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from srcgcnn.training.trial import SplitConfig
+    from srcgcnn.run.trial import SplitConfig
 
 
 class SplitError(ValueError):

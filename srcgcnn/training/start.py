@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from srcgcnn.models.cgcnn import CrystalGraphNetwork
-    from srcgcnn.training.trial import StartConfig
+    from srcgcnn.run.trial import StartConfig
 
 HEAD = "head."
 

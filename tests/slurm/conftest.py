@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from srcgcnn.launch.ray_node import ALIVE, private_folder
-from srcgcnn.launch.rendezvous import JobIds, SweepEndRecord, read_record_file
-from srcgcnn.sweep.paths import RunPaths
-from srcgcnn.sweep.results import read_results
+from srcgcnn.launch.slurm.rendezvous import JobIds, SweepEndRecord, read_record_file
+from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.results import read_results
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "cluster" / "lab"

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from srcgcnn.launch.overview import worker_notes
+from srcgcnn.launch.status import worker_notes
 from srcgcnn.records import digest
 from tests.slurm.conftest import FLAGS, LAB, ROOT, TOOLS, lab, node, wait_for
 

@@ -1,0 +1,1 @@
+"""The command line: all parsing and printing, one file per noun."""

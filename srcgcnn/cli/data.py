@@ -1,0 +1,185 @@
+"""The commands of `srcgcnn data`: fetch, build, info, verify, export."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from srcgcnn.data.manifest import Manifest
+
+SOURCES_HELP = (
+    "demo | a snapshot (srcgcnn data fetch mp) | jarvis:NAME | matbench:NAME | a CGCNN folder (id_prop.csv and CIFs) | "
+    "a table .csv/.csv.gz/.parquet with a cif column | a matbench .json.gz | .jsonl(.gz) with pymatgen structures | "
+    ".extxyz and what ASE reads"
+)
+FORMATS = ("csv", "cgcnn", "matbench")
+
+
+def add_data_commands(commands: Any) -> None:
+    """Add `data` to a parser's subparsers."""
+    data = commands.add_parser("data", help="fetch and export crystals; build, describe and check graph stores")
+    inner = data.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_fetch(inner.add_parser("fetch", help="fetch crystals from the Materials Project"))
+    build = inner.add_parser("build", help="build a graph store")
+    build.add_argument("source", metavar="SOURCE", help=SOURCES_HELP)
+    build.add_argument("--out", type=Path, required=True, metavar="STORE", help="folder of the store")
+    _add_target(build)
+    build.add_argument("--strict", action="store_true", help="bad rows are an error")
+    build.add_argument("--processes", type=int, help="default: all cores")
+    build.set_defaults(command=_build)
+    info = inner.add_parser("info", help="describe a store or a snapshot, and say how to cite it")
+    info.add_argument("folder", type=Path, metavar="STORE")
+    info.add_argument("--json", action="store_true", help="print the manifest")
+    info.set_defaults(command=_info)
+    verify = inner.add_parser("verify", help="check every byte of a store")
+    verify.add_argument("store", type=Path, metavar="STORE")
+    verify.set_defaults(command=_verify)
+    export = inner.add_parser("export", help="write the crystals of a source as files that others read")
+    export.add_argument("source", metavar="SOURCE", help=SOURCES_HELP)
+    export.add_argument("--format", choices=FORMATS, required=True, help="table with CIFs, CGCNN folder, matbench JSON")
+    export.add_argument("--out", type=Path, required=True, metavar="PATH", help=".csv(.gz) | folder | .json(.gz)")
+    _add_target(export)
+    export.set_defaults(command=_export)
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--target", action="append", default=[], help="target column; may be given several times")
+    parser.add_argument("--unit", help="unit of the target; default: guessed from its name")
+
+
+def _add_fetch(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of a query; their names are the keys of `[data.mp]` in a sweep definition."""
+    parser.description = "The API key is read from MP_API_KEY or from pymatgen's configuration (PMG_MAPI_KEY)."
+    parser.add_argument("database", choices=["mp"], help="the Materials Project")
+    parser.add_argument("--target", action="append", default=[], help="may be given several times")
+    parser.add_argument("--out", type=Path, metavar="SNAPSHOT", help="default: a folder per query in the user's cache")
+    parser.add_argument("--limit", type=int, metavar="N", help="the first N by material id, compared as text")
+    parser.add_argument("--stable-only", action="store_true", help="on the convex hull")
+    parser.add_argument(
+        "--theoretical", action=argparse.BooleanOptionalAction, default=None, help="never made, or made (default: both)"
+    )
+    parser.add_argument("--gnome", action="store_true", help="with GNoME's materials (CC BY-NC)")
+    parser.add_argument("--elements", nargs="+", default=[], metavar="EL", help="all of these")
+    parser.add_argument("--exclude-elements", nargs="+", default=[], metavar="EL", help="none of these")
+    for name, unit in (("band-gap", "eV"), ("formation-energy", "eV/atom"), ("above-hull", "eV/atom")):
+        for end in ("min", "max"):
+            key = f"{end}_{name.replace('-', '_')}_ev"
+            parser.add_argument(f"--{end}-{name}", type=float, metavar="E", help=f"in {unit}", dest=key)
+    parser.add_argument("--min-sites", type=int, metavar="N", help="atoms in the cell")
+    parser.add_argument("--max-sites", type=int, metavar="N")
+    parser.set_defaults(command=_fetch)
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from dataclasses import fields
+
+    from srcgcnn.data.materials_project.query import MpFilter, MpQuery
+    from srcgcnn.data.materials_project.snapshot import default_snapshot
+    from srcgcnn.data.progress import fetch_with_progress
+
+    values = {field.name: getattr(options, field.name) for field in fields(MpFilter)}
+    values |= {name: tuple(values[name]) for name in ("elements", "exclude_elements")}
+    query = MpQuery(tuple(options.target), MpFilter(**values))
+    folder = options.out or default_snapshot(query)
+    fetch_with_progress(query, folder)
+    print(_describe_snapshot(folder))
+    return 0
+
+
+def _build(options: argparse.Namespace) -> int:
+    from srcgcnn.data.progress import build_with_progress
+    from srcgcnn.data.sources.registry import open_source
+
+    source = open_source(options.source, options.target, options.unit)
+    report = build_with_progress(source, options.out, processes=options.processes, strict=options.strict)
+    print(describe(report.store.manifest))
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    from srcgcnn.data.materials_project.snapshot import is_snapshot, read_snapshot
+    from srcgcnn.data.store import GraphStore
+    from srcgcnn.records import as_dict
+
+    if is_snapshot(options.folder):
+        snapshot = read_snapshot(options.folder)
+        print(json.dumps(as_dict(snapshot), indent=1) if options.json else _describe_snapshot(options.folder))
+        return 0
+    manifest = GraphStore(options.folder).manifest
+    print(json.dumps(as_dict(manifest), indent=1) if options.json else describe(manifest))
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from srcgcnn.data.store import GraphStore
+
+    store = GraphStore(options.store, check_hashes=True)
+    print(f"{options.store}: whole ({len(store):,} crystals, {len(store.manifest.shards)} shards, all hashes agree)")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from srcgcnn.data.export import export_source
+    from srcgcnn.data.sources.registry import open_source
+
+    source = open_source(options.source, options.target, options.unit)
+    report = export_source(source, options.format, options.out)
+    for line in report.left_out[:3]:
+        print(f"left out {line}")
+    print(f"{report.crystals:,} crystals in {options.out}, {len(report.left_out)} rows left out")
+    print(source.provenance)
+    return 0
+
+
+def describe(manifest: Manifest) -> str:
+    """Describe a store in a few lines."""
+    size = sum(shard.bytes for shard in manifest.shards) / 2**20
+    lines = [
+        f"data hash    {manifest.data_hash}",
+        f"source       {manifest.source} ({manifest.provenance})",
+        f"crystals     {manifest.crystals:,} with {manifest.atoms:,} atoms, {manifest.rejected:,} rows rejected",
+        f"graphs       {_graph_line(manifest)}",
+        f"size         {size:.1f} MiB in {len(manifest.shards)} shards",
+    ]
+    lines += [
+        f"target       {target.name} [{target.unit or 'no unit'}]: mean {target.mean:.4f}, "
+        f"deviation {target.std:.4f}, range {target.minimum:.4f} .. {target.maximum:.4f}"
+        for target in manifest.targets
+    ]
+    return "\n".join(lines)
+
+
+def _graph_line(manifest: Manifest) -> str:
+    graph = manifest.graph
+    reach = f"{graph.neighbours} nearest within {graph.cutoff_angstrom:g} angstrom"
+    return f"{reach}, {manifest.padded_atoms:,} atoms have fewer"
+
+
+def _describe_snapshot(folder: Path) -> str:
+    """Describe a snapshot in the same way, from its documents as they came."""
+    import numpy as np
+
+    from srcgcnn.data.materials_project.snapshot import open_snapshot, read_snapshot
+    from srcgcnn.data.sources.columns import is_number
+
+    snapshot, source = read_snapshot(folder), open_snapshot(folder)
+    rows = [row.targets for row in source.rows()]
+    size = sum((folder / page.file).stat().st_size for page in snapshot.pages) / 2**20
+    lines = [
+        f"source       {source.provenance}",
+        f"materials    {snapshot.expected:,}",
+        f"size         {size:.1f} MiB in {len(snapshot.pages)} pages",
+    ]
+    for name, unit in zip(source.targets, source.units, strict=True):
+        values = np.array([row[name] for row in rows if is_number(row.get(name))], dtype=np.float64)
+        spread = (
+            f"mean {values.mean():.4f}, deviation {values.std(ddof=1) if len(values) > 1 else 0:.4f}, "
+            f"range {values.min():.4f} .. {values.max():.4f}"
+            if len(values)
+            else "none"
+        )
+        lines.append(f"target       {name} [{unit or 'no unit'}]: {len(values):,} values, {spread}")
+    return "\n".join(lines)

@@ -1,0 +1,135 @@
+"""The commands of `srcgcnn` for sweeps that run: status, logs; on a cluster also cancel, resume, cluster check."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from srcgcnn.cli.folder import add_sweep_command, existing_run
+
+if TYPE_CHECKING:
+    from srcgcnn.run.paths import RunPaths
+
+SITES = Path(__file__).resolve().parents[2] / "cluster"
+
+
+def add_cluster_commands(commands: Any) -> None:
+    """Add the commands to a parser's subparsers."""
+    status = add_sweep_command(commands, "status", "where a sweep stands", _status)
+    status.add_argument("--json", action="store_true", help="print JSON")
+    logs = add_sweep_command(
+        commands, "logs", "the log of a trial, of a sweep's head or job, or why trials failed", _logs
+    )
+    logs.add_argument("trial", nargs="?", metavar="TRIAL", help="beginning of a key, or a part of a label")
+    logs.add_argument("--job", metavar="ID", help="a job as `status` names it (17 or 17_3); default: the head")
+    logs.add_argument("--failed", action="store_true", help="failed trials with the end of their logs")
+    logs.add_argument("--lines", type=_positive, default=40, metavar="N", help="last N lines (40)")
+    cancel = add_sweep_command(
+        commands, "cancel", "cancel all jobs of a sweep, or some; finished trials are kept", _cancel
+    )
+    cancel.add_argument("--job", action="append", metavar="ID", help="only this job (17_3); may be given several times")
+    cancel.add_argument("--waiting", action="store_true", help="only jobs that wait in the queue")
+    add_sweep_command(commands, "resume", "submit what is left of a sweep again, to the same site", _resume)
+    cluster = commands.add_parser("cluster", help="try a site file").add_subparsers(
+        title="commands", required=True, metavar="COMMAND"
+    )
+    check = cluster.add_parser("check", help="does this site file work here?")
+    check.add_argument("name", metavar="NAME", help="cluster/NAME.toml, or a .toml file")
+    check.add_argument("--folder", type=Path, default=Path(), help="a folder on the shared file system (here)")
+    check.add_argument("--on-node", action="store_true", help="also run one short job and look from a node")
+    check.set_defaults(command=_check)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of lines: 1 or more")
+    return int(text)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from srcgcnn.launch.status import show_groups, status_of, status_text
+    from srcgcnn.records import as_dict
+    from srcgcnn.terminal import make_console
+
+    paths = existing_run(options.out)
+    status = status_of(paths)
+    if options.json:
+        print(json.dumps(as_dict(status), indent=1))
+        return 0
+    print(status_text(status, paths))
+    if status.progress and status.alive:
+        show_groups(status.progress, make_console())
+    return 0
+
+
+def _logs(options: argparse.Namespace) -> int:
+    from srcgcnn.launch.status import log_files, tail
+    from srcgcnn.run.failures import read_failures
+
+    paths = existing_run(options.out)
+    if options.failed:
+        for failure in read_failures(paths):
+            print(f"==> {failure.key} {failure.label}: {failure.reason}")
+            if failure.log:
+                print(tail(Path(failure.log), options.lines))
+        return 0
+    for path in log_files(paths, options.job, options.trial):
+        print(f"==> {path}")
+        print(tail(path, options.lines))
+    return 0
+
+
+def _cancel(options: argparse.Namespace) -> int:
+    from srcgcnn.launch.status import cancel_jobs, cancel_sweep
+
+    paths = existing_run(options.out)
+    if options.job or options.waiting:
+        some = cancel_jobs(paths, options.job, waiting_only=options.waiting)
+        print(f"cancelled: {', '.join(some)}" if some else "no such job of this sweep was there")
+        return 0
+    cancelled = cancel_sweep(paths)
+    print(f"cancelled: {', '.join(cancelled)}" if cancelled else "no job of this sweep was there")
+    if cancelled and not paths.sweep_end.exists():
+        _end_pages(paths)
+    return 0
+
+
+def _end_pages(paths: RunPaths) -> None:
+    """Say in MLflow that nobody works on this sweep any more: its driver is gone, so this is the one writer."""
+    from srcgcnn.launch.slurm.rendezvous import read_request
+    from srcgcnn.sweep.record import read_record
+
+    uri = read_request(paths).tracking_uri
+    if uri is None and not paths.mlflow_db.exists():
+        return
+    from srcgcnn.tracking.writer import MlflowWriter
+
+    MlflowWriter(paths, read_record(paths).spec.name, uri).sweep_finished("", "", stopped=True)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    from srcgcnn.launch.slurm.rendezvous import read_request
+    from srcgcnn.launch.slurm.submission import launch_slurm
+    from srcgcnn.sweep.plan import plan_sweep
+    from srcgcnn.sweep.record import read_record
+
+    paths = existing_run(options.out)
+    request, record = read_request(paths), read_record(paths)
+    plan = plan_sweep(record.spec, record.data, paths, request.site.trials_per_group)
+    return launch_slurm(plan, paths, request.site, request.tracking_uri)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from srcgcnn.launch.site import read_site
+    from srcgcnn.launch.slurm.site_check import check_site
+
+    site = read_site(SITES, options.name)
+    if site.kind != "slurm":
+        print(f"{options.name}: a {site.kind} site; nothing to check")
+        return 0
+    findings = check_site(site, options.folder, on_node=options.on_node)
+    for finding in findings:
+        print(f"{'ok ' if finding.good else 'BAD'}  {finding.what}: {finding.detail}")
+    return 0 if all(finding.good for finding in findings) else 1

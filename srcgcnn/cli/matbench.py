@@ -1,0 +1,119 @@
+"""The command `srcgcnn matbench`: train one fold of a task and record it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from srcgcnn.tracking.uri import tracking_uri
+
+if TYPE_CHECKING:
+    import argparse
+
+    from srcgcnn.matbench.record import Fold
+    from srcgcnn.matbench.task import MatbenchTask
+    from srcgcnn.sweep.spec import SweepSpec
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def add_matbench_command(commands: Any) -> None:
+    """Add the command to a parser's subparsers."""
+    parser = commands.add_parser(
+        "matbench",
+        help="train and record a fold of a matbench task",
+        epilog="The data are read from $MATMINER_DATA/TASK.json.gz. Exit status as of a sweep.",
+    )
+    parser.add_argument("task", metavar="TASK", help="matbench_mp_e_form, for example")
+    parser.add_argument("--fold", type=int, required=True, metavar="K", help="0 to 4")
+    parser.add_argument(
+        "--sweep", type=Path, default=REPOSITORY / "sweeps/matbench.toml", help="recipe (sweeps/matbench.toml)"
+    )
+    parser.add_argument("--out", type=Path, help="folder of the record and its folds (default: runs/TASK)")
+    parser.add_argument("--stores", type=Path, default=Path("stores"), help="where graph stores are kept")
+    parser.add_argument("--cluster", default="local", help="site of kind local: NAME of cluster/NAME.toml, or a file")
+    parser.add_argument(
+        "--tracking-uri",
+        type=tracking_uri,
+        metavar="URI",
+        help="MLflow store (default: SQLite in the fold's folder)",
+    )
+    parser.add_argument("--model", metavar="MODEL", help="srcgcnn | cgcnn")
+    parser.add_argument("--depth", type=int, metavar="T", help="T for srcgcnn, L for cgcnn")
+    parser.add_argument("--seeds", type=int, metavar="N", help="networks, of which the mean prediction is recorded")
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--learning-rate", type=float)
+    parser.set_defaults(command=_matbench)
+
+
+def _matbench(options: argparse.Namespace) -> int:
+    from srcgcnn.matbench.task import find_task
+
+    task = find_task(options.task)
+    task.test_rows(options.fold)  # a wrong number is said before the graphs are built
+    from srcgcnn.data.store import GraphStore
+    from srcgcnn.launch.local import launch_local
+    from srcgcnn.launch.site import read_site
+    from srcgcnn.matbench.fold import fold_record, plan_fold
+    from srcgcnn.matbench.record import RECORD_FILE, read_folds, record_fold
+    from srcgcnn.run.paths import RunPaths
+    from srcgcnn.sweep.prepare import find_data
+    from srcgcnn.sweep.record import SweepRecord
+    from srcgcnn.sweep.show import show_plan
+
+    site = read_site(REPOSITORY / "cluster", options.cluster)
+    if site.kind != "local":
+        raise ValueError(f"--cluster {options.cluster}: a fold is trained on this machine; give a site of kind local")
+    spec = _spec(options, task)
+    out = options.out or Path("runs") / task.name
+    record, paths = out / RECORD_FILE, RunPaths(out / f"fold-{options.fold}")
+    found = find_data(spec.data, options.stores, build=True, strict=False)
+    store = GraphStore(found.folder)
+    run = plan_fold(task, options.fold, spec, store, found.reference, paths, site.trials_per_group)
+    read_folds(record, task, run.recipe)  # another recipe in the record is said before training
+    show_plan(run.plan, paths, found, site.workers)
+    asked = SweepRecord(run.plan.spec, found.reference, str(found.folder.resolve()), shlex.join(sys.argv))
+    status = launch_local(run.plan, asked, paths, site, options.tracking_uri)
+    if status:
+        return status
+    folds = record_fold(record, task, options.fold, fold_record(task, run, store, paths))
+    _print_folds(folds, task, record)
+    return 0
+
+
+def _spec(options: argparse.Namespace, task: MatbenchTask) -> SweepSpec:
+    """Read the recipe, with the flags on top and matbench's data in the place of its own, and check it."""
+    from srcgcnn.matbench.fold import check_recipe
+    from srcgcnn.sweep.spec import read_spec
+
+    axes = {
+        "models": options.model and [options.model],
+        "depths": options.depth and [options.depth],
+        "seeds": options.seeds,
+    }
+    training = {name: getattr(options, name) for name in ("epochs", "batch_size", "learning_rate")}
+    overrides = {
+        "data": {"source": f"matbench:{task.name}", "target": task.target, "unit": task.unit},
+        "axes": {name: value for name, value in axes.items() if value is not None},
+        "training": {name: value for name, value in training.items() if value is not None},
+    }
+    spec = read_spec(options.sweep, overrides)
+    check_recipe(spec)
+    return spec
+
+
+def _print_folds(folds: dict[str, Fold], task: MatbenchTask, record: Path) -> None:
+    from srcgcnn.matbench.task import FOLDS
+
+    for name, fold in sorted(folds.items()):
+        values = "  ".join(f"{metric} {value:.4f}" for metric, value in sorted(fold["scores"].items()))
+        print(f"{name}  {len(fold['data']):,} crystals  {values}  [{task.unit}; mape: a share]")
+    left = sorted({f"fold_{number}" for number in range(FOLDS)} - folds.keys())
+    if left:
+        print(f"{record}: {len(folds)} of {FOLDS} folds; matbench reads it when {', '.join(left)} are there too")
+    else:
+        mae = sum(fold["scores"]["mae"] for fold in folds.values()) / FOLDS
+        print(f"{record}: all {FOLDS} folds, mean MAE {mae:.4f} {task.unit}; MatbenchBenchmark.from_file reads it")

@@ -1,0 +1,153 @@
+"""The commands of `srcgcnn` around trained models: predict, import-cgcnn, register."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from srcgcnn.cli.folder import add_sweep_command, existing_run
+from srcgcnn.tracking.uri import tracking_uri
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    import pandas as pd
+
+    from srcgcnn.prediction.ensemble import Ensemble
+
+PRINTED_ROWS = 20
+SOME_FAILED = 1
+VARIANT_HELP = "label of a variant or trial as `srcgcnn results` names it, or a trial's key (lowest validation error)"
+
+
+def add_prediction_commands(commands: Any) -> None:
+    """Add the commands to a parser's subparsers."""
+    predict = commands.add_parser(
+        "predict",
+        help="predict for new crystals",
+        epilog="Exit status: 0 all predicted, 1 some crystals could not be (their reasons are listed), 2 nothing done.",
+    )
+    predict.add_argument("model", metavar="RUN_OR_MODEL", help="folder of a sweep, or a model file (.safetensors)")
+    predict.add_argument(
+        "crystals", nargs="+", metavar="CRYSTAL", help="CIF file, folder of CIF files, or table as of `data build`"
+    )
+    predict.add_argument("--variant", help=VARIANT_HELP)
+    predict.add_argument("--out", type=Path, metavar="FILE", help="write all rows: .csv, .csv.gz, .parquet or .json")
+    predict.set_defaults(command=_predict)
+
+    imported = commands.add_parser("import-cgcnn", help="read a checkpoint of txie-93/cgcnn or sata-deep/SR-CGCNN")
+    imported.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="model_best.pth.tar")
+    imported.add_argument("--out", type=Path, required=True, metavar="MODEL", help="model file (.safetensors)")
+    imported.add_argument("--target", help="what it predicts (the file's name)")
+    imported.add_argument("--unit", help="unit of the target (guessed from its name)")
+    imported.set_defaults(command=_import_cgcnn)
+
+    about = "register a sweep's best model in the MLflow model registry"
+    register = add_sweep_command(commands, "register", about, _register)
+    register.add_argument("--name", required=True, help="name in the registry; a new version if it exists")
+    register.add_argument("--variant", help=VARIANT_HELP)
+    register.add_argument("--tracking-uri", type=tracking_uri, metavar="URI", help="default: the SQLite store in OUT")
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from srcgcnn.prediction.ensemble import Ensemble
+
+    if options.out is not None:
+        _writer(options.out)  # an unknown suffix is said before an hour of predicting, not after it
+    ensemble = Ensemble.load(options.model, options.variant)
+    _describe(ensemble)
+    table = ensemble.predict(options.crystals)
+    _print_table(table)
+    if options.out is not None:
+        write_table(table, options.out)
+        print(f"{len(table):,} rows in {options.out}")
+    failed = table["error"] != ""
+    if failed.all():
+        raise ValueError(f"no crystal could be predicted: {table['error'].iloc[0]}")
+    return SOME_FAILED if failed.any() else 0
+
+
+def _import_cgcnn(options: argparse.Namespace) -> int:
+    from srcgcnn.prediction.import_cgcnn import import_checkpoint
+
+    card = import_checkpoint(options.checkpoint, options.out, options.target, options.unit)
+    task = "probability of class 1" if card.model.task == "classification" else card.unit or "no unit"
+    print(f"{options.out}: {card.model.label}, {card.target} [{task}], mean {card.mean:.6g}, deviation {card.std:.6g}")
+    return 0
+
+
+def _register(options: argparse.Namespace) -> int:
+    from srcgcnn.prediction.choice import choose
+    from srcgcnn.tracking.registry import register
+
+    paths = existing_run(options.out)
+    choice = choose(paths, options.variant)
+    result = choice.best_member()
+    version = register(paths, result, options.name, options.tracking_uri)
+    uri = options.tracking_uri or paths.default_tracking_uri
+    print(f"{options.name} version {version} is {result.config.label} ({choice.reason}; its best seed)")
+    print(
+        f"serve it: MLFLOW_TRACKING_URI={uri} mlflow models serve -m models:/{options.name}/{version} "
+        "--env-manager local --host 127.0.0.1 --port 5001"
+    )
+    return 0
+
+
+def _describe(ensemble: Ensemble) -> None:
+    print(f"{ensemble.card.target} [{ensemble.members[0].unit or 'no unit'}] by {ensemble.description}")
+    calibration = ensemble.calibration
+    if calibration is not None:
+        print(f"90 % intervals: split conformal on {calibration.crystals:,} validation crystals")
+    elif ensemble.members[0].classify:
+        print("no intervals: the prediction is a probability")
+    else:
+        print("no intervals: no validation predictions are at hand (a model alone has none; use the sweep's folder)")
+    if ensemble.card.domain is None:
+        print("no warnings about unfamiliar crystals: the model file does not say what it was trained on")
+    if ensemble.seen is None:
+        print("training crystals are not marked: the graph store is not at hand (a model alone knows none)")
+
+
+def _print_table(table: pd.DataFrame) -> None:
+    known = table[table["error"] == ""].drop(columns=["file", "error", "unit", "warning", "seen"], errors="ignore")
+    if len(known):
+        print(known.head(PRINTED_ROWS).to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+    if len(known) > PRINTED_ROWS:
+        print(f"... and {len(known) - PRINTED_ROWS:,} more")
+    if "seen" in table:
+        _print_notes("seen in training, so no test of the model", table, "seen")
+    _print_notes("outside of the training domain", table, "warning")
+    _print_notes("not predicted", table, "error")
+
+
+def _print_notes(title: str, table: pd.DataFrame, column: str) -> None:
+    noted = table[table[column] != ""]
+    if not len(noted):
+        return
+    print(f"{title}: {len(noted):,} of {len(table):,}")
+    for row_id, note in zip(noted["id"].head(PRINTED_ROWS), noted[column], strict=False):
+        print(f"  {row_id}: {note}")
+    if len(noted) > PRINTED_ROWS:
+        print(f"  ... and {len(noted) - PRINTED_ROWS:,} more")
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table in the form that the suffix names, atomically."""
+    from srcgcnn.files import write_bytes
+
+    write_bytes(path, _writer(path)(table))
+
+
+def _writer(path: Path) -> Callable[[pd.DataFrame], bytes]:
+    writers: dict[str, Callable[[pd.DataFrame], bytes]] = {
+        ".csv": lambda table: table.to_csv(index=False).encode(),
+        ".csv.gz": lambda table: gzip.compress(table.to_csv(index=False).encode()),
+        ".parquet": lambda table: table.to_parquet(index=False),
+        ".json": lambda table: table.to_json(orient="records", indent=1, double_precision=10).encode(),
+    }
+    for suffix, writer in writers.items():
+        if path.name.lower().endswith(suffix):
+            return writer
+    raise ValueError(f"--out {path}: unknown kind of file; written are {', '.join(writers)}")

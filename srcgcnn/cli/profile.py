@@ -1,0 +1,58 @@
+"""The command `srcgcnn profile`: where a training step spends its time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_training_commands(commands: Any) -> None:
+    """Add the command to a parser's subparsers."""
+    parser = commands.add_parser("profile", help="where the time of a training step goes")
+    parser.add_argument("store", type=Path, metavar="STORE", help="a graph store (srcgcnn data build)")
+    parser.add_argument("--target", help="target column (default: the first)")
+    parser.add_argument("--model", choices=["srcgcnn", "cgcnn"], default="srcgcnn")
+    parser.add_argument("--depth", type=int, default=3, metavar="T", help="T for srcgcnn, L for cgcnn (3)")
+    parser.add_argument("--norm", choices=["step", "shared"], default="step")
+    parser.add_argument("--alpha", type=_alpha, default="none", help="none | NUMBER | learned | learned-scalar")
+    parser.add_argument("--members", type=int, default=1, metavar="M", help="trials stacked in one group (1)")
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--epochs", type=int, default=3, help="the first is not counted (3)")
+    parser.add_argument("--threads", type=int, help="of PyTorch (default: its own choice)")
+    parser.add_argument("--operators", type=int, default=15, metavar="N", help="print the N dearest operators (15)")
+    parser.add_argument("--trace", type=Path, metavar="FILE.json", help="write a timeline for ui.perfetto.dev")
+    parser.set_defaults(command=_profile)
+
+
+def _alpha(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _profile(options: argparse.Namespace) -> int:
+    import torch
+
+    from srcgcnn.data.store import GraphStore
+    from srcgcnn.models.config import ModelConfig
+    from srcgcnn.run.trial import DataRef, Seeds, TrainingConfig, TrialConfig
+    from srcgcnn.training.profile import print_profile, profile_training
+
+    if options.members < 1:
+        raise ValueError(f"--members {options.members}: a group has at least one trial")
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    store = GraphStore(options.store)
+    manifest = store.manifest
+    target = manifest.target(options.target) if options.target else manifest.targets[0]
+    data = DataRef(manifest.data_hash, manifest.source, target.name, target.unit)
+    recurrent = {"norm": options.norm, "alpha": options.alpha} if options.model == "srcgcnn" else {}
+    model = ModelConfig(options.model, options.depth, **recurrent)
+    training = TrainingConfig(epochs=options.epochs, batch_size=options.batch_size)
+    configs = [TrialConfig(model.canonical(), training, Seeds(seed, seed, 0), data) for seed in range(options.members)]
+    print_profile(profile_training(configs, store, trace=options.trace), options.operators)
+    return 0

@@ -1,0 +1,1 @@
+"""The Materials Project: queries, the client, snapshots on disk."""

@@ -1,0 +1,145 @@
+"""Questions to the Materials Project through mp-api, and its failures in one line each.
+
+The key comes from `MP_API_KEY` or pymatgen's configuration, travels in a header that mp-api sets, and stands nowhere
+else. Only the API's own host is asked: mp-api takes whole tables from AWS when a search has no condition, and ours
+always has one.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from srcgcnn.data.materials_project.query import MpQuery
+
+KEY_PAGE = "https://next-gen.materialsproject.org/api"
+PAGE_DOCUMENTS = 1000  # the most that the API gives at once (emmet-api's PaginationQuery)
+TIMEOUT_SECONDS = 60  # a page of 1,000 structures is about 10 MB
+# mp-api itself tries four times within a second, waits as long as a Retry-After header says, and gives up at once after
+# 500, 503 or a connection that breaks in the middle of an answer; these attempts are around that
+ATTEMPTS = 6
+BACKOFF_SECONDS = 1.0  # doubles with every attempt
+TRANSIENT_STATUS = (429, 500, 502, 503, 504)
+
+
+class MpError(RuntimeError):
+    """The Materials Project did not answer as needed; the message says why and what to do."""
+
+
+class MpClient:
+    """The summary endpoint, page by page.
+
+    Attributes:
+        total: materials that match the query, known after the first page.
+    """
+
+    def __init__(self, backoff_seconds: float = BACKOFF_SECONDS) -> None:
+        """Find the key and greet the API.
+
+        Raises:
+            MpError: no key, or no answer.
+        """
+        from mp_api.client.routes.materials.summary import SummaryRester
+
+        self.total: int | None = None
+        self._status: int | None = None
+        self._backoff_seconds = backoff_seconds
+        self._key = _api_key()
+        self._rester = self._answer(
+            lambda: SummaryRester(use_document_model=False, mute_progress_bars=True, timeout=TIMEOUT_SECONDS)
+        )
+        self._rester.session.hooks["response"].append(self._look)
+
+    def database_version(self) -> str:
+        """Return the version that the API serves now; mp-api remembers the first answer, so it is asked here."""
+        heartbeat = f"{self._rester.base_endpoint}heartbeat"
+        answer = self._answer(lambda: self._rester.session.get(heartbeat, timeout=TIMEOUT_SECONDS).json())
+        version = answer.get("db_version") if isinstance(answer, dict) else None
+        if not version:
+            raise MpError(f"{heartbeat} names no database version: the service is not whole now; try again later")
+        return str(version)
+
+    def page(self, query: MpQuery, number: int, documents: int) -> list[Any]:
+        """Return one page of raw documents, sorted by material id.
+
+        Args:
+            query: what is asked.
+            number: of the page, from 0.
+            documents: on a page.
+
+        Raises:
+            MpError: a wrong key, a query that the API refuses, or no whole answer after some attempts.
+        """
+        return self._answer(
+            lambda: self._rester.search(
+                **query.search_arguments,
+                fields=query.fields,
+                chunk_size=documents,
+                num_chunks=1,
+                _page=number + 1,  # the API counts from 1
+                _sort_fields="material_id",
+            )
+        )
+
+    def _look(self, response: Any, **_: Any) -> None:
+        """Keep what mp-api does not return: the status of an answer and the number of matches."""
+        self._status = response.status_code
+        if self.total is None and response.status_code == 200:
+            meta = response.json().get("meta") or {}
+            self.total = meta.get("total_doc")
+
+    def _answer(self, ask: Callable[[], Any]) -> Any:
+        """Ask again while the connection breaks; everything else is said at once."""
+        from mp_api.client.core.exceptions import MPRestError
+        from requests.exceptions import RequestException
+
+        for attempt in range(1, ATTEMPTS + 1):
+            self._status = None
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # mp-api warns of its own habits
+                    return ask()
+            except (MPRestError, RequestException, KeyError, ValueError) as error:
+                reason = self._without_key(error)
+                if self._status in (401, 403):
+                    raise MpError(f"the Materials Project refuses the key (status {self._status}); {_ADVICE}") from None
+                if self._status not in (None, 200, *TRANSIENT_STATUS):
+                    raise MpError(f"the Materials Project refuses the query: {reason}") from None
+            if attempt < ATTEMPTS:
+                time.sleep(self._backoff_seconds * 2 ** (attempt - 1))
+        raise MpError(
+            f"no whole answer from the Materials Project after {ATTEMPTS} attempts ({reason}); check the network, or "
+            "fetch on a machine that has one; the same command goes on where it stopped"
+        )
+
+    def _without_key(self, error: Exception) -> str:
+        """Return the text of an error in one line; a server may echo what it was sent."""
+        text = " ".join(str(error).split()).replace(self._key, "<key>")
+        return text[:300] or type(error).__name__
+
+
+_ADVICE = f"get one at {KEY_PAGE} and put it into the environment variable MP_API_KEY"
+
+
+def _api_key() -> str:
+    """Return the key as mp-api finds it.
+
+    Raises:
+        MpError: there is none, or it cannot be one.
+    """
+    from mp_api.client.core.exceptions import MPRestError
+    from mp_api.client.core.utils import validate_api_key
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            key = validate_api_key()
+    except MPRestError:
+        raise MpError(f"the key of the Materials Project is not one (they have 32 characters); {_ADVICE}") from None
+    if not key:
+        raise MpError(f"no key for the Materials Project; {_ADVICE}")
+    return key

@@ -1,0 +1,160 @@
+"""What readers of files share: which column is the id, which are targets, the hash of a file, damaged files."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+from contextlib import contextmanager
+from difflib import SequenceMatcher
+from typing import IO, TYPE_CHECKING, Any
+
+from srcgcnn.data.sources.source import Source, SourceError, SourceRow, unit_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+ID_KEYS = ("id", "material_id", "mp_id", "task_id", "name")  # the first one present is taken
+MISSING = ("", "nan", "na", "n/a", "none", "null")  # text of a value that is not there
+LOOK_AHEAD_ROWS = 100  # read to tell which values are numbers, where there is no header and some are missing
+
+
+def find_key(columns: Iterable[str], wanted: Sequence[str]) -> str | None:
+    """Return the column that is called like the first of the wanted names there is, in upper or lower case."""
+    by_lower_case = {column.lower(): column for column in reversed(list(columns))}
+    return next((by_lower_case[name] for name in wanted if name in by_lower_case), None)
+
+
+def row_identity(value: Any, number: int) -> str:
+    """Return a row's id as text; a row without one is named by its number, counted from 0."""
+    missing = value is None or (isinstance(value, float) and math.isnan(value)) or not str(value).strip()
+    return f"row-{number}" if missing else str(value).strip()
+
+
+def error_row(row_id: str, reason: str, targets: Mapping[str, Any] | None = None) -> SourceRow:
+    """Return a row that the build rejects for this reason."""
+    return SourceRow(row_id, "error", reason, targets or {})
+
+
+def is_number(value: Any) -> bool:
+    """Whether a JSON value can be a target."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def numeric_keys(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the keys whose values are all numbers or missing, with one number at least, in order of appearance."""
+    numbers: dict[str, bool] = {}
+    for record in records:
+        for key, value in record.items():
+            if value is not None:
+                numbers[key] = numbers.get(key, True) and is_number(value)
+    return [key for key, all_numbers in numbers.items() if all_numbers]
+
+
+def choose_targets(
+    where: str, wanted: Sequence[str] | None, available: Sequence[str], numeric: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the targets to read: the wanted ones, or the only numeric column; none where `wanted` is None.
+
+    Raises:
+        SourceError: a wanted column does not exist, or none is wanted and the choice is not clear.
+    """
+    if wanted is None:
+        return ()
+    for name in wanted:
+        if name not in available:
+            listing = ", ".join(_closest_first(name, numeric)) or "none"
+            raise SourceError(f"{where}: no target {name!r}; columns that can be one: {listing}")
+    if wanted:
+        return tuple(dict.fromkeys(wanted))
+    if len(numeric) != 1:
+        found = f"{len(numeric)} numeric columns; name the target, one of: {', '.join(numeric)}"
+        raise SourceError(f"{where}: {found if numeric else 'no numeric column that could be a target'}")
+    return (numeric[0],)
+
+
+def refuse_words(where: str, column: str, values: Iterable[Any]) -> None:
+    """Refuse a target that has no number at all; single words among numbers are bad rows, which the build lists.
+
+    Raises:
+        SourceError: naming the first value with its row, counted from 1.
+    """
+    filled = ((row, value) for row, value in enumerate(values, 1) if not _is_missing(value))
+    first = next(filled, None)
+    if first is None or _reads_as_number(first[1]) or any(_reads_as_number(value) for _, value in filled):
+        return
+    row, value = first
+    raise SourceError(f"{where}: target {column!r} is not numeric: {str(value)[:60]!r} in row {row}, no number found")
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value.strip().lower() in MISSING)
+
+
+def _reads_as_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _closest_first(name: str, available: Sequence[str]) -> list[str]:
+    def likeness(other: str) -> float:
+        return SequenceMatcher(None, name.lower(), other.lower()).ratio()
+
+    return sorted(available, key=likeness, reverse=True)
+
+
+def hash_files(kind: str, paths: Iterable[Path]) -> str:
+    """Return the sha256 of the bytes of some files, one after the other; a missing file counts as such."""
+    total = hashlib.sha256(kind.encode())
+    for path in paths:
+        total.update(_file_digest(path) if path.is_file() else b"missing")
+    return total.hexdigest()
+
+
+def _file_digest(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
+
+
+def file_source(
+    kind: str,
+    path: Path,
+    targets: tuple[str, ...],
+    *,
+    count: int | None,
+    rows: Callable[[], Iterator[SourceRow]],
+    content_hash: str | None = None,
+) -> Source:
+    """Return the source that a file (or folder) is, with what every kind has in common."""
+    return Source(
+        name=path.name.split(".")[0] or path.name,
+        content_hash=content_hash or hash_files(kind, [path]),
+        targets=targets,
+        units=tuple(unit_of(target) for target in targets),
+        provenance=f"{kind} {path.name}; it does not state origin and licence",
+        count=count,
+        rows=rows,
+    )
+
+
+def open_text(path: Path) -> IO[str]:
+    """Open a text file, compressed or not."""
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8")
+    return path.open(encoding="utf-8")
+
+
+@contextmanager
+def reading(path: Path, kind: str) -> Iterator[None]:
+    """Turn whatever a reader raises into a message that names the file."""
+    try:
+        yield
+    except SourceError:
+        raise
+    except Exception as error:  # gzip, pandas, pyarrow and ASE raise their own kinds
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        raise SourceError(f"{path} cannot be read as {kind} ({reason}); check that the file is complete") from error

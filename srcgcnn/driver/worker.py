@@ -1,0 +1,146 @@
+"""Train one group and write its files. Runs in a worker process; knows nothing of Ray or MLflow."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import torch
+
+from srcgcnn.data.store import GraphStore
+from srcgcnn.files import write_bytes, write_text
+from srcgcnn.run.failures import write_failure
+from srcgcnn.run.results import write_result
+from srcgcnn.sweep.plan import TrialGroup
+from srcgcnn.training.outcome import conclude, save_member
+from srcgcnn.training.trainer import GroupTrainer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from srcgcnn.run.paths import RunPaths
+    from srcgcnn.training.epoch import EpochReport
+    from srcgcnn.training.outcome import TrialOutcome
+    from srcgcnn.training.progress import GroupProgress
+
+
+def run_group(
+    group: TrialGroup,
+    store_folder: Path,
+    paths: RunPaths,
+    *,
+    checkpoint_interval_s: float,
+    on_epoch: Callable[[list[EpochReport]], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    rungs: Sequence[int] = (),
+    on_rung: Callable[[GroupProgress, int], None] | None = None,
+) -> list[TrialOutcome]:
+    """Train a group from its checkpoint, where there is one, to its result files.
+
+    The result file is written last: a kill before it leaves the checkpoint, a kill after it a finished trial.
+
+    Args:
+        group: the trials.
+        store_folder: the graphs.
+        paths: the sweep's folder.
+        checkpoint_interval_s: time between checkpoints.
+        on_epoch: called after every epoch with the reports of all members that still train.
+        should_stop: asked after every batch; True writes a checkpoint and raises InterruptedGroupError.
+        rungs: numbers of epochs after which a checkpoint is written and `on_rung` called, ascending.
+        on_rung: called at rungs with what the group has reached; a group that resumes begins with those that it passed.
+            It may end it all.
+    """
+    store = GraphStore(store_folder)
+    write_text(paths.group(group.key), json.dumps(group.to_dict()))
+    start = group.trials[0].training.start
+    trainer = GroupTrainer(
+        group.trials,
+        store,
+        checkpoint=paths.checkpoint(group.key),
+        checkpoint_interval_s=checkpoint_interval_s,
+        start_weights=None if start is None else paths.start(start.weights_hash),
+    )
+
+    def after_epoch(reports: list[EpochReport]) -> None:
+        if on_epoch is not None:
+            on_epoch(reports)
+        if on_rung is not None and trainer.progress.epoch in rungs:
+            trainer.save()
+            on_rung(trainer.progress, trainer.progress.epoch)
+
+    if on_rung is not None:
+        for rung in (rung for rung in rungs if rung <= trainer.progress.epoch):
+            on_rung(trainer.progress, rung)
+    trainer.train(after_epoch, should_stop)
+    outcomes = conclude(trainer)
+    for member, outcome in enumerate(outcomes):
+        if outcome.result is None:
+            write_failure(paths, outcome.config, outcome.fault)
+            continue
+        write_predictions(paths.predictions(outcome.result.key), store, outcome)
+        save_member(trainer, member, store, paths.model(outcome.result.key))
+        write_result(paths, outcome.result)
+    _forget(group, paths)
+    return outcomes
+
+
+def _forget(group: TrialGroup, paths: RunPaths) -> None:
+    paths.checkpoint(group.key).unlink(missing_ok=True)
+    paths.group(group.key).unlink(missing_ok=True)
+
+
+def run_in_parts(
+    group: TrialGroup, paths: RunPaths, run: Callable[[TrialGroup], object], say: Callable[[str], None]
+) -> None:
+    """Run a group; where it does not fit into the device's memory its halves, one after the other, and so on.
+
+    Members end as they would have in the whole group. Halves have checkpoints of their own; a half that finished before
+    is not run again.
+
+    Args:
+        group: the trials.
+        paths: the sweep's folder.
+        run: trains a group to its result files.
+        say: told where a group is divided.
+
+    Raises:
+        torch.OutOfMemoryError: a trial alone does not fit.
+    """
+    waiting = [group]
+    while waiting:
+        part = waiting.pop(0)
+        if all(paths.result(trial.key).exists() for trial in part.trials):
+            continue
+        try:
+            run(part)
+        except torch.OutOfMemoryError:
+            if len(part.trials) == 1:
+                raise
+        else:
+            continue
+        torch.cuda.empty_cache()  # here, where no traceback holds the network any more
+        say(f"{len(part.trials)} trials do not fit into the device's memory together: they train in halves")
+        _forget(part, paths)
+        middle = len(part.trials) // 2
+        waiting = [TrialGroup(part.trials[:middle]), TrialGroup(part.trials[middle:]), *waiting]
+
+
+def write_predictions(path: Path, store: GraphStore, outcome: TrialOutcome) -> None:
+    """Write the predictions for validation and test crystals, one row per crystal."""
+    import pandas as pd
+
+    tables = [
+        pd.DataFrame(
+            {
+                "id": [store.ids[row] for row in found.rows],
+                "formula": [store.formulas[row] for row in found.rows],
+                "target": found.targets,
+                "prediction": found.predictions,
+                "set": name,
+            }
+        )
+        for name, found in (("validation", outcome.validation), ("test", outcome.test))
+        if found is not None
+    ]
+    write_bytes(path, pd.concat(tables, ignore_index=True).to_parquet(index=False))

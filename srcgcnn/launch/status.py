@@ -1,0 +1,256 @@
+"""A sweep for people: where it stands, its logs, its end. Asks SLURM once for all jobs, and Ray nothing."""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+from rich.table import Table
+
+from srcgcnn.driver.display import duration
+from srcgcnn.driver.progress import read_progress
+from srcgcnn.launch.slurm.queue import QueuedJob, SlurmError, cancel, queued
+from srcgcnn.launch.slurm.rendezvous import Backlog, HeadAddress, JobIds, SweepEndRecord, WorkerNote, read_record_file
+from srcgcnn.run.failures import read_failures
+from srcgcnn.run.log import find_log
+from srcgcnn.run.results import finished_keys
+from srcgcnn.sweep.record import read_record
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from srcgcnn.driver.progress import GroupState, SweepProgress
+    from srcgcnn.run.paths import RunPaths
+
+CANCEL_TIMEOUT_S = 120.0
+SILENT_S = 60.0  # a driver on another node writes every few seconds; file systems may show it later
+FAILURE_LINES = 3
+WAITING_SHOWN = 10
+SHOWN_STATES = ("running", "failed", "stopped", "waiting")
+ENDS = {0: "finished", 1: "finished, with failed trials", 130: "stopped", 2: "ended with an error"}
+
+
+@dataclass(frozen=True)
+class SweepStatus:
+    """Where a sweep stands.
+
+    Attributes:
+        trials: distinct trials of the sweep; of a search, those of the proposals so far.
+        finished: those with a result.
+        failed: those with a failure and no result.
+        stopped: those that a scheduler stopped early.
+        left: whether anything is left to train or to propose.
+        submitted: whether it runs as jobs of a cluster, not on one machine.
+        progress: what the driver wrote last, None where none has run.
+        alive: whether that driver seems to run still.
+        backlog: groups waiting and running, None before the driver has spoken.
+        jobs: what SLURM has of it; None where SLURM gave no answer.
+        head: the running head.
+        end: exit status of the driver, None while the sweep is not over.
+        broken: worker jobs that found their node unfit, and why.
+    """
+
+    trials: int
+    finished: int
+    failed: int
+    stopped: int
+    left: bool
+    submitted: bool
+    progress: SweepProgress | None
+    alive: bool
+    backlog: Backlog | None
+    jobs: tuple[QueuedJob, ...] | None
+    head: HeadAddress | None
+    end: int | None
+    broken: tuple[WorkerNote, ...]
+
+
+def status_of(paths: RunPaths) -> SweepStatus:
+    """Collect the state of a sweep."""
+    from srcgcnn.sweep.plan import plan_sweep
+
+    record = read_record(paths)
+    plan = plan_sweep(record.spec, record.data, paths)
+    ids = _ids(paths)
+    progress = read_progress(paths)
+    try:
+        jobs: tuple[QueuedJob, ...] | None = tuple(queued(ids.all)) if ids.all else ()
+    except SlurmError:
+        jobs = None
+    end = read_record_file(paths.sweep_end, SweepEndRecord)
+    return SweepStatus(
+        trials=len(plan.trials),
+        finished=len(finished_keys(paths) & {trial.key for trial in plan.trials}),
+        failed=len(plan.failed),
+        stopped=len(plan.stopped),
+        left=not plan.over,
+        submitted=paths.launch_request.exists(),
+        progress=progress,
+        alive=progress is not None and driver_lives(progress),
+        backlog=read_record_file(paths.backlog, Backlog),
+        jobs=jobs,
+        head=read_record_file(paths.head_address, HeadAddress),
+        end=end.status if end else None,
+        broken=tuple(note for note in worker_notes(paths) if note.state == "broken"),
+    )
+
+
+def worker_notes(paths: RunPaths) -> list[WorkerNote]:
+    """Return the last word of every worker job."""
+    files = sorted(paths.worker_note("any").parent.glob("*.json"))
+    return [note for note in (read_record_file(file, WorkerNote) for file in files) if note]
+
+
+def status_text(status: SweepStatus, paths: RunPaths) -> str:
+    """Write a status for people."""
+    lines = [f"sweep      {paths.out}: {_phase(status, paths)}"]
+    counts = [f"{status.finished} of {status.trials} finished"]
+    counts += [f"{status.failed} failed"] if status.failed else []
+    counts += [f"{status.stopped} stopped early"] if status.stopped else []
+    if status.progress and status.progress.proposals_left:
+        counts.append(f"{status.progress.proposals_left} proposals to be made")
+    lines.append(f"trials     {', '.join(counts)}")
+    if status.backlog and status.end is None:
+        lines.append(f"groups     {status.backlog.running} train, {status.backlog.waiting} wait for a worker")
+    lines += [f"job        {_job_line(job)}" for job in status.jobs or ()]
+    lines += [f"broken     job {note.job} on {note.host}: {note.reason}" for note in status.broken]
+    for failure in read_failures(paths):
+        lines.append(f"failed     {failure.key} {failure.label}: {failure.reason.splitlines()[-1]}")
+        if failure.log:
+            lines += [f"           | {line}" for line in tail(Path(failure.log), FAILURE_LINES).splitlines()]
+    if status.head and paths.tunnel.exists():
+        lines.append(f"dashboard  {paths.tunnel.read_text(encoding='utf-8').strip()}")
+        lines.append(f"           it asks for the token in {paths.ray_token}")
+    return "\n".join(lines)
+
+
+def show_groups(progress: SweepProgress, console: Console) -> None:
+    """Print a table of the groups: those that train, failed or were stopped, and the first that wait."""
+    by_state: dict[str, list[GroupState]] = {state: [] for state in SHOWN_STATES}
+    for group in progress.groups:
+        by_state.setdefault(group.state, []).append(group)
+    waiting = by_state["waiting"]
+    by_state["waiting"] = waiting[:WAITING_SHOWN]
+    table = Table(box=None, header_style="dim")
+    for heading in ("group", "key", "state", "node", "epoch", "validation error", "left"):
+        table.add_column(heading, justify="right" if heading in ("epoch", "validation error", "left") else "left")
+    for group in (group for state in SHOWN_STATES for group in by_state[state]):
+        error = "" if group.val_error is None else f"{group.val_error:.4g}"
+        left = "" if group.eta_s is None else duration(group.eta_s)
+        epoch = f"{group.epoch}/{group.epochs}"
+        table.add_row(group.label, group.key[:8], group.state, group.host, epoch, error, left)
+    if table.row_count:
+        console.print(table)
+    if len(waiting) > WAITING_SHOWN:
+        console.print(f"and {len(waiting) - WAITING_SHOWN} more groups that wait")
+
+
+def driver_lives(progress: SweepProgress) -> bool:
+    """Whether the driver that wrote this seems to run: by its process on this machine, else by the file's age."""
+    if progress.ended:
+        return False
+    if progress.host != socket.gethostname():
+        return time.time() - progress.updated_at < SILENT_S
+    try:
+        return psutil.Process(progress.pid).create_time() < progress.started_at + 1
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _local_phase(status: SweepStatus, paths: RunPaths) -> str:
+    if status.progress and status.alive:
+        eta_s = status.progress.eta_s
+        return "running on this machine" + ("" if eta_s is None else f", about {duration(eta_s)} left")
+    if not status.left:
+        return "finished"
+    return f"not running, and not over; to go on: python {read_record(paths).command}"
+
+
+def _phase(status: SweepStatus, paths: RunPaths) -> str:
+    if not status.submitted:
+        return _local_phase(status, paths)
+    if status.end is not None:
+        return ENDS.get(status.end, f"the driver ended with status {status.end}; srcgcnn logs {paths.out}")
+    if status.jobs is None:
+        return "SLURM gives no answer (not a login node, or busy)"
+    if not status.jobs:
+        return f"no job is left, and the sweep is not over: srcgcnn resume {paths.out}"
+    return "running" if status.head else "waits for its head"
+
+
+def _job_line(job: QueuedJob) -> str:
+    where = f"on {job.node}, {job.used} of {job.limit}" if job.node else f"({job.reason})"
+    return f"{job.job_id:12} {job.state.lower():11} {where}"
+
+
+def log_files(paths: RunPaths, job: str | None, trial: str | None = None) -> list[Path]:
+    """Return the log of a trial, by a part of its key or label; else of a job, or of the head.
+
+    A job is named `17_3`; `17` is all of an array, or all ranks of a gang.
+
+    Raises:
+        FileNotFoundError: there is none; those that exist are named.
+    """
+    ids = _ids(paths)
+    if trial is not None or not (job or ids.head):
+        return [find_log(paths, trial or "").path]
+    wanted = job or ids.head
+    found = sorted(paths.job_logs.glob(f"{wanted}_*_log.out")) if wanted else []
+    if not found:
+        # a log is named by job and rank: 17_3_0_log.out
+        known = ", ".join(sorted({path.name.rsplit("_", 2)[0] for path in paths.job_logs.glob("*_log.out")}))
+        raise FileNotFoundError(f"no log of job {wanted or '(none submitted)'} yet; jobs with a log: {known or 'none'}")
+    return found
+
+
+def tail(path: Path, lines: int) -> str:
+    """Return the last lines of a file."""
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def cancel_jobs(paths: RunPaths, chosen: list[str] | None, *, waiting_only: bool) -> list[str]:
+    """Cancel some jobs of a sweep and return their ids; the sweep goes on without them.
+
+    Args:
+        paths: the sweep.
+        chosen: ids as `status` shows them; None takes all workers.
+        waiting_only: only those that have not started.
+
+    Raises:
+        ValueError: a job is not one of this sweep, or not there any more; those that are are listed.
+    """
+    ids = _ids(paths)
+    alive = {job.job_id: job for job in queued(ids.all)}
+    if unknown := [job for job in chosen or () if job not in alive]:
+        raise ValueError(f"no job {', '.join(unknown)} of {paths.out}; there: {', '.join(alive) or 'none'}")
+    workers = [job_id for job_id in alive if job_id != ids.head]
+    wanted = [job for job in chosen or workers if not waiting_only or alive[job].state == "PENDING"]
+    cancel(tuple(wanted))
+    return wanted
+
+
+def cancel_sweep(paths: RunPaths) -> list[str]:
+    """Cancel all jobs of a sweep and wait until they are gone; returns their ids.
+
+    Raises:
+        SlurmError: SLURM refuses, or jobs are still there after two minutes.
+    """
+    cancelled: list[str] = []
+    deadline, pause = time.monotonic() + CANCEL_TIMEOUT_S, 0.5
+    while left := [job.job_id for job in queued(_ids(paths).all)]:  # a head may submit workers in its last second
+        if new := [job_id for job_id in left if job_id not in cancelled]:
+            cancel(_ids(paths).all)
+            cancelled += new
+        if time.monotonic() > deadline:
+            raise SlurmError(f"still there after {CANCEL_TIMEOUT_S:.0f} s: {', '.join(left)}")
+        time.sleep(pause)
+        pause = min(2 * pause, 8.0)
+    return cancelled
+
+
+def _ids(paths: RunPaths) -> JobIds:
+    return read_record_file(paths.jobs, JobIds) or JobIds()

@@ -1,0 +1,58 @@
+"""Trials that a scheduler stopped: no results. Their checkpoints stay; a run without scheduler goes on from them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from srcgcnn.files import write_text
+from srcgcnn.records import as_dict, parse
+from srcgcnn.run.trial import TrialConfig  # noqa: TC001 - pydantic reads these annotations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from srcgcnn.run.paths import RunPaths
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A trial that was stopped early.
+
+    Attributes:
+        config: the trial.
+        epoch: epochs it was trained.
+        val_error: best validation error so far, MAE in the target's unit or error rate.
+        curve: validation error after every epoch.
+        scheduler: what stopped it.
+    """
+
+    config: TrialConfig
+    epoch: int
+    val_error: float
+    curve: tuple[float, ...]
+    scheduler: str
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+
+def write_stopped(paths: RunPaths, stopped: Stopped) -> None:
+    """Record that a trial was stopped; removed when the trial finishes later."""
+    write_text(paths.stopped_trial(stopped.config.key), json.dumps(as_dict(stopped), indent=1) + "\n")
+
+
+def read_stopped(paths: RunPaths, key: str) -> Stopped | None:
+    """Read the record of one trial; None where it was not stopped, or has finished since."""
+    path = paths.stopped_trial(key)
+    if not path.exists() or paths.result(key).exists():
+        return None
+    return parse(Stopped, json.loads(path.read_text(encoding="utf-8")), str(path))
+
+
+def all_stopped(paths: RunPaths) -> Iterator[Stopped]:
+    """Yield all stopped trials, ordered by key."""
+    for path in sorted(paths.stopped.glob("*.json")):
+        stopped = read_stopped(paths, path.stem)
+        if stopped is not None:
+            yield stopped

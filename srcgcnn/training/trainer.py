@@ -1,0 +1,391 @@
+"""Train one group of trials: M networks of one shape, stacked, each with its own seeds.
+
+A trial trains alone as a group of one through the same code. Killed at any point and started again, a group continues
+from its checkpoint and ends with the same numbers (bit for bit on one kind of CPU and thread count): the order of
+batches is a function of seed and epoch, and a checkpoint holds everything else.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.profiler import record_function
+
+from srcgcnn.files import write_bytes
+from srcgcnn.models.batch import GraphBatch
+from srcgcnn.models.cgcnn import CrystalGraphNetwork, dropout_masks
+from srcgcnn.training.allocator import keep_freed_memory
+from srcgcnn.training.backend import choose_path, records
+from srcgcnn.training.epoch import EpochReport
+from srcgcnn.training.graphset import GraphSet
+from srcgcnn.training.model_card import read_card
+from srcgcnn.training.objective import Normaliser, errors_per_model, fit_normaliser, loss_per_model
+from srcgcnn.training.optimiser import GroupOptimizer, clip_per_model
+from srcgcnn.training.precision import autocast, check_precision, tensor_cores
+from srcgcnn.training.predictor import predict_rows
+from srcgcnn.training.progress import GroupProgress
+from srcgcnn.training.provenance import reset_peak_memory
+from srcgcnn.training.replay import CudaRecorder, Replay
+from srcgcnn.training.split import split_rows
+from srcgcnn.training.start import check_weights, start_from, train_mode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from srcgcnn.data.store import GraphStore
+    from srcgcnn.run.trial import TrainingConfig, TrialConfig
+    from srcgcnn.training.replay import Recorder
+
+CHECKPOINT_INTERVAL_S = 30.0
+CHECKPOINT_FORMAT = 2
+BATCH, FORWARD, BACKWARD, OPTIMISER, EVALUATION = "batch", "forward", "backward", "optimiser", "evaluation"  # profiles
+
+
+class InterruptedGroupError(RuntimeError):
+    """Training stopped on request, after writing a checkpoint."""
+
+
+class GroupTrainer:
+    """The state of a group and its loop.
+
+    Attributes:
+        configs: the trials, all of one shape.
+        progress: what was reached.
+        network: the M networks.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[TrialConfig],
+        store: GraphStore,
+        *,
+        device: torch.device | None = None,
+        checkpoint: Path | None = None,
+        checkpoint_interval_s: float = CHECKPOINT_INTERVAL_S,
+        start_weights: Path | None = None,
+    ) -> None:
+        """Prepare a group, from its checkpoint where there is one.
+
+        `start_weights` is the model file of `TrainingConfig.start`, for trials that have one.
+
+        Raises:
+            ValueError: the trials do not share a shape, or the data is not what they were planned for.
+        """
+        check_group(configs, store)
+        self.configs = list(configs)
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._training, self._model = configs[0].training, configs[0].model.canonical()
+        self._checkpoint, self._interval_s = checkpoint, checkpoint_interval_s
+        check_precision(self._training, self.device)
+        self._start_weights = _start_weights(self._training, start_weights)
+        if self.device.type == "cpu":
+            keep_freed_memory()
+            torch.use_deterministic_algorithms(mode=True)
+            # PyTorch would also write NaN into every new tensor, which costs time and guards nothing here
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        reset_peak_memory(self.device)
+        self._load_data(store)
+        alphas = [config.model.canonical().alpha for config in configs]
+        self.network = CrystalGraphNetwork(self._model, torch.from_numpy(np.array(store.element_features)), alphas)
+        self.network.reset_parameters([config.seeds.init for config in configs])
+        batches = len(self._batch_sizes())
+        self.network.path = choose_path(self._model, self._training, self.device, batches * len(configs))
+        if self._training.start and self._start_weights:
+            start_from(self.network, self._training.start, self._start_weights)
+        self.network.to(self.device)
+        recipes = [config.training for config in configs]
+        self._trained = [one for one in self.network.parameters() if one.requires_grad]
+        self._optimizer = GroupOptimizer(recipes, self._trained, batches)
+        self.best_weights = {name: value.clone() for name, value in self.network.state_dict().items()}
+        self.progress = GroupProgress.start(len(configs))
+        self._started = self._saved = time.monotonic()
+        if checkpoint is not None and checkpoint.exists():
+            self._resume(checkpoint)
+        self.repeat_with(CudaRecorder(self.device) if records(self.device, self.network.path) else None)
+
+    def repeat_with(self, recorder: Recorder | None) -> None:
+        """Repeat recordings of the steps, on batches of few sizes; None takes every step kernel by kernel."""
+        self._replay = Replay(recorder)
+        self.crystals.static_shapes = recorder is not None
+
+    @property
+    def recordings(self) -> int:
+        """Number of recorded steps and predictions, one per size of batch."""
+        return self._replay.recordings
+
+    def _load_data(self, store: GraphStore) -> None:
+        config = self.configs[0]
+        self.crystals = GraphSet.of_store(store, self.device, exact_padding=self._training.exact_padding)
+        self.splits = [
+            split_rows(self._training.split, trial.seeds.split, store.ids, store.formulas) for trial in self.configs
+        ]
+        targets = store.target(config.data.target)
+        self._check_classes(targets)
+        self.normalisers = [
+            self._kept_normaliser()
+            or fit_normaliser(self._training, self._model.task, targets, split.train, trial.seeds.split)
+            for split, trial in zip(self.splits, self.configs, strict=True)
+        ]
+        self._targets = torch.from_numpy(targets).to(self.device)
+        self._standardised = torch.stack([self._standardise(normaliser) for normaliser in self.normalisers])
+        self._train_rows, self._val_rows = self.rows_of("train"), self.rows_of("val")
+
+    def _kept_normaliser(self) -> Normaliser | None:
+        """Return the target's scale that a kept head was trained with."""
+        start = self._training.start
+        if start is None or start.head == "new" or self._start_weights is None:
+            return None
+        card = read_card(self._start_weights)
+        return Normaliser(card.mean, card.std)
+
+    def _check_classes(self, targets: np.ndarray) -> None:
+        if self._model.task == "classification" and not set(np.unique(targets)) <= {0.0, 1.0}:
+            raise ValueError(f"classification needs targets 0 and 1, found {np.unique(targets)[:5].tolist()}")
+
+    def _standardise(self, normaliser: Normaliser) -> Tensor:
+        return ((self._targets - normaliser.mean) / normaliser.std).float()
+
+    def rows_of(self, part: str) -> Tensor:
+        """Return the rows of one set for every member: int64 [M, R] on the host."""
+        return torch.from_numpy(np.stack([getattr(split, part) for split in self.splits]))
+
+    def targets_of(self, rows: Tensor) -> Tensor:
+        """Return targets in their unit, float64, for rows [M, R]."""
+        return self._targets[rows.to(self.device)]
+
+    def predict(self, rows: Tensor) -> Tensor:
+        """Predict with the current weights: float64 [M, R] in the target's unit."""
+        return predict_rows(self.network, self.crystals, rows, self.scales, self.batch_size, self._predict_batch)
+
+    def _predict_batch(self, batch: GraphBatch) -> Tensor:
+        (outputs,) = self._replay(self._outputs, *batch.tensors)
+        return outputs.clone()  # the next batch may overwrite it
+
+    @property
+    def scales(self) -> list[tuple[float, float]]:
+        """Mean and deviation of every member's target."""
+        return [(normaliser.mean, normaliser.std) for normaliser in self.normalisers]
+
+    @property
+    def batch_size(self) -> int:
+        """Crystals of one step."""
+        return self._training.batch_size
+
+    @property
+    def seconds(self) -> float:
+        """Time spent so far, all attempts counted."""
+        return self.progress.seconds + time.monotonic() - self._started
+
+    def train(
+        self,
+        on_epoch: Callable[[list[EpochReport]], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
+        """Train to the end of the recipe.
+
+        Args:
+            on_epoch: called after every epoch with the reports of all members that still train.
+            should_stop: asked after every batch; True writes a checkpoint and raises InterruptedGroupError.
+        """
+        while self.progress.epoch < self._training.epochs and not self.progress.all_stopped:
+            self._train_epoch(should_stop)
+            reports = self._finish_epoch()
+            self._save_if_due()
+            if on_epoch and reports:
+                self._report(on_epoch, reports)
+
+    def _report(self, on_epoch: Callable[[list[EpochReport]], None], reports: list[EpochReport]) -> None:
+        """Tell the caller. Its time (a driver that waits for a tracking server) is no cost of the trial."""
+        before = time.monotonic()
+        on_epoch(reports)
+        self._started += time.monotonic() - before
+
+    def _batch_sizes(self) -> list[int]:
+        """Sizes of an epoch's batches. A last batch of one crystal joins its neighbour: BatchNorm needs two rows."""
+        rows, size = self._train_rows.shape[1], self._training.batch_size
+        sizes = [size] * (rows // size) + ([rows % size] if rows % size else [])
+        if len(sizes) > 1 and sizes[-1] == 1:
+            sizes[-2:] = [size + 1]
+        return sizes
+
+    def _epoch_order(self) -> Tensor:
+        """Training rows of this epoch in each member's own order: a function of order seed and epoch."""
+        orders = []
+        for member, config in enumerate(self.configs):
+            generator = _generator(config.seeds.order, self.progress.epoch)
+            shuffled = torch.randperm(self._train_rows.shape[1], generator=generator)
+            orders.append(self._train_rows[member, shuffled])
+        return torch.stack(orders)
+
+    def _train_epoch(self, should_stop: Callable[[], bool] | None) -> None:
+        train_mode(self.network)
+        batches = self._epoch_order().split(self._batch_sizes(), dim=1)
+        loss_sums = torch.tensor(self.progress.loss_sums, dtype=torch.float64, device=self.device)
+        for number in range(self.progress.batches_done, len(batches)):
+            loss_sums += self._train_batch(batches[number], number) * batches[number].shape[1]
+            self.progress.batches_done = number + 1
+            stopping = should_stop is not None and should_stop()
+            if stopping or self._due():
+                self.progress.loss_sums = loss_sums.tolist()
+                self.save()
+            if stopping:
+                raise InterruptedGroupError(f"stopped in epoch {self.progress.epoch}, batch {number}, as asked")
+        self.progress.loss_sums = loss_sums.tolist()
+
+    def _train_batch(self, rows: Tensor, number: int) -> Tensor:
+        """Take one step; returns the loss of each member [M]."""
+        generators = [_generator(config.seeds.order, self.progress.epoch, number + 1) for config in self.configs]
+        dropout = dropout_masks(generators, rows.shape[1], self._model)
+        with record_function(BATCH):
+            batch = self.crystals.batch(rows)
+            wanted = self._standardised.gather(1, rows.to(self.device, non_blocking=True))
+            dropout = None if dropout is None else dropout.to(self.device, non_blocking=True)
+        with tensor_cores(self._training):
+            losses, *gradients = self._replay(self._gradients, wanted, dropout, *batch.tensors)
+        for parameter, gradient in zip(self._trained, gradients, strict=True):
+            parameter.grad = gradient  # a repeated recording has written it, and sets no attribute
+        with record_function(OPTIMISER):
+            if self._training.clip_norm is not None:
+                clip_per_model(self._trained, self._training.clip_norm)
+            self._optimizer.step()
+        return losses.double()
+
+    def _gradients(self, wanted: Tensor, dropout: Tensor | None, *batch: Tensor | None) -> tuple[Tensor, ...]:
+        """Return the loss of each member [M] and the gradients of all that is trained."""
+        self._optimizer.zero_grad()
+        with record_function(FORWARD):
+            with autocast(self._training, self.device):
+                outputs = self.network(GraphBatch.of(batch), dropout)
+            losses = loss_per_model(self._training, self._model.task, outputs, wanted)
+        with record_function(BACKWARD):
+            losses.sum().backward()  # the members share no parameter: each gets the gradient of its own loss
+        gradients = [parameter.grad for parameter in self._trained if parameter.grad is not None]
+        return losses.detach(), *gradients
+
+    def _outputs(self, *batch: Tensor | None) -> tuple[Tensor]:
+        return (self.network(GraphBatch.of(batch)),)
+
+    def _finish_epoch(self) -> list[EpochReport]:
+        """Validate, keep the best weights, step the schedule, move to the next epoch."""
+        with record_function(EVALUATION):
+            predictions = self.predict(self._val_rows)
+        errors = errors_per_model(self._model.task, predictions, self.targets_of(self._val_rows)).tolist()
+        rates, crystals = self._optimizer.rates, self._train_rows.shape[1]
+        reports, improved = [], []
+        for member, config in enumerate(self.configs):
+            state = self.progress.members[member]
+            if state.stopped:
+                continue
+            loss = self.progress.loss_sums[member] / crystals
+            if state.record(self.progress.epoch, loss, errors[member], rates[member], self._training.patience_epochs):
+                improved.append(member)
+            if not state.fault:
+                reports.append(EpochReport(config.key, self.progress.epoch, loss, errors[member], rates[member]))
+        self._keep_weights(improved)
+        self._optimizer.after_epoch(errors)
+        self.progress.epoch += 1
+        self.progress.batches_done = 0
+        self.progress.loss_sums = [0.0] * len(self.configs)
+        return reports
+
+    def _keep_weights(self, members: list[int]) -> None:
+        if not members:
+            return
+        index = torch.tensor(members, device=self.device)
+        for name, value in self.network.state_dict().items():
+            self.best_weights[name].index_copy_(0, index, value.index_select(0, index))
+
+    def load_best_weights(self) -> None:
+        """Put every member's best weights back into the network."""
+        self.network.load_state_dict(self.best_weights)
+
+    def _due(self) -> bool:
+        return self._checkpoint is not None and time.monotonic() - self._saved >= self._interval_s
+
+    def _save_if_due(self) -> None:
+        if self._due():
+            self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint, where this group has one."""
+        if self._checkpoint is None:
+            return
+        progress = {**self.progress.to_dict(), "seconds": self.seconds}
+        state = {
+            "format": CHECKPOINT_FORMAT,
+            "keys": [config.key for config in self.configs],
+            "progress": progress,
+            "network": self.network.state_dict(),
+            "best_weights": self.best_weights,
+            "optimizer": self._optimizer.state_dict(),
+            "path": self.network.path,
+        }
+        self._saved = time.monotonic()
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        try:
+            write_bytes(self._checkpoint, buffer.getvalue(), space_patience_s=0.0)
+        except OSError as error:  # training goes on; the checkpoint before this one still holds
+            warnings.warn(f"checkpoint {self._checkpoint} not written: {error}", stacklevel=2)
+
+    def _resume(self, checkpoint: Path) -> None:
+        state = _read_checkpoint(checkpoint)
+        if state is None:
+            return
+        if state["keys"] != [config.key for config in self.configs]:
+            raise ValueError(f"{checkpoint} belongs to other trials ({state['keys']}); delete it to start anew")
+        self.network.load_state_dict(state["network"])
+        self.best_weights = {name: value.to(self.device) for name, value in state["best_weights"].items()}
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.network.path = state["path"]  # the way it began, so that it ends with the same bits
+        self.progress = GroupProgress.from_dict(state["progress"])
+        self.progress.resumes += 1
+
+
+def _read_checkpoint(checkpoint: Path) -> dict[str, Any] | None:
+    """Return a saved state; a damaged file is set aside with a warning, and the group starts anew."""
+    try:
+        state: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        if state.get("format") != CHECKPOINT_FORMAT:
+            raise RuntimeError(f"written by another version (format {state.get('format', 1)})")
+    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        aside = checkpoint.replace(checkpoint.with_suffix(".damaged"))
+        warnings.warn(f"checkpoint unreadable, kept as {aside}: {error}; training starts anew", stacklevel=2)
+        return None
+    return state
+
+
+def _start_weights(training: TrainingConfig, path: Path | None) -> Path | None:
+    if training.start is None:
+        return None
+    if path is None:
+        raise ValueError(f"start={training.start.label}: the trainer needs the file of these weights")
+    check_weights(training.start, path)
+    return path
+
+
+def _generator(*numbers: int) -> torch.Generator:
+    """Return a generator for (seed, epoch, ...): independent streams from one seed sequence."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1))
+
+
+def check_group(configs: Sequence[TrialConfig], store: GraphStore) -> None:
+    """Refuse trials that cannot be stacked, or that were planned for other data."""
+    if len({config.shape for config in configs}) != 1:
+        names = [config.label for config in configs]
+        raise ValueError(
+            "these trials differ in more than seeds, learning rates and fixed alphas, or in the seed of a split by "
+            f"formula: {names}"
+        )
+    planned, found = configs[0].data.data_hash, store.manifest.data_hash
+    if planned != found:
+        raise ValueError(f"planned for data {planned}, but {store.folder} holds {found}; plan the sweep again")
