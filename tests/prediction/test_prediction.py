@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Structure
 from pymatgen.io.cif import CifWriter
+from web import wait_for
 
 from srcgcnn.cli.main import main
 from srcgcnn.data.demo import demo_source
@@ -29,7 +30,6 @@ from srcgcnn.sweep.record import SweepRecord, write_record
 from srcgcnn.sweep.spec import SweepSpec
 from srcgcnn.tracking import ui
 from srcgcnn.training.model_file import load_model, save_model
-from tests.web import wait_for
 
 SR2, ONE_LAYER = ModelConfig("srcgcnn", 2), ModelConfig("cgcnn", 1)
 SEEDS = 3

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from coverage import World, coverage, false_positives, saturations
 
 from srcgcnn.analysis.intervals import Repeats, bootstrap_seeds, bootstrap_seeds_and_crystals, interval_of, over_seeds

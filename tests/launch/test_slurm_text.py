@@ -1,6 +1,6 @@
 """What would be submitted, without SLURM: site files, the sbatch text against golden files, what the login node loads.
 
-`UPDATE_GOLDEN=1 pytest tests/test_slurm_text.py` writes the golden files anew; read the difference.
+`UPDATE_GOLDEN=1 pytest tests/launch/test_slurm_text.py` writes the golden files anew; read the difference.
 """
 
 import os
@@ -39,7 +39,7 @@ from srcgcnn.launch.token import write_token
 from srcgcnn.records import RecordError
 from srcgcnn.run.paths import RunPaths
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).resolve().parent / "golden"
 
 UNUSUAL = {

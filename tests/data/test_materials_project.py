@@ -29,7 +29,7 @@ from srcgcnn.sweep.spec import DataSpec, read_spec
 
 COUNT = 23
 ENERGY = MpQuery(("formation_energy",))
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = spec_from_file_location("depth_sweep", ROOT / "sweeps/depth_sweep.py")
 SCRIPT.loader.exec_module(depth_sweep := module_from_spec(SCRIPT))
 
@@ -291,7 +291,7 @@ def test_the_key_stands_in_nothing_that_is_written_or_said(materials, tmp_path):
     """In a process of its own, with every logger at its most talkative, through success and failure."""
     code = (
         "import logging, sys\nlogging.basicConfig(level=logging.DEBUG)\n"
-        "from srcgcnn.data import mp_client\nmp_client.BACKOFF_SECONDS = 0.01\n"
+        "from srcgcnn.data.materials_project import client as mp_client\nmp_client.BACKOFF_SECONDS = 0.01\n"
         "from srcgcnn.cli.main import main\nsys.exit(main(sys.argv[1:]))"
     )
     environment = {

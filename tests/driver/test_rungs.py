@@ -17,7 +17,7 @@ from srcgcnn.run.trial import Curves
 from srcgcnn.sweep.early_stopping import EPOCH, ERROR, SchedulerSpec
 from srcgcnn.sweep.plan import TrialGroup, plan_sweep
 from srcgcnn.training.trainer import InterruptedGroupError
-from tests.test_plan import DATA, result_of, spec_of
+from tests.sweep.test_plan import DATA, result_of, spec_of
 
 EPOCHS = 9
 

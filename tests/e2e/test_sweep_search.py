@@ -15,7 +15,7 @@ from srcgcnn.run.results import finished_keys, read_result
 from srcgcnn.run.stopped import all_stopped
 from srcgcnn.sweep.plan import TrialGroup
 from srcgcnn.sweep.proposals import read_proposals
-from tests.test_sweep import ENDLESS_EPOCHS, Sweep, wait_for
+from tests.e2e.test_sweep import ENDLESS_EPOCHS, Sweep, wait_for
 
 
 def srcgcnn(sweep, *arguments, expect=0):

@@ -9,11 +9,11 @@ import urllib.error
 import urllib.request
 
 import pytest
+from chromium import CHROMIUM, NO_CHROMIUM, chromium, visit
 
 from srcgcnn.run.results import read_results
 from srcgcnn.tracking import ui
-from tests.chromium import CHROMIUM, NO_CHROMIUM, chromium, visit
-from tests.test_sweep import ENDLESS_EPOCHS, Sweep, runs_of, wait_for
+from tests.e2e.test_sweep import ENDLESS_EPOCHS, Sweep, runs_of, wait_for
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 

@@ -23,7 +23,7 @@ from srcgcnn.training.outcome import conclude
 from srcgcnn.training.predictor import Predictor
 from srcgcnn.training.trainer import GroupTrainer, InterruptedGroupError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SR3 = ModelConfig("srcgcnn", 3, alpha="learned")
 
 

@@ -102,7 +102,7 @@ def test_the_log_of_a_failed_trial_is_found_where_its_folder_has_moved(tmp_path,
 
 
 def test_a_password_in_a_tracking_uri_is_refused_and_not_repeated(tmp_path):
-    script = Path(__file__).resolve().parents[1] / "sweeps" / "depth_sweep.py"
+    script = Path(__file__).resolve().parents[2] / "sweeps" / "depth_sweep.py"
     command = [sys.executable, str(script), "--tracking-uri", "postgresql://ada:hidden@db/mlflow"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -17,7 +17,7 @@ from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.proposals import read_proposals
 from srcgcnn.sweep.search import Search
 from srcgcnn.sweep.space import Space
-from tests.test_plan import DATA, result_of, spec_of
+from tests.sweep.test_plan import DATA, result_of, spec_of
 
 TEXT = """
 [axes]

@@ -17,7 +17,7 @@ from srcgcnn.data.sources.source import parse_structure
 from srcgcnn.matbench.record import read_folds, record_fold
 from srcgcnn.matbench.task import FOLDS, MatbenchError, find_task, scores
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TASK = find_task("matbench_jdft2d")  # the smallest with crystals: a file of another length has other folds
 
 

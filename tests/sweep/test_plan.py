@@ -24,7 +24,7 @@ from srcgcnn.run.trial import (
 from srcgcnn.sweep.plan import TrialGroup, plan_sweep
 from srcgcnn.sweep.spec import read_spec
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DATA = DataRef("a" * 16, "demo", "electrostatic_energy", "eV/atom")
 
 

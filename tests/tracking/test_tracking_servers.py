@@ -14,12 +14,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from postgres_server import BINARIES, NO_POSTGRES, postgres
+from tracked_sweep import SWEEP, check_live_sweep, client_of, everything
+from web import wait_for
 
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.tracking import ui
-from tests.postgres_server import BINARIES, NO_POSTGRES, postgres
-from tests.tracked_sweep import SWEEP, check_live_sweep, client_of, everything
-from tests.web import wait_for
 
 ADMIN_PASSWORD = "correct-horse-battery"
 

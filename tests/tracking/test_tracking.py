@@ -10,14 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-
-from srcgcnn.cli.main import main
-from srcgcnn.records import RecordError
-from srcgcnn.run.paths import RunPaths
-from srcgcnn.run.trial import Seeds, SplitConfig
-from srcgcnn.tracking import fields, ui
-from srcgcnn.tracking.summary import summarise
-from tests.tracked_sweep import (
+from tracked_sweep import (
     EPOCHS,
     SWEEP,
     a_config,
@@ -34,6 +27,13 @@ from tests.tracked_sweep import (
     steps,
     writer,
 )
+
+from srcgcnn.cli.main import main
+from srcgcnn.records import RecordError
+from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.trial import Seeds, SplitConfig
+from srcgcnn.tracking import fields, ui
+from srcgcnn.tracking.summary import summarise
 
 
 def test_live_sweep_gives_one_parent_and_one_child_with_curves(paths):

@@ -17,7 +17,7 @@ from srcgcnn.data.demo import demo_source
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import read_results
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 KEY = "a-key-that-is-written-to-no-file"
 SITE = "dashboard = false\ncheckpoint_interval_s = 0.2\n"
 MID_TRAINING_EPOCHS = 200  # about 10 s of training: what is done to a running trial meets it running
