@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
+from tests.chromium import chromium, visit
 
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.tracking import ui
 from srcgcnn.tracking.store import experiment_of
-from tests.chromium import chromium, visit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import argparse
+
+    import torch
 
 
 def add_training_commands(commands: Any) -> None:
@@ -21,8 +25,10 @@ def add_training_commands(commands: Any) -> None:
     parser.add_argument("--members", type=int, default=1, metavar="M", help="trials stacked in one group (1)")
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--epochs", type=int, default=3, help="the first is not counted (3)")
+    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
     parser.add_argument("--threads", type=int, help="of PyTorch (default: its own choice)")
     parser.add_argument("--operators", type=int, default=15, metavar="N", help="print the N dearest operators (15)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--trace", type=Path, metavar="FILE.json", help="write a timeline for ui.perfetto.dev")
     parser.set_defaults(command=_profile)
 
@@ -54,5 +60,28 @@ def _profile(options: argparse.Namespace) -> int:
     model = ModelConfig(options.model, options.depth, **recurrent)
     training = TrainingConfig(epochs=options.epochs, batch_size=options.batch_size)
     configs = [TrialConfig(model.canonical(), training, Seeds(seed, seed, 0), data) for seed in range(options.members)]
-    print_profile(profile_training(configs, store, trace=options.trace), options.operators)
+    found = profile_training(configs, store, device=device_named(options.device), trace=options.trace)
+    if options.json:
+        print(json.dumps(asdict(found), indent=1))
+    else:
+        print_profile(found, options.operators)
     return 0
+
+
+def device_named(name: str | None) -> torch.device | None:
+    """Return the device of `--device`, None for the default.
+
+    Raises:
+        ValueError: PyTorch does not know the device, or it is not on this machine.
+    """
+    import torch
+
+    if name is None:
+        return None
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"--device {name}: unknown; give cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"--device {name}: this PyTorch ({torch.__version__}) sees {torch.cuda.device_count()} GPUs")
+    return device

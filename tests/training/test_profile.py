@@ -39,3 +39,18 @@ def test_a_profile_of_one_epoch_or_no_member_is_refused(demo_store, capsys):
     said = capsys.readouterr().err
     assert "at least 2 epochs" in said
     assert "--members 0" in said
+
+
+def test_a_profile_as_json_holds_the_same_phases(demo_store, capsys):
+    assert main(["profile", str(demo_store.folder), "--epochs", "2", "--device", "cpu", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [phase["name"] for phase in found["phases"]][:2] == ["batch", "forward"]
+    assert found["steps"] > 0
+
+
+def test_a_device_that_is_not_there_is_refused(demo_store, capsys):
+    assert main(["profile", str(demo_store.folder), "--device", "cuda:99"]) == 2
+    assert main(["profile", str(demo_store.folder), "--device", "abacus"]) == 2
+    said = capsys.readouterr().err
+    assert "--device cuda:99: this PyTorch" in said
+    assert "--device abacus: unknown" in said
