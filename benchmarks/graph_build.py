@@ -19,8 +19,8 @@ from statistics import median
 import numpy as np
 
 from srcgcnn.data.graph import GAUSSIAN_COUNT, GAUSSIAN_STEP_ANGSTROM, build_graph
+from srcgcnn.data.source import RowError, parse_structure
 from srcgcnn.data.sources.registry import open_source
-from srcgcnn.data.sources.source import RowError, parse_structure
 
 CUTOFF_ANGSTROM, NEIGHBOURS = 8.0, 12
 BLOCK = 20  # structures: some tenths of a second a block

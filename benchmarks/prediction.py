@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from srcgcnn.data.graph import build_graph
-from srcgcnn.data.sources.source import SourceRow, parse_structure
+from srcgcnn.data.source import SourceRow, parse_structure
 from srcgcnn.training.allocator import keep_freed_memory
 from srcgcnn.training.predictor import Predictor
 

@@ -1,4 +1,4 @@
-"""What all commands print to the terminal: console, and errors in one line."""
+"""What all commands print to the terminal: console, time spans, and errors in one line."""
 
 from __future__ import annotations
 
@@ -20,3 +20,12 @@ def error_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return str(error)
+
+
+def duration(seconds: float) -> str:
+    """Write a time span for people."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

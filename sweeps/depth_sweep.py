@@ -132,12 +132,12 @@ def default_folder(name: str, options: argparse.Namespace) -> Path:
 def main(arguments: list[str] | None = None) -> int:
     """Plan, then show or launch; returns the exit status."""
     options = parse_arguments(arguments)
+    from srcgcnn.cli.plan import show_plan
     from srcgcnn.launch.site import as_gang, read_site
     from srcgcnn.launch.store_job import find_or_build
     from srcgcnn.prediction.start import find_start
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.sweep.plan import plan_sweep
-    from srcgcnn.sweep.show import show_plan
     from srcgcnn.sweep.spec import read_spec
 
     try:

@@ -1,1 +1,1 @@
-"""Seeds to intervals, trade-offs and tables."""
+"""Results become studies, intervals, tests, trade-offs, figures and the report."""

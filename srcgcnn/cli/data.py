@@ -162,8 +162,8 @@ def _describe_snapshot(folder: Path) -> str:
     """Describe a snapshot in the same way, from its documents as they came."""
     import numpy as np
 
+    from srcgcnn.data.columns import is_number
     from srcgcnn.data.materials_project.snapshot import open_snapshot, read_snapshot
-    from srcgcnn.data.sources.columns import is_number
 
     snapshot, source = read_snapshot(folder), open_snapshot(folder)
     rows = [row.targets for row in source.rows()]

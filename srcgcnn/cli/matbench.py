@@ -54,6 +54,7 @@ def _matbench(options: argparse.Namespace) -> int:
 
     task = find_task(options.task)
     task.test_rows(options.fold)  # a wrong number is said before the graphs are built
+    from srcgcnn.cli.plan import show_plan
     from srcgcnn.data.store import GraphStore
     from srcgcnn.launch.local import launch_local
     from srcgcnn.launch.site import read_site
@@ -62,7 +63,6 @@ def _matbench(options: argparse.Namespace) -> int:
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.sweep.prepare import find_data
     from srcgcnn.sweep.record import SweepRecord
-    from srcgcnn.sweep.show import show_plan
 
     site = read_site(REPOSITORY / "cluster", options.cluster)
     if site.kind != "local":

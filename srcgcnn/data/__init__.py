@@ -1,1 +1,4 @@
-"""Structures in, graph shards out. Reading a store needs numpy and safetensors only."""
+"""Crystals in, graph shards out: sources, element features, graphs, the store.
+
+Reading a store needs numpy and safetensors only. `pyg.py` alone imports torch.
+"""

@@ -23,7 +23,7 @@ from filelock import FileLock
 
 from srcgcnn.data.graph import CrystalGraph, GraphSettings, build_graph
 from srcgcnn.data.manifest import MANIFEST_FILE, REJECTED_FILE, SCHEMA_VERSION, StoreError
-from srcgcnn.data.sources.source import RowError, Source, SourceRow, parse_structure
+from srcgcnn.data.source import RowError, Source, SourceRow, parse_structure
 from srcgcnn.data.store import GraphStore
 from srcgcnn.data.store_writer import StoreWriter
 from srcgcnn.records import digest

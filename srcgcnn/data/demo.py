@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from srcgcnn.data.sources.source import Source, SourceError, SourceRow, unit_of
+from srcgcnn.data.source import Source, SourceError, SourceRow, unit_of
 from srcgcnn.records import canonical_json
 
 if TYPE_CHECKING:

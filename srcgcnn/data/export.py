@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
+from srcgcnn.data.source import RowError, Source, SourceError, parse_structure
 from srcgcnn.data.sources.registry import ID_PROP_FILE
-from srcgcnn.data.sources.source import RowError, Source, SourceError, parse_structure
 from srcgcnn.files import write_text
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pymatgen.core import Structure
 
-    from srcgcnn.data.sources.source import SourceRow
+    from srcgcnn.data.source import SourceRow
 
 Format = Literal["csv", "cgcnn", "matbench"]
 CITATION_FILE = "CITATION.txt"

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from srcgcnn.data.elements import LARGEST_ATOMIC_NUMBER
-from srcgcnn.data.sources.source import RowError
+from srcgcnn.data.source import RowError
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition, Structure

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from srcgcnn.data.manifest import TargetColumn
     from srcgcnn.data.materials_project.query import MpQuery
-    from srcgcnn.data.sources.source import Source
+    from srcgcnn.data.source import Source
     from srcgcnn.data.store import GraphStore
 
 

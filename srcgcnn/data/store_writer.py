@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from srcgcnn.data.graph import CrystalGraph, GraphSettings
-    from srcgcnn.data.sources.source import Source
+    from srcgcnn.data.source import Source
 
 # 74 bytes an atom at 12 neighbours: the whole Materials Project (about 4 M atoms) is one shard, read without joining
 DEFAULT_SHARD_BYTES = 512 * 2**20

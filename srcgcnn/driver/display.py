@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from srcgcnn.terminal import duration
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
@@ -138,15 +140,6 @@ class SweepDisplay:
         if not self._console.is_terminal and now - self._last_line >= LINE_INTERVAL_S:
             self._last_line = now
             self._console.print(self.state())
-
-
-def duration(seconds: float) -> str:
-    """Write a time span for people."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def _errors(result: TrialResult) -> tuple[float, str]:

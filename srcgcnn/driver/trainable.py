@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from srcgcnn.driver.group_log import GroupLog, group_log
 from srcgcnn.driver.payload import read_sent
 from srcgcnn.driver.preemption import (
     NODE_STORE,
@@ -22,7 +23,6 @@ from srcgcnn.driver.preemption import (
 from srcgcnn.driver.rungs import rung_error
 from srcgcnn.driver.usage import UsageMeter
 from srcgcnn.run.failures import write_failure
-from srcgcnn.run.log import GroupLog, group_log
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.sweep.early_stopping import EPOCH, ERROR
 from srcgcnn.sweep.plan import TrialGroup

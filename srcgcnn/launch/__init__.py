@@ -1,1 +1,1 @@
-"""Where a sweep runs: site files and launchers."""
+"""Where a sweep runs: site files, this machine, SLURM jobs."""

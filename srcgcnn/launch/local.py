@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from srcgcnn.analysis.tradeoff import as_csv, as_markdown, print_tradeoff, tradeoff_of
+from srcgcnn.driver.best_proposals import show_proposals
 from srcgcnn.driver.display import SweepDisplay
 from srcgcnn.launch.reaper import reaping
 from srcgcnn.launch.token import write_token
 from srcgcnn.sweep.record import write_record
-from srcgcnn.sweep.show import show_proposals
 from srcgcnn.terminal import make_console
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import psutil
 from rich.table import Table
 
-from srcgcnn.driver.display import duration
 from srcgcnn.driver.progress import read_progress
 from srcgcnn.launch.slurm.queue import QueuedJob, SlurmError, cancel, queued
 from srcgcnn.launch.slurm.rendezvous import Backlog, HeadAddress, JobIds, SweepEndRecord, WorkerNote, read_record_file
@@ -19,6 +18,7 @@ from srcgcnn.run.failures import read_failures
 from srcgcnn.run.log import find_log
 from srcgcnn.run.results import finished_keys
 from srcgcnn.sweep.record import read_record
+from srcgcnn.terminal import duration
 
 if TYPE_CHECKING:
     from rich.console import Console

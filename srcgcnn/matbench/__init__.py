@@ -1,1 +1,1 @@
-"""A fold of matbench: its split, training on it, and the record in matbench's own format."""
+"""One fold of matbench: its split, training on it, and the record in matbench's own format."""

@@ -1,1 +1,1 @@
-"""The networks. `config` and `counts` need no torch; `cgcnn` does."""
+"""The networks and their parameter counts. `config` and `counts` need no torch; `cgcnn` does."""

@@ -1,1 +1,1 @@
-"""A trained model, or the seeds of a variant, answers for new crystals."""
+"""Trained models answer for new crystals: choice of a variant, ensemble, interval, imported checkpoints."""

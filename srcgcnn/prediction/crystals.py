@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from srcgcnn.data.sources.columns import error_row
+from srcgcnn.data.columns import error_row
+from srcgcnn.data.source import RowError, SourceRow, parse_structure
 from srcgcnn.data.sources.registry import READERS, open_source
-from srcgcnn.data.sources.source import RowError, SourceRow, parse_structure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

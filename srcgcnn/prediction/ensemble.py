@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from srcgcnn.data.graph import build_graph
-from srcgcnn.data.sources.source import RowError
+from srcgcnn.data.source import RowError
 from srcgcnn.prediction.calibration import COVERAGE, Calibration, calibrate, spread_of
 from srcgcnn.prediction.choice import choose
 from srcgcnn.prediction.crystals import read_crystals

@@ -19,7 +19,7 @@ from torch.serialization import safe_globals
 
 from srcgcnn.data.elements import ELEMENT_FEATURES, element_table
 from srcgcnn.data.graph import GAUSSIAN_COUNT, ORIGINAL_RULE, GraphSettings
-from srcgcnn.data.sources.source import unit_of
+from srcgcnn.data.source import unit_of
 from srcgcnn.data.store import sha256_of
 from srcgcnn.models.cgcnn import CrystalGraphNetwork
 from srcgcnn.models.config import ModelConfig

@@ -1,1 +1,1 @@
-"""Which trials, in which groups, and running them on Ray Tune. Planning imports neither torch nor Ray."""
+"""What a sweep is: its definition, the plan, the search, the cost. Nothing here imports torch or Ray."""

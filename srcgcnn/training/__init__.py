@@ -1,1 +1,1 @@
-"""One group of trials on one device. `trial` needs no torch; the loop does."""
+"""One group of trials on one device: batches, loop, checkpoint, resume."""

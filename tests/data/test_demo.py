@@ -12,7 +12,7 @@ from srcgcnn.data.demo import (
     shannon_radius,
 )
 from srcgcnn.data.graph import build_graph
-from srcgcnn.data.sources.source import SourceError
+from srcgcnn.data.source import SourceError
 
 COULOMB_EV_ANGSTROM = 14.399645  # e^2 / (4 pi eps0)
 GOLDEN = [

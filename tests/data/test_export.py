@@ -11,8 +11,8 @@ from srcgcnn.cli.main import main
 from srcgcnn.data.build import build_store
 from srcgcnn.data.demo import demo_source
 from srcgcnn.data.export import export_source
+from srcgcnn.data.source import SourceError
 from srcgcnn.data.sources.registry import open_source
-from srcgcnn.data.sources.source import SourceError
 
 COUNT = 12
 TARGET = "electrostatic_energy"

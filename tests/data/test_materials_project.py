@@ -22,8 +22,8 @@ from srcgcnn.data.materials_project import client as mp_client
 from srcgcnn.data.materials_project.client import MpError
 from srcgcnn.data.materials_project.query import MpFilter, MpQuery, QueryError
 from srcgcnn.data.materials_project.snapshot import default_snapshot, fetch_snapshot, open_snapshot, read_snapshot
+from srcgcnn.data.source import SourceError
 from srcgcnn.data.sources.registry import open_source
-from srcgcnn.data.sources.source import SourceError
 from srcgcnn.sweep.prepare import find_data
 from srcgcnn.sweep.spec import DataSpec, read_spec
 

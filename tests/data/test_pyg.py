@@ -17,7 +17,7 @@ from torch_geometric.transforms import Constant
 from srcgcnn.data.build import build_store
 from srcgcnn.data.demo import TARGET
 from srcgcnn.data.pyg import CrystalDataset
-from srcgcnn.data.sources.source import Source, SourceRow
+from srcgcnn.data.source import Source, SourceRow
 
 
 @pytest.fixture(scope="module")

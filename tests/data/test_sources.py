@@ -11,8 +11,8 @@ import pytest
 from pymatgen.core import Structure
 
 from srcgcnn.data.demo import demo_source
+from srcgcnn.data.source import RowError, SourceError, parse_structure
 from srcgcnn.data.sources.registry import open_source
-from srcgcnn.data.sources.source import RowError, SourceError, parse_structure
 
 COUNT = 5
 TARGET = "electrostatic_energy"

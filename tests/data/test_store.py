@@ -14,7 +14,7 @@ from srcgcnn.data.build import build_store
 from srcgcnn.data.demo import TARGET, demo_source
 from srcgcnn.data.graph import build_graph
 from srcgcnn.data.manifest import StoreError
-from srcgcnn.data.sources.source import Source, SourceRow
+from srcgcnn.data.source import Source, SourceRow
 from srcgcnn.data.store import GraphStore
 from srcgcnn.training.graphset import GraphSet
 

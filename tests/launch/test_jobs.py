@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from srcgcnn.driver.group_log import group_log
 from srcgcnn.launch.site import parse_site
 from srcgcnn.launch.slurm.rendezvous import HeadAddress, JobIds, LaunchRequest, write_record_file, write_request
 from srcgcnn.launch.status import cancel_sweep, worker_notes
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.run.failures import read_failures, write_failure
-from srcgcnn.run.log import find_log, group_log
+from srcgcnn.run.log import find_log
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.sweep.plan import TrialGroup
 

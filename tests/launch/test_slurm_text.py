@@ -147,7 +147,7 @@ def test_a_dropped_line_is_that_option_and_no_other(here):
 def test_the_login_node_loads_neither_torch_nor_ray_nor_mlflow():
     code = (
         "import sys, srcgcnn.launch.slurm.submission, srcgcnn.launch.status, srcgcnn.launch.slurm.site_check\n"
-        "import srcgcnn.sweep.plan, srcgcnn.sweep.prepare, srcgcnn.sweep.show\n"
+        "import srcgcnn.sweep.plan, srcgcnn.sweep.prepare, srcgcnn.cli.plan\n"
         "heavy = {'torch','ray','mlflow'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

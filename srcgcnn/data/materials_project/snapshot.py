@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from filelock import FileLock
 
+from srcgcnn.data.columns import choose_targets, error_row, reading, row_identity
 from srcgcnn.data.materials_project.client import BACKOFF_SECONDS, PAGE_DOCUMENTS, MpClient, MpError
 from srcgcnn.data.materials_project.query import MP_TARGETS, MpQuery, target_values
-from srcgcnn.data.sources.columns import choose_targets, error_row, reading, row_identity
-from srcgcnn.data.sources.source import Source, SourceError, SourceRow
+from srcgcnn.data.source import Source, SourceError, SourceRow
 from srcgcnn.files import write_bytes, write_text
 from srcgcnn.records import as_dict, canonical_json, digest, parse
 

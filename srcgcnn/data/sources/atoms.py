@@ -6,7 +6,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from srcgcnn.data.sources.columns import (
+from srcgcnn.data.columns import (
     ID_KEYS,
     LOOK_AHEAD_ROWS,
     choose_targets,
@@ -17,7 +17,7 @@ from srcgcnn.data.sources.columns import (
     reading,
     row_identity,
 )
-from srcgcnn.data.sources.source import Source, SourceError, SourceRow
+from srcgcnn.data.source import Source, SourceError, SourceRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -16,8 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from srcgcnn.data.sources.columns import choose_targets, error_row, file_source, is_number, reading, row_identity
-from srcgcnn.data.sources.source import Source, SourceError, SourceRow
+from srcgcnn.data.columns import choose_targets, error_row, file_source, is_number, reading, row_identity
+from srcgcnn.data.source import Source, SourceError, SourceRow
 from srcgcnn.data.sources.structures_json import open_split_json
 
 if TYPE_CHECKING:

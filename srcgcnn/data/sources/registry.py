@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from srcgcnn.data.columns import choose_targets, error_row, file_source, hash_files, reading, refuse_words
 from srcgcnn.data.demo import demo_source
 from srcgcnn.data.manifest import MANIFEST_FILE
 from srcgcnn.data.materials_project.snapshot import is_snapshot, open_snapshot
+from srcgcnn.data.source import Source, SourceError, SourceRow
 from srcgcnn.data.sources.atoms import open_atoms
 from srcgcnn.data.sources.collections import open_jarvis, open_matbench
-from srcgcnn.data.sources.columns import choose_targets, error_row, file_source, hash_files, reading, refuse_words
-from srcgcnn.data.sources.source import Source, SourceError, SourceRow
 from srcgcnn.data.sources.structures_json import open_json_lines, open_split_json
 from srcgcnn.data.sources.tables import open_csv, open_parquet
 

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
-from srcgcnn.data.sources.columns import (
+from srcgcnn.data.columns import (
     ID_KEYS,
     LOOK_AHEAD_ROWS,
     choose_targets,
@@ -24,7 +24,7 @@ from srcgcnn.data.sources.columns import (
     refuse_words,
     row_identity,
 )
-from srcgcnn.data.sources.source import Source, SourceError, SourceRow
+from srcgcnn.data.source import Source, SourceError, SourceRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

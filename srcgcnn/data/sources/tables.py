@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from srcgcnn.data.sources.columns import (
+from srcgcnn.data.columns import (
     ID_KEYS,
     MISSING,
     choose_targets,
@@ -16,7 +16,7 @@ from srcgcnn.data.sources.columns import (
     refuse_words,
     row_identity,
 )
-from srcgcnn.data.sources.source import Source, SourceError, SourceRow
+from srcgcnn.data.source import Source, SourceError, SourceRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from difflib import SequenceMatcher
 from typing import IO, TYPE_CHECKING, Any
 
-from srcgcnn.data.sources.source import Source, SourceError, SourceRow, unit_of
+from srcgcnn.data.source import Source, SourceError, SourceRow, unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
