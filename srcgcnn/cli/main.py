@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from srcgcnn import __version__
+from srcgcnn.cli.archive import add_archive_command
 from srcgcnn.cli.data import add_data_commands
 from srcgcnn.cli.folder import add_sweep_command, existing_run
 from srcgcnn.cli.jobs import add_cluster_commands
@@ -50,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     params.set_defaults(command=_params)
 
     add_analysis_commands(commands)
+    add_archive_command(commands)
 
     track = add_sweep_command(commands, "track", "rebuild the MLflow store from the result files", _track)
     track.add_argument("--tracking-uri", type=tracking_uri, metavar="URI", help="default: the SQLite store in OUT")

@@ -1,0 +1,80 @@
+"""A sweep as a folder to publish: small, complete, readable like the sweep itself, and silent about the machine."""
+
+import json
+import shutil
+import socket
+
+import pandas as pd
+import pytest
+
+from srcgcnn.cli.main import main
+from srcgcnn.driver.worker import run_group
+from srcgcnn.models.config import ModelConfig
+from srcgcnn.run.paths import RunPaths
+from srcgcnn.sweep.plan import TrialGroup
+from srcgcnn.sweep.record import SweepRecord, write_record
+from srcgcnn.sweep.spec import SweepSpec
+
+
+@pytest.fixture
+def sweep(demo_store, trial_of, tmp_path):
+    """Two trained trials; the store can be removed."""
+    store = tmp_path / "store"
+    shutil.copytree(demo_store.folder, store)
+    paths = RunPaths(tmp_path / "sweep")
+    trials = [trial_of(ModelConfig("srcgcnn", 2), seed) for seed in (0, 1)]
+    write_record(paths, SweepRecord(SweepSpec("tiny"), trials[0].data, str(store), f"python {tmp_path}/sweep.py"))
+    for trial in trials:
+        run_group(TrialGroup((trial,)), store, paths, checkpoint_interval_s=60)
+    return paths
+
+
+def test_an_archive_answers_as_the_sweep_does_without_store_and_weights(sweep, tmp_path, capsys):
+    folder = tmp_path / "study"
+    assert main(["results", str(sweep.out), "--format", "csv"]) == 0
+    answer = capsys.readouterr().out
+    assert main(["archive", str(sweep.out), str(folder)]) == 0
+    assert "2 results added, 0 were there" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "store")
+    shutil.rmtree(sweep.out)
+    assert main(["results", str(folder), "--format", "csv"]) == 0
+    assert capsys.readouterr().out == answer
+    assert main(["report", str(folder)]) == 0
+    assert (folder / "report" / "index.html").exists()
+    assert not list(folder.rglob("*.safetensors"))
+
+
+def test_an_archive_names_its_crystals_and_neither_host_nor_folders(sweep, demo_store, tmp_path):
+    folder = tmp_path / "study"
+    assert main(["archive", str(sweep.out), str(folder)]) == 0
+    assert (folder / "ids.txt").read_text().split() == list(demo_store.ids)
+    assert json.loads((folder / "store.json").read_text())["data_hash"] == demo_store.manifest.data_hash
+    for path in folder.rglob("*.json"):
+        text = path.read_text()
+        assert str(tmp_path) not in text
+        assert f'"hostname": "{socket.gethostname()}"' not in text
+
+
+def test_an_archive_keeps_the_test_crystals_in_single_precision(sweep, tmp_path):
+    folder = tmp_path / "study"
+    assert main(["archive", str(sweep.out), str(folder)]) == 0
+    for path in (sweep.out / "predictions").glob("*.parquet"):
+        whole = pd.read_parquet(path).query("set == 'test'").reset_index(drop=True)
+        kept = pd.read_parquet(folder / "predictions" / path.name)
+        assert kept["id"].tolist() == whole["id"].tolist()
+        assert kept["prediction"].to_numpy() == pytest.approx(whole["prediction"].to_numpy(), abs=1e-6)
+
+
+def test_an_archive_grows_and_refuses_another_result_of_the_same_trial(sweep, tmp_path, capsys):
+    folder = tmp_path / "study"
+    first, second = sorted((sweep.out / "results").glob("*.json"))
+    aside = second.rename(tmp_path / "aside.json")
+    assert main(["archive", str(sweep.out), str(folder)]) == 0
+    aside.rename(second)
+    assert main(["archive", str(sweep.out), str(folder)]) == 0
+    assert "1 results added, 1 were there" in capsys.readouterr().out
+    edited = json.loads(first.read_text())
+    edited["metrics"]["test_mae"] /= 2
+    first.write_text(json.dumps(edited))
+    assert main(["archive", str(sweep.out), str(folder)]) == 2
+    assert f"{folder / 'results' / first.name} has other errors" in capsys.readouterr().err
