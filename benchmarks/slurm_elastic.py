@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srcgcnn.driver.progress import read_progress
+from srcgcnn.launch.rendezvous import JobIds, read_record_file
 from srcgcnn.launch.slurm.queue import queued, slurm
-from srcgcnn.launch.slurm.rendezvous import JobIds, read_record_file
 from srcgcnn.run.paths import RunPaths
 
 if TYPE_CHECKING:

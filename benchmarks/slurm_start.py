@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from srcgcnn.launch.slurm.rendezvous import JobIds, read_record_file
+from srcgcnn.launch.rendezvous import JobIds, read_record_file
 from srcgcnn.run.paths import RunPaths
 
 if TYPE_CHECKING:

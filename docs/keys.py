@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from srcgcnn.launch.site import LocalSite
-from srcgcnn.launch.slurm.site import HeadRequest, SlurmSite, WorkerRequest
+from srcgcnn.launch.slurm_site import HeadRequest, SlurmSite, WorkerRequest
 from srcgcnn.sweep.search_spec import Range
 from srcgcnn.sweep.spec import SweepSpec
 

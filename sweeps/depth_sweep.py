@@ -153,7 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
         plan = plan_sweep(start.spec, found.reference, paths, site.trials_per_group)
         show_plan(plan, paths, found, site.workers, start.describe(found.reference))
         if site.kind == "slurm":
-            from srcgcnn.launch.slurm.submission import show_submission
+            from srcgcnn.launch.submission import show_submission
 
             accepted = show_submission(plan, paths, site)
             if options.dry_run and not accepted:
@@ -165,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
         start.keep(paths)
         record = SweepRecord(start.spec, found.reference, str(found.folder.resolve()), shlex.join(sys.argv))
         if site.kind == "slurm":
-            from srcgcnn.launch.slurm.submission import launch_slurm
+            from srcgcnn.launch.submission import launch_slurm
 
             return launch_slurm(plan, paths, site, options.tracking_uri, record=record, wait=options.wait)
         from srcgcnn.launch.local import launch_local

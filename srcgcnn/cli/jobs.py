@@ -98,7 +98,7 @@ def _cancel(options: argparse.Namespace) -> int:
 
 def _end_pages(paths: RunPaths) -> None:
     """Say in MLflow that nobody works on this sweep any more: its driver is gone, so this is the one writer."""
-    from srcgcnn.launch.slurm.rendezvous import read_request
+    from srcgcnn.launch.rendezvous import read_request
     from srcgcnn.sweep.record import read_record
 
     uri = read_request(paths).tracking_uri
@@ -110,8 +110,8 @@ def _end_pages(paths: RunPaths) -> None:
 
 
 def _resume(options: argparse.Namespace) -> int:
-    from srcgcnn.launch.slurm.rendezvous import read_request
-    from srcgcnn.launch.slurm.submission import launch_slurm
+    from srcgcnn.launch.rendezvous import read_request
+    from srcgcnn.launch.submission import launch_slurm
     from srcgcnn.sweep.plan import plan_sweep
     from srcgcnn.sweep.record import read_record
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from srcgcnn.launch.slurm.site import SlurmSite
+from srcgcnn.launch.slurm_site import SlurmSite
 from srcgcnn.records import RecordError, parse
 
 

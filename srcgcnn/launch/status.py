@@ -12,8 +12,8 @@ import psutil
 from rich.table import Table
 
 from srcgcnn.driver.progress import read_progress
+from srcgcnn.launch.rendezvous import Backlog, HeadAddress, JobIds, SweepEndRecord, WorkerNote, read_record_file
 from srcgcnn.launch.slurm.queue import QueuedJob, SlurmError, cancel, queued
-from srcgcnn.launch.slurm.rendezvous import Backlog, HeadAddress, JobIds, SweepEndRecord, WorkerNote, read_record_file
 from srcgcnn.run.failures import read_failures
 from srcgcnn.run.log import find_log
 from srcgcnn.run.results import finished_keys

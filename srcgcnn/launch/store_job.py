@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from srcgcnn.launch.site import Site
-    from srcgcnn.launch.slurm.site import HeadRequest, SlurmSite
+    from srcgcnn.launch.slurm_site import HeadRequest, SlurmSite
     from srcgcnn.sweep.spec import DataSpec
 
 

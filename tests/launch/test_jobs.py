@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from srcgcnn.driver.group_log import group_log
+from srcgcnn.launch.rendezvous import HeadAddress, JobIds, LaunchRequest, write_record_file, write_request
 from srcgcnn.launch.site import parse_site
-from srcgcnn.launch.slurm.rendezvous import HeadAddress, JobIds, LaunchRequest, write_record_file, write_request
 from srcgcnn.launch.status import cancel_sweep, worker_notes
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.run.failures import read_failures, write_failure
@@ -22,7 +22,7 @@ from srcgcnn.sweep.plan import TrialGroup
 WORKER = """
 import sys
 from pathlib import Path
-from srcgcnn.launch.slurm.worker import RunPaths, Worker
+from srcgcnn.launch.worker import RunPaths, Worker
 Worker(RunPaths(Path(sys.argv[1]))).run()
 """
 

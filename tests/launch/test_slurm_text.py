@@ -29,12 +29,12 @@ from srcgcnn.driver.preemption import (
 )
 from srcgcnn.driver.retries import JUDGE_AFTER_S, RetryBudget
 from srcgcnn.files import open_log
+from srcgcnn.launch.head import tunnel_command
 from srcgcnn.launch.ray_node import ALIVE, RayNodeError, free_ports, private_folder
+from srcgcnn.launch.rendezvous import HeadAddress, LaunchRequest, read_request, write_request
 from srcgcnn.launch.site import LocalSite, parse_site, read_site
-from srcgcnn.launch.slurm.head import tunnel_command
-from srcgcnn.launch.slurm.rendezvous import HeadAddress, LaunchRequest, read_request, write_request
 from srcgcnn.launch.slurm.sbatch import WorkerArray, build_executor, sbatch_texts, worker_arrays
-from srcgcnn.launch.slurm.site import HeadRequest, SlurmSite, WorkerRequest
+from srcgcnn.launch.slurm_site import HeadRequest, SlurmSite, WorkerRequest
 from srcgcnn.launch.token import write_token
 from srcgcnn.records import RecordError
 from srcgcnn.run.paths import RunPaths
@@ -146,7 +146,7 @@ def test_a_dropped_line_is_that_option_and_no_other(here):
 
 def test_the_login_node_loads_neither_torch_nor_ray_nor_mlflow():
     code = (
-        "import sys, srcgcnn.launch.slurm.submission, srcgcnn.launch.status, srcgcnn.launch.slurm.site_check\n"
+        "import sys, srcgcnn.launch.submission, srcgcnn.launch.status, srcgcnn.launch.slurm.site_check\n"
         "import srcgcnn.sweep.plan, srcgcnn.sweep.prepare, srcgcnn.cli.plan\n"
         "heavy = {'torch','ray','mlflow'} & set(sys.modules); assert not heavy, heavy"
     )

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from srcgcnn.launch.ray_node import ALIVE, private_folder
-from srcgcnn.launch.slurm.rendezvous import JobIds, SweepEndRecord, read_record_file
+from srcgcnn.launch.rendezvous import JobIds, SweepEndRecord, read_record_file
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import read_results
 

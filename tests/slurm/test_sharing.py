@@ -7,7 +7,7 @@ import time
 import psutil
 import pytest
 
-from srcgcnn.launch.slurm.rendezvous import Backlog, HeadAddress, read_record_file
+from srcgcnn.launch.rendezvous import Backlog, HeadAddress, read_record_file
 from tests.slurm.conftest import TOOLS, LabSweep, lab, wait_for
 
 

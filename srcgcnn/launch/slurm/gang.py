@@ -10,10 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from srcgcnn.launch.slurm.worker import Worker
+from srcgcnn.launch.worker import Worker
 from srcgcnn.run.paths import RunPaths
 
-HEAD = "srcgcnn.launch.slurm.head"
+HEAD = "srcgcnn.launch.head"
 
 
 class GangJob:

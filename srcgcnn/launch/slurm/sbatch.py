@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from submitit.core import core
 
-    from srcgcnn.launch.slurm.site import HeadRequest, SlurmSite, Value, WorkerRequest
+    from srcgcnn.launch.slurm_site import HeadRequest, SlurmSite, Value, WorkerRequest
     from srcgcnn.run.paths import RunPaths
 
 HEAD_WARNING_S = 120  # the head hears this long before its limit

@@ -31,7 +31,7 @@ from srcgcnn.terminal import make_console
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from srcgcnn.launch.slurm.site import SlurmSite
+    from srcgcnn.launch.slurm_site import SlurmSite
 
 PACKAGES = ("srcgcnn", "ray", "torch", "numpy", "submitit")
 NODE_TIMEOUT_S = 600.0

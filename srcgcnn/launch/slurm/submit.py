@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from submitit.core import utils
 
-from srcgcnn.launch.slurm.gang import GangJob
-from srcgcnn.launch.slurm.head import HeadJob
-from srcgcnn.launch.slurm.queue import SlurmError, cancel, queued, slurm, without_job_variables
-from srcgcnn.launch.slurm.rendezvous import (
+from srcgcnn.launch.head import HeadJob
+from srcgcnn.launch.rendezvous import (
     JobIds,
     LaunchRequest,
     read_record_file,
     write_record_file,
     write_request,
 )
+from srcgcnn.launch.slurm.gang import GangJob
+from srcgcnn.launch.slurm.queue import SlurmError, cancel, queued, slurm, without_job_variables
 from srcgcnn.launch.slurm.sbatch import (
     SweepExecutor,
     gang_executor,
@@ -29,14 +29,14 @@ from srcgcnn.launch.slurm.sbatch import (
     worker_arrays,
     worker_executor,
 )
-from srcgcnn.launch.slurm.worker import WorkerJob
+from srcgcnn.launch.worker import WorkerJob
 from srcgcnn.sweep.record import write_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from srcgcnn.launch.slurm.site import SlurmSite
+    from srcgcnn.launch.slurm_site import SlurmSite
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.sweep.plan import Plan
     from srcgcnn.sweep.record import SweepRecord

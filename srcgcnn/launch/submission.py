@@ -6,8 +6,8 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+from srcgcnn.launch.rendezvous import Backlog, JobIds, LaunchRequest, SweepEndRecord, read_record_file
 from srcgcnn.launch.slurm.queue import SlurmError, queued
-from srcgcnn.launch.slurm.rendezvous import Backlog, JobIds, LaunchRequest, SweepEndRecord, read_record_file
 from srcgcnn.launch.slurm.sbatch import job_name, sbatch_texts
 from srcgcnn.launch.slurm.submit import REFUSED, submit, verdict
 from srcgcnn.run.results import finished_keys
@@ -16,7 +16,7 @@ from srcgcnn.terminal import make_console
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from srcgcnn.launch.slurm.site import SlurmSite
+    from srcgcnn.launch.slurm_site import SlurmSite
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.sweep.plan import Plan
     from srcgcnn.sweep.record import SweepRecord

@@ -26,9 +26,7 @@ from srcgcnn.launch.ray_node import (
     ray_environment,
     wait_for_port,
 )
-from srcgcnn.launch.slurm.job import EXIT_TERMINATED, Wishes, end_of_allocation, job_id, outlive_full_disk, say
-from srcgcnn.launch.slurm.queue import SlurmError, cancel, queued, requeue
-from srcgcnn.launch.slurm.rendezvous import (
+from srcgcnn.launch.rendezvous import (
     Backlog,
     HeadAddress,
     JobIds,
@@ -37,17 +35,19 @@ from srcgcnn.launch.slurm.rendezvous import (
     read_request,
     write_record_file,
 )
+from srcgcnn.launch.slurm.job import EXIT_TERMINATED, Wishes, end_of_allocation, job_id, outlive_full_disk, say
+from srcgcnn.launch.slurm.queue import SlurmError, cancel, queued, requeue
 from srcgcnn.launch.token import write_token
 from srcgcnn.run.paths import RunPaths
 
 if TYPE_CHECKING:
-    from srcgcnn.launch.slurm.rendezvous import LaunchRequest
+    from srcgcnn.launch.rendezvous import LaunchRequest
 
 POLL_S = 0.5
 TEND_INTERVAL_S = 30.0
 LEAVE_BEFORE_END_S = 90.0  # by the head's own clock; the warning signal may come earlier or never
 HAND_BACK_S = 5.0  # workers see within a second that the head leaves, and write checkpoints
-DRIVER = "srcgcnn.launch.slurm.driver"
+DRIVER = "srcgcnn.launch.driver"
 HEAD_ADDRESS = "SRCGCNN_HEAD_ADDRESS"
 MOST_DRIVERS = 5
 DRIVER_PAUSE_S = 20.0

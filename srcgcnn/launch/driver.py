@@ -1,6 +1,6 @@
 """The driver of a sweep on a cluster: a process of the head job, on the Ray that the head started.
 
-`python -m srcgcnn.launch.slurm.driver OUT` plans again from the result files and runs what is left, with the same code
+`python -m srcgcnn.launch.driver OUT` plans again from the result files and runs what is left, with the same code
 as a sweep on one machine. That is all that a head needs to do after a requeue.
 """
 
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srcgcnn.driver.display import SweepDisplay
+from srcgcnn.launch.head import HEAD_ADDRESS, STATUS_ERROR
 from srcgcnn.launch.local import conduct
-from srcgcnn.launch.slurm.head import HEAD_ADDRESS, STATUS_ERROR
+from srcgcnn.launch.rendezvous import read_request
 from srcgcnn.launch.slurm.job import outlive_full_disk
-from srcgcnn.launch.slurm.rendezvous import read_request
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.record import read_record
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from srcgcnn.driver.tune import SweepEnd
-    from srcgcnn.launch.slurm.site import SlurmSite
+    from srcgcnn.launch.slurm_site import SlurmSite
     from srcgcnn.sweep.plan import Plan
     from srcgcnn.tracking.writer import MlflowWriter
 

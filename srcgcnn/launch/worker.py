@@ -25,6 +25,14 @@ from srcgcnn.launch.ray_node import (
     private_folder,
     ray_environment,
 )
+from srcgcnn.launch.rendezvous import (
+    Backlog,
+    HeadAddress,
+    WorkerNote,
+    read_record_file,
+    read_request,
+    write_record_file,
+)
 from srcgcnn.launch.slurm.job import (
     EXIT_TERMINATED,
     Wishes,
@@ -37,14 +45,6 @@ from srcgcnn.launch.slurm.job import (
     task_id,
 )
 from srcgcnn.launch.slurm.queue import SlurmError, requeue
-from srcgcnn.launch.slurm.rendezvous import (
-    Backlog,
-    HeadAddress,
-    WorkerNote,
-    read_record_file,
-    read_request,
-    write_record_file,
-)
 from srcgcnn.run.paths import RunPaths
 
 POLL_S = 0.5

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from srcgcnn.files import SPACE_PATIENCE_S, write_text
 from srcgcnn.launch.site import parse_site
-from srcgcnn.launch.slurm.site import SlurmSite
+from srcgcnn.launch.slurm_site import SlurmSite
 from srcgcnn.records import RecordError, as_dict, parse
 
 if TYPE_CHECKING:
