@@ -12,6 +12,7 @@ from srcgcnn.files import write_bytes, write_text
 from srcgcnn.run.failures import write_failure
 from srcgcnn.run.results import write_result
 from srcgcnn.sweep.plan import TrialGroup
+from srcgcnn.training.checkpoint import CheckpointFile
 from srcgcnn.training.outcome import conclude, save_member
 from srcgcnn.training.trainer import GroupTrainer
 
@@ -86,7 +87,7 @@ def run_group(
 
 
 def _forget(group: TrialGroup, paths: RunPaths) -> None:
-    paths.checkpoint(group.key).unlink(missing_ok=True)
+    CheckpointFile(paths.checkpoint(group.key)).forget()
     paths.group(group.key).unlink(missing_ok=True)
 
 

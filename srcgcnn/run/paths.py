@@ -88,7 +88,7 @@ class RunPaths:
         return self.logs / f"{group_key}.log"
 
     def checkpoint(self, group_key: str) -> Path:
-        """State of one running group; removed when all its results are written."""
+        """State of one running group, the one before beside it (`.previous`); removed when all results are written."""
         return self.out / "checkpoints" / f"{group_key}.pt"
 
     def group(self, group_key: str) -> Path:

@@ -7,21 +7,19 @@ batches is a function of seed and epoch, and a checkpoint holds everything else.
 
 from __future__ import annotations
 
-import io
-import pickle
 import time
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch.profiler import record_function
 
-from srcgcnn.files import write_bytes
 from srcgcnn.models.batch import GraphBatch
 from srcgcnn.models.cgcnn import CrystalGraphNetwork, dropout_masks
 from srcgcnn.training.allocator import keep_freed_memory
 from srcgcnn.training.backend import choose_path, records
+from srcgcnn.training.checkpoint import CheckpointFile
 from srcgcnn.training.epoch import EpochReport
 from srcgcnn.training.graphset import GraphSet
 from srcgcnn.training.model_card import read_card
@@ -46,7 +44,6 @@ if TYPE_CHECKING:
     from srcgcnn.training.replay import Recorder
 
 CHECKPOINT_INTERVAL_S = 30.0
-CHECKPOINT_FORMAT = 2
 BATCH, FORWARD, BACKWARD, OPTIMISER, EVALUATION = "batch", "forward", "backward", "optimiser", "evaluation"  # profiles
 
 
@@ -84,7 +81,8 @@ class GroupTrainer:
         self.configs = list(configs)
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._training, self._model = configs[0].training, configs[0].model.canonical()
-        self._checkpoint, self._interval_s = checkpoint, checkpoint_interval_s
+        self._checkpoint = None if checkpoint is None else CheckpointFile(checkpoint)
+        self._interval_s = checkpoint_interval_s
         check_precision(self._training, self.device)
         self._start_weights = _start_weights(self._training, start_weights)
         if self.device.type == "cpu":
@@ -108,8 +106,8 @@ class GroupTrainer:
         self.best_weights = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.progress = GroupProgress.start(len(configs))
         self._started = self._saved = time.monotonic()
-        if checkpoint is not None and checkpoint.exists():
-            self._resume(checkpoint)
+        if self._checkpoint is not None:
+            self._resume(self._checkpoint)
         self.repeat_with(CudaRecorder(self.device) if records(self.device, self.network.path) else None)
 
     def repeat_with(self, recorder: Recorder | None) -> None:
@@ -321,7 +319,6 @@ class GroupTrainer:
             return
         progress = {**self.progress.to_dict(), "seconds": self.seconds}
         state = {
-            "format": CHECKPOINT_FORMAT,
             "keys": [config.key for config in self.configs],
             "progress": progress,
             "network": self.network.state_dict(),
@@ -330,38 +327,23 @@ class GroupTrainer:
             "path": self.network.path,
         }
         self._saved = time.monotonic()
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
         try:
-            write_bytes(self._checkpoint, buffer.getvalue(), space_patience_s=0.0)
+            self._checkpoint.write(state)
         except OSError as error:  # training goes on; the checkpoint before this one still holds
-            warnings.warn(f"checkpoint {self._checkpoint} not written: {error}", stacklevel=2)
+            warnings.warn(f"checkpoint {self._checkpoint.path} not written: {error}", stacklevel=2)
 
-    def _resume(self, checkpoint: Path) -> None:
-        state = _read_checkpoint(checkpoint)
+    def _resume(self, checkpoint: CheckpointFile) -> None:
+        state = checkpoint.read()
         if state is None:
             return
         if state["keys"] != [config.key for config in self.configs]:
-            raise ValueError(f"{checkpoint} belongs to other trials ({state['keys']}); delete it to start anew")
+            raise ValueError(f"{checkpoint.path} belongs to other trials ({state['keys']}); delete it to start anew")
         self.network.load_state_dict(state["network"])
         self.best_weights = {name: value.to(self.device) for name, value in state["best_weights"].items()}
         self._optimizer.load_state_dict(state["optimizer"])
         self.network.path = state["path"]  # the way it began, so that it ends with the same bits
         self.progress = GroupProgress.from_dict(state["progress"])
         self.progress.resumes += 1
-
-
-def _read_checkpoint(checkpoint: Path) -> dict[str, Any] | None:
-    """Return a saved state; a damaged file is set aside with a warning, and the group starts anew."""
-    try:
-        state: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        if state.get("format") != CHECKPOINT_FORMAT:
-            raise RuntimeError(f"written by another version (format {state.get('format', 1)})")
-    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        aside = checkpoint.replace(checkpoint.with_suffix(".damaged"))
-        warnings.warn(f"checkpoint unreadable, kept as {aside}: {error}; training starts anew", stacklevel=2)
-        return None
-    return state
 
 
 def _start_weights(training: TrainingConfig, path: Path | None) -> Path | None:

@@ -94,17 +94,6 @@ def test_an_old_checkpoint_repeats_the_epochs_after_it(demo_store, trial_of, tmp
     assert numbers(run([config], demo_store, checkpoint=checkpoint)[1][0]) == undisturbed
 
 
-def test_a_damaged_checkpoint_is_set_aside_and_the_trial_starts_anew(demo_store, trial_of, tmp_path):
-    config, checkpoint = trial_of(SR2), tmp_path / "group.pt"
-    undisturbed = numbers(run([config], demo_store)[1][0])
-    checkpoint.write_bytes(b"PK not a checkpoint")
-    with pytest.warns(UserWarning, match="training starts anew"):
-        trainer = GroupTrainer([config], demo_store, checkpoint=checkpoint)
-    trainer.train()
-    assert numbers(conclude(trainer)[0]) == undisturbed
-    assert checkpoint.with_suffix(".damaged").exists()
-
-
 def test_waiting_for_a_listener_is_no_cost_of_the_trial(demo_store, trial_of):
     trainer = GroupTrainer([trial_of(SR2, epochs=2)], demo_store)
     trainer.train(on_epoch=lambda reports: time.sleep(1.0))
