@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from srcgcnn.cli.folder import add_sweep_command, existing_run
+from srcgcnn.cli.command import add_sweep_command, existing_run
 
 if TYPE_CHECKING:
     import argparse
@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 def add_archive_command(commands: Any) -> None:
     """Add the command to a parser's subparsers."""
     parser = add_sweep_command(
-        commands, "archive", "copy results, test predictions and ids into a small folder", _archive
+        commands,
+        "archive",
+        "copy results, test predictions and ids into a small folder",
+        _archive,
+        description="Copy what a publication needs of a sweep; `srcgcnn report FOLDER` reads it like the sweep itself.",
+        examples="srcgcnn archive runs/depth published/depth",
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="made if absent, extended otherwise")
 

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from srcgcnn.cli.command import add_command, add_group
+
 if TYPE_CHECKING:
     from srcgcnn.data.manifest import Manifest
 
@@ -20,29 +22,52 @@ FORMATS = ("csv", "cgcnn", "matbench")
 
 def add_data_commands(commands: Any) -> None:
     """Add `data` to a parser's subparsers."""
-    data = commands.add_parser("data", help="fetch and export crystals; build, describe and check graph stores")
-    inner = data.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _add_fetch(inner.add_parser("fetch", help="fetch crystals from the Materials Project"))
-    build = inner.add_parser("build", help="build a graph store")
+    inner = add_group(commands, "data", "fetch and export crystals; build, describe and check graph stores")
+    _add_fetch(inner)
+    build = add_command(
+        inner,
+        "build",
+        "build a graph store",
+        _build,
+        description="Turn crystals into graphs, once. A sweep builds its store itself; this builds it beforehand.",
+        examples="srcgcnn data build my_table.csv.gz --target band_gap --out stores/mine",
+    )
     build.add_argument("source", metavar="SOURCE", help=SOURCES_HELP)
     build.add_argument("--out", type=Path, required=True, metavar="STORE", help="folder of the store")
     _add_target(build)
     build.add_argument("--strict", action="store_true", help="bad rows are an error")
     build.add_argument("--processes", type=int, help="default: all cores")
-    build.set_defaults(command=_build)
-    info = inner.add_parser("info", help="describe a store or a snapshot, and say how to cite it")
+    info = add_command(
+        inner,
+        "info",
+        "describe a store or a snapshot, and say how to cite it",
+        _info,
+        description="Print what a graph store or a snapshot of the Materials Project holds, and how to cite it.",
+        examples="srcgcnn data info stores/demo-480",
+    )
     info.add_argument("folder", type=Path, metavar="STORE")
     info.add_argument("--json", action="store_true", help="print the manifest")
-    info.set_defaults(command=_info)
-    verify = inner.add_parser("verify", help="check every byte of a store")
+    verify = add_command(
+        inner,
+        "verify",
+        "check every byte of a store",
+        _verify,
+        description="Compare every file of a store with the checksums in its manifest.",
+        examples="srcgcnn data verify stores/demo-480",
+    )
     verify.add_argument("store", type=Path, metavar="STORE")
-    verify.set_defaults(command=_verify)
-    export = inner.add_parser("export", help="write the crystals of a source as files that others read")
+    export = add_command(
+        inner,
+        "export",
+        "write the crystals of a source as files that others read",
+        _export,
+        description="Write crystals and targets for other codes.",
+        examples="srcgcnn data export demo --format cgcnn --out demo_cgcnn",
+    )
     export.add_argument("source", metavar="SOURCE", help=SOURCES_HELP)
     export.add_argument("--format", choices=FORMATS, required=True, help="table with CIFs, CGCNN folder, matbench JSON")
     export.add_argument("--out", type=Path, required=True, metavar="PATH", help=".csv(.gz) | folder | .json(.gz)")
     _add_target(export)
-    export.set_defaults(command=_export)
 
 
 def _add_target(parser: argparse.ArgumentParser) -> None:
@@ -50,9 +75,17 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unit", help="unit of the target; default: guessed from its name")
 
 
-def _add_fetch(parser: argparse.ArgumentParser) -> None:
+def _add_fetch(commands: Any) -> None:
     """Add the flags of a query; their names are the keys of `[data.mp]` in a sweep definition."""
-    parser.description = "The API key is read from MP_API_KEY or from pymatgen's configuration (PMG_MAPI_KEY)."
+    parser = add_command(
+        commands,
+        "fetch",
+        "fetch crystals from the Materials Project",
+        _fetch,
+        description="Fetch a snapshot, page by page; an interrupted one is resumed. The API key is read from "
+        "MP_API_KEY or from pymatgen's configuration (PMG_MAPI_KEY).",
+        examples="srcgcnn data fetch mp --target band_gap --stable-only --limit 1000 --out snapshots/gaps",
+    )
     parser.add_argument("database", choices=["mp"], help="the Materials Project")
     parser.add_argument("--target", action="append", default=[], help="may be given several times")
     parser.add_argument("--out", type=Path, metavar="SNAPSHOT", help="default: a folder per query in the user's cache")
@@ -70,7 +103,6 @@ def _add_fetch(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(f"--{end}-{name}", type=float, metavar="E", help=f"in {unit}", dest=key)
     parser.add_argument("--min-sites", type=int, metavar="N", help="atoms in the cell")
     parser.add_argument("--max-sites", type=int, metavar="N")
-    parser.set_defaults(command=_fetch)
 
 
 def _fetch(options: argparse.Namespace) -> int:

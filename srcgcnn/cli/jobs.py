@@ -7,12 +7,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from srcgcnn.cli.folder import add_sweep_command, existing_run
+from srcgcnn.cli.command import add_command, add_group, add_sweep_command, existing_run
 
 if TYPE_CHECKING:
     from srcgcnn.run.paths import RunPaths
-
-SITES = Path(__file__).resolve().parents[2] / "cluster"
 
 
 def add_cluster_commands(commands: Any) -> None:
@@ -32,14 +30,17 @@ def add_cluster_commands(commands: Any) -> None:
     cancel.add_argument("--job", action="append", metavar="ID", help="only this job (17_3); may be given several times")
     cancel.add_argument("--waiting", action="store_true", help="only jobs that wait in the queue")
     add_sweep_command(commands, "resume", "submit what is left of a sweep again, to the same site", _resume)
-    cluster = commands.add_parser("cluster", help="try a site file").add_subparsers(
-        title="commands", required=True, metavar="COMMAND"
+    check = add_command(
+        add_group(commands, "cluster", "try a site file"),
+        "check",
+        "does this site file work here?",
+        _check,
+        description="Read a site file and check what it asks for: here, and with --on-node on a compute node, too.",
+        examples="srcgcnn cluster check slurm --on-node",
     )
-    check = cluster.add_parser("check", help="does this site file work here?")
     check.add_argument("name", metavar="NAME", help="cluster/NAME.toml, or a .toml file")
     check.add_argument("--folder", type=Path, default=Path(), help="a folder on the shared file system (here)")
     check.add_argument("--on-node", action="store_true", help="also run one short job and look from a node")
-    check.set_defaults(command=_check)
 
 
 def _positive(text: str) -> int:
@@ -122,10 +123,10 @@ def _resume(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from srcgcnn.launch.site import read_site
+    from srcgcnn.launch.site import site_named
     from srcgcnn.launch.slurm.site_check import check_site
 
-    site = read_site(SITES, options.name)
+    site = site_named(options.name)
     if site.kind != "slurm":
         print(f"{options.name}: a {site.kind} site; nothing to check")
         return 0

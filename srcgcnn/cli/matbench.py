@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from srcgcnn.cli.command import add_command
 from srcgcnn.tracking.uri import tracking_uri
 
 if TYPE_CHECKING:
@@ -16,20 +15,22 @@ if TYPE_CHECKING:
     from srcgcnn.matbench.task import MatbenchTask
     from srcgcnn.sweep.spec import SweepSpec
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-
 
 def add_matbench_command(commands: Any) -> None:
     """Add the command to a parser's subparsers."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "matbench",
-        help="train and record a fold of a matbench task",
-        epilog="The data are read from $MATMINER_DATA/TASK.json.gz. Exit status as of a sweep.",
+        "train and record a fold of a matbench task",
+        _matbench,
+        description="Train on one fold with matbench's own split, and write the record that matbench reads. The data "
+        "are read from $MATMINER_DATA/TASK.json.gz.",
+        examples="srcgcnn matbench matbench_jdft2d --fold 0 --depth 3 --seeds 5",
     )
     parser.add_argument("task", metavar="TASK", help="matbench_mp_e_form, for example")
     parser.add_argument("--fold", type=int, required=True, metavar="K", help="0 to 4")
     parser.add_argument(
-        "--sweep", type=Path, default=REPOSITORY / "sweeps/matbench.toml", help="recipe (sweeps/matbench.toml)"
+        "--sweep", default="matbench", metavar="NAME", help="recipe: NAME of sweeps/NAME.toml, or a file"
     )
     parser.add_argument("--out", type=Path, help="folder of the record and its folds (default: runs/TASK)")
     parser.add_argument("--stores", type=Path, default=Path("stores"), help="where graph stores are kept")
@@ -46,7 +47,6 @@ def add_matbench_command(commands: Any) -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--learning-rate", type=float)
-    parser.set_defaults(command=_matbench)
 
 
 def _matbench(options: argparse.Namespace) -> int:
@@ -54,17 +54,15 @@ def _matbench(options: argparse.Namespace) -> int:
 
     task = find_task(options.task)
     task.test_rows(options.fold)  # a wrong number is said before the graphs are built
-    from srcgcnn.cli.plan import show_plan
+    from srcgcnn.cli.launch import Launch, launch
     from srcgcnn.data.store import GraphStore
-    from srcgcnn.launch.local import launch_local
-    from srcgcnn.launch.site import read_site
+    from srcgcnn.launch.site import site_named
     from srcgcnn.matbench.fold import fold_record, plan_fold
     from srcgcnn.matbench.record import RECORD_FILE, read_folds, record_fold
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.sweep.prepare import find_data
-    from srcgcnn.sweep.record import SweepRecord
 
-    site = read_site(REPOSITORY / "cluster", options.cluster)
+    site = site_named(options.cluster)
     if site.kind != "local":
         raise ValueError(f"--cluster {options.cluster}: a fold is trained on this machine; give a site of kind local")
     spec = _spec(options, task)
@@ -74,9 +72,7 @@ def _matbench(options: argparse.Namespace) -> int:
     store = GraphStore(found.folder)
     run = plan_fold(task, options.fold, spec, store, found.reference, paths, site.trials_per_group)
     read_folds(record, task, run.recipe)  # another recipe in the record is said before training
-    show_plan(run.plan, paths, found, site.workers)
-    asked = SweepRecord(run.plan.spec, found.reference, str(found.folder.resolve()), shlex.join(sys.argv))
-    status = launch_local(run.plan, asked, paths, site, options.tracking_uri)
+    status = launch(run.plan, found, Launch(paths, site, options.command_line, options.tracking_uri))
     if status:
         return status
     folds = record_fold(record, task, options.fold, fold_record(task, run, store, paths))
@@ -86,6 +82,7 @@ def _matbench(options: argparse.Namespace) -> int:
 
 def _spec(options: argparse.Namespace, task: MatbenchTask) -> SweepSpec:
     """Read the recipe, with the flags on top and matbench's data in the place of its own, and check it."""
+    from srcgcnn.definitions import find_definition
     from srcgcnn.matbench.fold import check_recipe
     from srcgcnn.sweep.spec import read_spec
 
@@ -100,7 +97,7 @@ def _spec(options: argparse.Namespace, task: MatbenchTask) -> SweepSpec:
         "axes": {name: value for name, value in axes.items() if value is not None},
         "training": {name: value for name, value in training.items() if value is not None},
     }
-    spec = read_spec(options.sweep, overrides)
+    spec = read_spec(find_definition("sweeps", options.sweep), overrides)
     check_recipe(spec)
     return spec
 

@@ -6,7 +6,7 @@ import gzip
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from srcgcnn.cli.folder import add_sweep_command, existing_run
+from srcgcnn.cli.command import add_command, add_sweep_command, existing_run
 from srcgcnn.tracking.uri import tracking_uri
 
 if TYPE_CHECKING:
@@ -24,10 +24,17 @@ VARIANT_HELP = "label of a variant or trial as `srcgcnn results` names it, or a 
 
 def add_prediction_commands(commands: Any) -> None:
     """Add the commands to a parser's subparsers."""
-    predict = commands.add_parser(
+    predict = add_command(
+        commands,
         "predict",
-        help="predict for new crystals",
-        epilog="Exit status: 0 all predicted, 1 some crystals could not be (their reasons are listed), 2 nothing done.",
+        "predict for new crystals",
+        _predict,
+        description="Predict with all seeds of a variant, with intervals. Crystals that cannot be predicted are listed "
+        "with their reasons.",
+        examples="""
+        srcgcnn predict runs/depth new.cif more_cifs/ --out predictions.csv
+        srcgcnn predict model.safetensors table.csv.gz
+        """,
     )
     predict.add_argument("model", metavar="RUN_OR_MODEL", help="folder of a sweep, or a model file (.safetensors)")
     predict.add_argument(
@@ -35,17 +42,29 @@ def add_prediction_commands(commands: Any) -> None:
     )
     predict.add_argument("--variant", help=VARIANT_HELP)
     predict.add_argument("--out", type=Path, metavar="FILE", help="write all rows: .csv, .csv.gz, .parquet or .json")
-    predict.set_defaults(command=_predict)
 
-    imported = commands.add_parser("import-cgcnn", help="read a checkpoint of txie-93/cgcnn or sata-deep/SR-CGCNN")
+    imported = add_command(
+        commands,
+        "import-cgcnn",
+        "read a checkpoint of txie-93/cgcnn or sata-deep/SR-CGCNN",
+        _import_cgcnn,
+        description="Write a model file from a checkpoint of the original codes, without running what is in it.",
+        examples="srcgcnn import-cgcnn model_best.pth.tar --out formation-energy.safetensors --unit eV/atom",
+    )
     imported.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="model_best.pth.tar")
     imported.add_argument("--out", type=Path, required=True, metavar="MODEL", help="model file (.safetensors)")
     imported.add_argument("--target", help="what it predicts (the file's name)")
     imported.add_argument("--unit", help="unit of the target (guessed from its name)")
-    imported.set_defaults(command=_import_cgcnn)
 
     about = "register a sweep's best model in the MLflow model registry"
-    register = add_sweep_command(commands, "register", about, _register)
+    register = add_sweep_command(
+        commands,
+        "register",
+        about,
+        _register,
+        description="Register a variant's best seed as a new version of a model, ready for `mlflow models serve`.",
+        examples="srcgcnn register runs/depth --name formation-energy",
+    )
     register.add_argument("--name", required=True, help="name in the registry; a new version if it exists")
     register.add_argument("--variant", help=VARIANT_HELP)
     register.add_argument("--tracking-uri", type=tracking_uri, metavar="URI", help="default: the SQLite store in OUT")

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from srcgcnn.cli.command import add_command, alpha
+
 if TYPE_CHECKING:
     import argparse
 
@@ -15,13 +17,20 @@ if TYPE_CHECKING:
 
 def add_training_commands(commands: Any) -> None:
     """Add the command to a parser's subparsers."""
-    parser = commands.add_parser("profile", help="where the time of a training step goes")
+    parser = add_command(
+        commands,
+        "profile",
+        "where the time of a training step goes",
+        _profile,
+        description="Train a few epochs on a store and print the time of its parts and of the dearest operators.",
+        examples="srcgcnn profile stores/demo-480 --depth 8 --trace trace.json",
+    )
     parser.add_argument("store", type=Path, metavar="STORE", help="a graph store (srcgcnn data build)")
     parser.add_argument("--target", help="target column (default: the first)")
     parser.add_argument("--model", choices=["srcgcnn", "cgcnn"], default="srcgcnn")
     parser.add_argument("--depth", type=int, default=3, metavar="T", help="T for srcgcnn, L for cgcnn (3)")
     parser.add_argument("--norm", choices=["step", "shared"], default="step")
-    parser.add_argument("--alpha", type=_alpha, default="none", help="none | NUMBER | learned | learned-scalar")
+    parser.add_argument("--alpha", type=alpha, default="none", help="none | NUMBER | learned | learned-scalar")
     parser.add_argument("--members", type=int, default=1, metavar="M", help="trials stacked in one group (1)")
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--epochs", type=int, default=3, help="the first is not counted (3)")
@@ -30,14 +39,6 @@ def add_training_commands(commands: Any) -> None:
     parser.add_argument("--operators", type=int, default=15, metavar="N", help="print the N dearest operators (15)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--trace", type=Path, metavar="FILE.json", help="write a timeline for ui.perfetto.dev")
-    parser.set_defaults(command=_profile)
-
-
-def _alpha(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _profile(options: argparse.Namespace) -> int:

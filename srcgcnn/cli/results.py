@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from srcgcnn.cli.folder import add_sweep_command, existing_run
+from srcgcnn.cli.command import add_sweep_command, existing_run
 
 if TYPE_CHECKING:
     import argparse
@@ -15,13 +15,33 @@ if TYPE_CHECKING:
 
 def add_analysis_commands(commands: Any) -> None:
     """Add the commands to a parser's subparsers."""
-    results = add_sweep_command(commands, "results", "the trade-off table of a sweep", _results)
+    results = add_sweep_command(
+        commands,
+        "results",
+        "the trade-off table of a sweep",
+        _results,
+        description="Print error and parameters of every variant: means and intervals over seeds.",
+        examples="srcgcnn results runs/depth --format csv",
+    )
     results.add_argument("--format", choices=["table", "markdown", "csv", "json"], default="table")
-    compare = add_sweep_command(commands, "compare", "two variants on the same test crystals and seeds", _compare)
+    compare = add_sweep_command(
+        commands,
+        "compare",
+        "two variants on the same test crystals and seeds",
+        _compare,
+        description="Print the paired difference of two variants, its interval and its p-value.",
+        examples="srcgcnn compare runs/depth 'SR-CGCNN T=3 step-norm' CGCNN-3",
+    )
     compare.add_argument("variant", metavar="A", help="such as 'SR-CGCNN T=3 step-norm', as `results` names models")
     compare.add_argument("reference", metavar="B", help="such as CGCNN-3")
     _add_margin(compare)
-    report = add_sweep_command(commands, "report", "write OUT/report: page, figures, tables", _report)
+    report = add_sweep_command(
+        commands,
+        "report",
+        "write OUT/report: page, figures, tables",
+        _report,
+        description="Write the report of a sweep: one page that needs no network, figures for a paper, LaTeX tables.",
+    )
     _add_margin(report)
 
 

@@ -55,7 +55,7 @@ def launch_local(plan: Plan, record: SweepRecord, paths: RunPaths, site: LocalSi
         paths,
         tracking_uri,
         lambda writer, console: _run(plan, Path(record.store), paths, site, writer, console),
-        command=f"python {record.command}",
+        command=record.command,
         record=record,
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from srcgcnn.definitions import find_definition
 from srcgcnn.launch.slurm_site import SlurmSite
 from srcgcnn.records import RecordError, parse
 
@@ -64,6 +65,17 @@ class LocalSite:
 
 Site = LocalSite | SlurmSite
 KINDS: dict[str, type[LocalSite] | type[SlurmSite]] = {"local": LocalSite, "slurm": SlurmSite}
+
+
+def site_named(name: str) -> Site:
+    """Read the site that `--cluster` names: `cluster/NAME.toml` of the present folder, one that ships, or a file.
+
+    Raises:
+        FileNotFoundError: there is none; the known ones are listed.
+        RecordError: it is not valid.
+    """
+    path = find_definition("cluster", name)
+    return read_site(path.parent, str(path))
 
 
 def read_site(folder: Path, name: str) -> Site:

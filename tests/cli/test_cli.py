@@ -1,12 +1,17 @@
 """The console script as a user meets it."""
 
+import argparse
 import json
+import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 
 import pytest
 
-from srcgcnn.cli.main import main
+from srcgcnn.cli.main import main, make_parser
 
 
 def test_help_and_version_load_nothing_heavy():
@@ -67,3 +72,47 @@ def test_an_unknown_source_or_target_is_said(tmp_path, capsys):
     assert "missing.csv" in capsys.readouterr().err
     assert main(["data", "build", "demo", "--target", "band_gap", "--out", str(tmp_path / "store")]) == 2
     assert "electrostatic_energy" in capsys.readouterr().err
+
+
+def commands_of(parser, words=()):
+    """Yield every command with its words; groups of commands are walked through."""
+    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not groups:
+        yield words, parser
+    for group in groups:
+        for name, inner in group.choices.items():
+            yield from commands_of(inner, (*words, name))
+
+
+def test_every_command_says_what_it_does_and_shows_an_example_that_parses():
+    parser = make_parser()
+    for words, command in commands_of(parser):
+        assert len(command.description or "") > 20, words
+        _, _, examples = (command.epilog or "").partition(":\n")
+        lines = [line for line in examples.splitlines() if line.strip().startswith("srcgcnn")]
+        assert lines or words == ("completion",), words
+        for line in lines:
+            flags = shlex.split(re.split(r" {3,}| > ", line.strip())[0])[1:]
+            assert parser.parse_args(flags).command, line
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_a_shell_is_given_its_completions(shell, capsys):
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert "--cluster" in script
+    assert "matbench" in script
+    if shutil.which(shell):
+        subprocess.run([shell, "-n"], input=script, text=True, check=True)
+
+
+def test_definitions_of_the_present_folder_come_before_those_that_ship(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["cluster", "check", "local"]) == 0  # one that ships
+    (tmp_path / "cluster").mkdir()
+    (tmp_path / "cluster" / "local.toml").write_text("cpus = 0\n")
+    capsys.readouterr()
+    assert main(["cluster", "check", "local"]) == 2
+    assert f"cluster{os.sep}local.toml" in capsys.readouterr().err
+    assert main(["sweep", "--sweep", "typo", "--dry-run"]) == 2
+    assert "'typo'; known: depth, matbench, paper" in capsys.readouterr().err

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 from functools import partial
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import mp_api.client.core.client as api_client
@@ -30,8 +29,6 @@ from srcgcnn.sweep.spec import DataSpec, read_spec
 COUNT = 23
 ENERGY = MpQuery(("formation_energy",))
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = spec_from_file_location("depth_sweep", ROOT / "sweeps/depth_sweep.py")
-SCRIPT.loader.exec_module(depth_sweep := module_from_spec(SCRIPT))
 
 
 def documents(count=COUNT):
@@ -268,7 +265,7 @@ def test_a_sweep_asks_once_for_its_materials_and_a_plan_asks_nobody(materials, t
     monkeypatch.chdir(tmp_path)
     Path("mine.toml").write_text(SWEEP)
     spec = read_spec(Path("mine.toml"), {})
-    plan = partial(depth_sweep.main, ["--sweep", "mine.toml", "--dry-run"])
+    plan = partial(main, ["sweep", "--sweep", "mine.toml", "--dry-run"])
     assert plan() == 0
     assert "formation_energy [eV/atom]; graphs are not built" in capsys.readouterr().out
     assert not materials.asked

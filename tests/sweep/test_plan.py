@@ -1,7 +1,6 @@
 """Specs and plans: what is asked for becomes the right trials, once each."""
 
 import json
-import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from srcgcnn.cli.main import make_parser
+from srcgcnn.cli.sweep import default_folder
 from srcgcnn.records import RecordError, as_dict, digest, parse
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import read_result, write_result
@@ -226,8 +227,7 @@ def test_a_result_reads_back_equal_and_a_damaged_one_is_named(tmp_path):
 
 def test_planning_imports_neither_torch_nor_ray_nor_mlflow():
     code = (
-        "import sys, runpy; sys.argv=['depth_sweep.py','--dry-run'];\n"
-        f"runpy.run_path({str(ROOT / 'sweeps/depth_sweep.py')!r}, run_name='not_main')['main'](['--dry-run']);\n"
+        "import sys\nfrom srcgcnn.cli.main import main\nassert main(['sweep', '--dry-run']) == 0\n"
         "heavy = {'torch','ray','mlflow','pymatgen'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
@@ -255,6 +255,5 @@ def test_the_paper_sweep_is_the_four_models_of_the_paper():
     ],
 )
 def test_data_given_by_flags_have_a_folder_of_their_own(flags, folder):
-    script = runpy.run_path(str(ROOT / "sweeps/depth_sweep.py"), run_name="not_main")
-    options = script["parse_arguments"](flags)
-    assert script["default_folder"](options.name or "depth", options) == Path("runs") / folder
+    options = make_parser().parse_args(["sweep", *flags])
+    assert default_folder(options.name or "depth", options) == Path("runs") / folder

@@ -186,10 +186,10 @@ def test_shared_norms_carry_over_to_another_depth(demo_store, trial_of, tmp_path
 
 def test_the_plan_of_a_fine_tuning_names_its_start_and_loads_no_torch(trained, tmp_path):
     code = (
-        "import sys\nsys.path.insert(0, 'sweeps')\nimport depth_sweep\n"
+        "import sys\nfrom srcgcnn.cli.main import main\n"
         f"flags = ['--init-from', {str(trained.parent.parent)!r}, '--init-head', 'keep', '--freeze', 'embedding',\n"
         " '--models', 'srcgcnn', '--depths', '3', '--alphas', 'learned', '--dry-run']\n"
-        f"assert depth_sweep.main([*flags, '--out', {str(tmp_path / 'out')!r}, '--stores', {str(tmp_path)!r}]) == 0\n"
+        f"assert main(['sweep', *flags, '--out', {str(tmp_path / 'out')!r}, '--stores', {str(tmp_path)!r}]) == 0\n"
         "heavy = {'torch', 'ray', 'mlflow', 'pymatgen'} & set(sys.modules); assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -1,0 +1,62 @@
+"""From a plan to a running sweep: shown, recorded, launched. The commands that train share it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from srcgcnn.launch.site import Site
+    from srcgcnn.prediction.start import FoundStart
+    from srcgcnn.run.paths import RunPaths
+    from srcgcnn.sweep.plan import Plan
+    from srcgcnn.sweep.prepare import FoundData
+
+REFUSED = 1  # SLURM would not take what a dry run shows
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Where and how a plan is run.
+
+    Attributes:
+        paths: the sweep's folder.
+        site: where it runs.
+        command: what starts the sweep again, for its record.
+        tracking_uri: MLflow store; None takes the one in the folder.
+        dry_run: show, and stop.
+        wait: on a cluster: stay and show progress.
+    """
+
+    paths: RunPaths
+    site: Site
+    command: str
+    tracking_uri: str | None = None
+    dry_run: bool = False
+    wait: bool = False
+
+
+def launch(plan: Plan, found: FoundData, how: Launch, start: FoundStart | None = None) -> int:
+    """Show a plan and run what is left of it; returns the exit status."""
+    from srcgcnn.cli.plan import show_plan
+
+    show_plan(plan, how.paths, found, how.site.workers, start.describe(found.reference) if start else "")
+    accepted = True
+    if how.site.kind == "slurm":
+        from srcgcnn.launch.submission import show_submission
+
+        accepted = show_submission(plan, how.paths, how.site)
+    if how.dry_run:
+        return 0 if accepted else REFUSED
+    from srcgcnn.sweep.record import SweepRecord
+
+    if start:
+        start.keep(how.paths)
+    record = SweepRecord(plan.spec, found.reference, str(found.folder.resolve()), how.command)
+    if how.site.kind == "slurm":
+        from srcgcnn.launch.submission import launch_slurm
+
+        return launch_slurm(plan, how.paths, how.site, how.tracking_uri, record=record, wait=how.wait)
+    from srcgcnn.launch.local import launch_local
+
+    return launch_local(plan, record, how.paths, how.site, how.tracking_uri)

@@ -1,0 +1,148 @@
+"""The command `srcgcnn sweep`: plan, then show or launch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from srcgcnn.cli.command import add_command, alpha
+from srcgcnn.tracking.uri import tracking_uri
+
+if TYPE_CHECKING:
+    import argparse
+
+DESCRIPTION = """Train crystal graph networks over depth, normalisation sharing, damping and seeds.
+
+Trials that have a result are not trained again: run the same command after an interruption, or with more seeds or
+depths, and only the missing trials run."""
+EXAMPLES = """
+srcgcnn sweep                                          the built-in demonstration dataset, on this machine
+srcgcnn sweep --data my_table.csv.gz --target formation_energy_per_atom --seeds 5
+srcgcnn sweep --sweep paper --data my_cgcnn_folder --dry-run
+srcgcnn sweep --cluster slurm --wait                   the same on a SLURM cluster (cluster/slurm.toml)
+"""
+
+
+def add_sweep(commands: Any) -> None:
+    """Add the command to a parser's subparsers."""
+    parser = add_command(commands, "sweep", "plan and run a sweep", sweep, description=DESCRIPTION, examples=EXAMPLES)
+    parser.add_argument(
+        "--sweep", default="depth", metavar="NAME", help="sweep definition: NAME of sweeps/NAME.toml, or a file (depth)"
+    )
+    parser.add_argument("--cluster", default="local", help="site: NAME of cluster/NAME.toml, or a .toml file (local)")
+    parser.add_argument("--out", type=Path, help="folder of the sweep (default: runs/NAME[-DATA][-TARGET])")
+    parser.add_argument("--name", help="name of the sweep")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, and what would be submitted, and stop")
+    parser.add_argument("--wait", action="store_true", help="on a cluster: stay and show progress to the end")
+    parser.add_argument("--gang", action="store_true", help="on a cluster: one job holds the head and all workers")
+    parser.add_argument(
+        "--tracking-uri", type=tracking_uri, metavar="URI", help="MLflow store (default: SQLite in OUT)"
+    )
+
+    data = parser.add_argument_group("data")
+    data.add_argument("--data", metavar="SOURCE", help="demo, mp, a file or folder of crystals, a graph store")
+    data.add_argument("--target", help="target column")
+    data.add_argument("--unit", help="unit of the target, a label: nothing is converted")
+    data.add_argument("--strict", action="store_true", help="bad rows of the source are an error")
+    data.add_argument("--stores", type=Path, default=Path("stores"), help="where graph stores are kept")
+
+    axes = parser.add_argument_group("what is varied")
+    axes.add_argument("--models", nargs="+", metavar="MODEL", help="srcgcnn cgcnn")
+    axes.add_argument("--depths", nargs="+", type=int, metavar="T", help="T for srcgcnn, L for cgcnn")
+    axes.add_argument("--norms", nargs="+", metavar="NORM", help="step shared")
+    axes.add_argument(
+        "--alphas", nargs="+", type=alpha, metavar="ALPHA", help="none | NUMBER | learned | learned-scalar"
+    )
+    axes.add_argument("--seeds", type=int, metavar="N", help="seeds 0 .. N-1")
+    axes.add_argument("--split-seeds", type=int, metavar="N", help="split seeds 0 .. N-1")
+
+    search = parser.add_argument_group("which combinations")
+    search.add_argument("--search", metavar="METHOD", help="grid: all (default) | random | tpe | nsga2: proposals")
+    search.add_argument("--proposals", type=int, metavar="N", help="proposals of a search in all, repeats included")
+    objectives = "what a search makes small: val_error conv_params total_params seconds"
+    search.add_argument("--objectives", nargs="+", metavar="NAME", help=objectives)
+    search.add_argument("--search-seed", type=int, metavar="N", help="seed of the proposals")
+    search.add_argument("--scheduler", metavar="NAME", help="stop variants that fall behind: none | asha | median")
+    search.add_argument("--grace-epochs", type=int, metavar="N", help="epochs before which nothing is stopped")
+
+    training = parser.add_argument_group("training")
+    training.add_argument("--epochs", type=int)
+    training.add_argument("--batch-size", type=int)
+    training.add_argument("--learning-rate", type=float)
+
+    start = parser.add_argument_group("start from trained weights")
+    start.add_argument(
+        "--init-from", metavar="RUN_OR_MODEL", help="a model file, or a sweep (its best variant and seed)"
+    )
+    start.add_argument("--init-variant", metavar="LABEL", help="variant, trial or key of that sweep")
+    start.add_argument(
+        "--init-head", choices=["new", "keep"], help="readout: new from the seed (default), or the file's"
+    )
+    start.add_argument(
+        "--freeze", nargs="+", metavar="PART", help="parts not trained: embedding linears norms head ..."
+    )
+
+
+def overrides_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the given flags in the layout of a sweep definition."""
+
+    def given(**values: Any) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if value is not None}
+
+    sections = {
+        "data": given(source=options.data, target=options.target, unit=options.unit),
+        "axes": given(
+            models=options.models,
+            depths=options.depths,
+            norms=options.norms,
+            alphas=options.alphas,
+            seeds=options.seeds,
+            split_seeds=options.split_seeds,
+        ),
+        "search": given(
+            method=options.search,
+            proposals=options.proposals,
+            objectives=options.objectives,
+            seed=options.search_seed,
+        ),
+        "scheduler": given(kind=options.scheduler, grace_epochs=options.grace_epochs),
+        "start": given(
+            model=options.init_from, variant=options.init_variant, head=options.init_head, frozen=options.freeze
+        ),
+        "training": given(epochs=options.epochs, batch_size=options.batch_size, learning_rate=options.learning_rate),
+    }
+    return {**given(name=options.name), **{name: values for name, values in sections.items() if values}}
+
+
+def default_folder(name: str, options: argparse.Namespace) -> Path:
+    """Return `runs/NAME`, or `runs/NAME-DATA-TARGET` with what flags say of the data: each its own study."""
+    from srcgcnn.sweep.spec import NAME_CHARACTERS
+
+    asked = [] if options.name else [Path(options.data or "").name.split(".")[0], options.target or ""]
+    words = ["".join(char if char in NAME_CHARACTERS else "-" for char in word) for word in (name, *asked)]
+    return Path("runs") / "-".join(word for word in words if word)
+
+
+def sweep(options: argparse.Namespace) -> int:
+    """Plan, then show or launch; returns the exit status."""
+    from srcgcnn.cli.launch import Launch, launch
+    from srcgcnn.definitions import find_definition
+    from srcgcnn.launch.site import as_gang, site_named
+    from srcgcnn.launch.store_job import find_or_build
+    from srcgcnn.prediction.start import find_start
+    from srcgcnn.run.paths import RunPaths
+    from srcgcnn.sweep.plan import plan_sweep
+    from srcgcnn.sweep.spec import read_spec
+
+    spec = read_spec(find_definition("sweeps", options.sweep), overrides_of(options))
+    site = site_named(options.cluster)
+    if options.gang:
+        site = as_gang(site)
+    paths = RunPaths(options.out or default_folder(spec.name, options))
+    if paths.out.exists() and not paths.out.is_dir():
+        raise NotADirectoryError(f"--out {paths.out} is a file; give a folder")
+    start = find_start(spec)
+    found = find_or_build(spec.data, options.stores, site, dry_run=options.dry_run, strict=options.strict)
+    plan = plan_sweep(start.spec, found.reference, paths, site.trials_per_group)
+    how = Launch(paths, site, options.command_line, options.tracking_uri, options.dry_run, options.wait)
+    return launch(plan, found, how, start)
