@@ -76,7 +76,7 @@ class Bench:
         data = DataRef(self.store.manifest.data_hash, "benchmark", self.target, "")
         split = SplitConfig("lists", lists=self.lists)
         recipe = TrainingConfig(epochs=5 if self.tiny else epochs, split=split, **training)
-        return TrialConfig(ModelConfig(family, depth).canonical(), recipe, Seeds(seed, seed, 0), data)
+        return TrialConfig(ModelConfig(family, depth), recipe, Seeds(seed, seed, 0), data)
 
     def trainer(self, *trials: Any, checkpoint: Path | None = None) -> Any:
         from srcgcnn.training.trainer import GroupTrainer

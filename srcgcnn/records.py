@@ -11,14 +11,23 @@ import dataclasses
 import hashlib
 import json
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, cast, dataclass_transform, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from pydantic import TypeAdapter
 
 Record = TypeVar("Record")
 
 DIGEST_CHARACTERS = 16  # 64 bits: two of a million trials collide with probability 3e-8
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def record(kind: type[Record]) -> type[Record]:
+    """Make a frozen dataclass whose reader refuses unknown keys: the form of everything that is read from a file."""
+    kind.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]
+    return dataclasses.dataclass(frozen=True)(kind)
 
 
 class RecordError(ValueError):
@@ -38,6 +47,33 @@ def canonical_json(value: Any) -> str:
 def digest(value: Any) -> str:
     """Return a short stable hash of a JSON-like value."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:DIGEST_CHARACTERS]
+
+
+def identity_of(value: Any, first_fields: Mapping[str, Collection[str]]) -> Any:
+    """Return what of a record goes into a hash that must outlive new versions.
+
+    Fields of the first version are always in it, later ones only where they differ from their default: a new field
+    with a default changes no hash. The default of a later field must therefore never change.
+
+    Args:
+        value: a record, or a tuple or other value inside of one.
+        first_fields: by name of the record, the fields that it had in the first version.
+    """
+    if isinstance(value, tuple):
+        return [identity_of(each, first_fields) for each in value]
+    if not dataclasses.is_dataclass(value):
+        return value
+    first = first_fields.get(type(value).__name__, ())
+    return {
+        field.name: identity_of(found, first_fields)
+        for field in dataclasses.fields(value)
+        for found in [getattr(value, field.name)]
+        if field.name in first or found != _default_of(field)
+    }
+
+
+def _default_of(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def parse(kind: type[Record], data: Any, where: str) -> Record:

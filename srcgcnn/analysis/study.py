@@ -172,7 +172,7 @@ def _title(result: TrialResult, difference: str, groups: Mapping[object, Sequenc
 
 def _row(result: TrialResult) -> dict[str, object]:
     config, metrics = result.config, result.metrics
-    model = config.model.canonical()
+    model = config.model
     val, test = errors_of(result)
     return {
         "key": result.key,

@@ -70,7 +70,7 @@ def tradeoff(results: Iterable[TrialResult]) -> list[TradeoffRow]:
     variants: dict[object, list[TrialResult]] = {}
     for result in results:
         config = result.config
-        identity = (config.model.canonical(), config.training, config.data.data_hash, config.data.target)
+        identity = (config.model, config.training, config.data.data_hash, config.data.target)
         variants.setdefault(identity, []).append(result)
     recipes = recipe_differences([members[0].config for members in variants.values()])
     rows = [_row(members, recipe) for members, recipe in zip(variants.values(), recipes, strict=True)]

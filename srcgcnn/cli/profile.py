@@ -60,7 +60,7 @@ def _profile(options: argparse.Namespace) -> int:
     recurrent = {"norm": options.norm, "alpha": options.alpha} if options.model == "srcgcnn" else {}
     model = ModelConfig(options.model, options.depth, **recurrent)
     training = TrainingConfig(epochs=options.epochs, batch_size=options.batch_size)
-    configs = [TrialConfig(model.canonical(), training, Seeds(seed, seed, 0), data) for seed in range(options.members)]
+    configs = [TrialConfig(model, training, Seeds(seed, seed, 0), data) for seed in range(options.members)]
     found = profile_training(configs, store, device=device_named(options.device), trace=options.trace)
     if options.json:
         print(json.dumps(asdict(found), indent=1))

@@ -6,11 +6,11 @@ import json
 import os
 import socket
 import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 from srcgcnn.files import write_text
-from srcgcnn.records import RecordError, as_dict, parse
+from srcgcnn.records import RecordError, as_dict, parse, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -24,7 +24,7 @@ WRITE_INTERVAL_S = 3.0
 State = Literal["waiting", "running", "finished", "failed", "stopped"]
 
 
-@dataclass(frozen=True)
+@record
 class GroupState:
     """One group.
 
@@ -50,10 +50,8 @@ class GroupState:
     val_error: float | None = None
     eta_s: float | None = None
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-
-@dataclass(frozen=True)
+@record
 class SweepProgress:
     """One run of the driver.
 
@@ -76,8 +74,6 @@ class SweepProgress:
     eta_s: float | None
     proposals_left: int
     groups: tuple[GroupState, ...]
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
 
 class ProgressFile:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from srcgcnn.files import SPACE_PATIENCE_S, write_text
 from srcgcnn.launch.site import parse_site
 from srcgcnn.launch.slurm_site import SlurmSite
-from srcgcnn.records import RecordError, as_dict, parse
+from srcgcnn.records import RecordError, as_dict, parse, record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Record = TypeVar("Record")
 
 
-@dataclass(frozen=True)
+@record
 class HeadAddress:
     """A running head.
 
@@ -41,17 +41,13 @@ class HeadAddress:
     host: str
     dashboard_port: int = 0
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-
-@dataclass(frozen=True)
+@record
 class JobIds:
     """Jobs of a sweep: the head, and the ids of the worker arrays."""
 
     head: str = ""
     workers: tuple[str, ...] = ()
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -59,27 +55,23 @@ class JobIds:
         return ((self.head,) if self.head else ()) + self.workers
 
 
-@dataclass(frozen=True)
+@record
 class Backlog:
     """Groups that wait for a worker, and groups that train."""
 
     waiting: int
     running: int
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-
-@dataclass(frozen=True)
+@record
 class SweepEndRecord:
     """The driver ran to its end: its exit status, and the head job it ran in."""
 
     status: int
     job: str
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-
-@dataclass(frozen=True)
+@record
 class WorkerNote:
     """What a worker job last did: `waiting`, `joined`, `left` or `broken`, and why."""
 
@@ -87,8 +79,6 @@ class WorkerNote:
     host: str
     state: str
     reason: str = ""
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from srcgcnn.definitions import find_definition
 from srcgcnn.launch.slurm_site import SlurmSite
-from srcgcnn.records import RecordError, parse
+from srcgcnn.records import RecordError, parse, record
 
 
-@dataclass(frozen=True)
+@record
 class LocalSite:
     """This machine, without a scheduler.
 
@@ -36,8 +36,6 @@ class LocalSite:
     max_retries: int = 3
     checkpoint_interval_s: float = 30.0
     dashboard: bool = True
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         """Refuse numbers that no machine has."""

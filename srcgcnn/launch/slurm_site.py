@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from dataclasses import field
+from typing import Literal
+
+from srcgcnn.records import record
 
 GpuForm = Literal["gres", "gpus-per-node", "gpus-per-task", "gpus"]
 Value = str | int | bool
 
 
-@dataclass(frozen=True)
+@record
 class HeadRequest:
     """The small job that runs Ray's head and the driver; it trains nothing. Also the job that builds a graph store.
 
@@ -32,14 +34,12 @@ class HeadRequest:
     time_min: int = 1440
     extra: dict[str, Value] = field(default_factory=dict)
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
-
     def __post_init__(self) -> None:
         """Refuse requests that no cluster grants."""
         _check_positive(self, ("cpus", "memory_gb", "time_min"))
 
 
-@dataclass(frozen=True)
+@record
 class WorkerRequest:
     """One job of the array of workers, and how many.
 
@@ -80,8 +80,6 @@ class WorkerRequest:
     idle_s: float = 60.0
     extra: dict[str, Value] = field(default_factory=dict)
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
-
     def __post_init__(self) -> None:
         """Refuse requests that no cluster grants."""
         _check_positive(self, ("count", "max_array_size", "cpus", "time_min", "leave_before_end_s", "idle_s"))
@@ -101,7 +99,7 @@ class WorkerRequest:
         return {self.gpu_form: f"gpu:{amount}" if self.gpu_form == "gres" else amount}
 
 
-@dataclass(frozen=True)
+@record
 class SlurmSite:
     """A SLURM cluster.
 
@@ -169,8 +167,6 @@ class SlurmSite:
     max_retries: int = 3
     checkpoint_interval_s: float = 60.0
     dashboard: bool = True
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         """Refuse what cannot run."""

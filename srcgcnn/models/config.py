@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from dataclasses import replace
+from typing import Literal
+
+from srcgcnn.records import record
 
 Family = Literal["cgcnn", "srcgcnn"]
 Norm = Literal["step", "shared"]
@@ -14,7 +16,7 @@ USUAL_WIDTH = 64  # of the paper; others are part of a label
 FAMILY_NAMES = {"cgcnn": "CGCNN", "srcgcnn": "SR-CGCNN"}
 
 
-@dataclass(frozen=True)
+@record
 class ModelConfig:
     """One network of the CGCNN family (arXiv:2605.01304; Xie and Grossman, PRL 120, 145301).
 
@@ -40,8 +42,6 @@ class ModelConfig:
     head_channels: int = 128
     head_layers: int = 1
     task: Task = "regression"
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         """Refuse values that no network can have."""

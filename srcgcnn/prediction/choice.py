@@ -90,7 +90,7 @@ def _variants(results: list[TrialResult]) -> list[Choice]:
     groups: dict[object, list[TrialResult]] = {}
     for result in results:
         config = result.config
-        identity = (config.model.canonical(), config.training, config.data.data_hash, config.seeds.split)
+        identity = (config.model, config.training, config.data.data_hash, config.seeds.split)
         groups.setdefault(identity, []).append(result)
     return [Choice(tuple(sorted(group, key=lambda one: one.config.seeds.init)), "") for group in groups.values()]
 

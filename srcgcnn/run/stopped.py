@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from srcgcnn.files import write_text
-from srcgcnn.records import as_dict, parse
-from srcgcnn.run.trial import TrialConfig  # noqa: TC001 - pydantic reads these annotations
+from srcgcnn.records import as_dict, parse, record
+from srcgcnn.run.trial import TrialConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from srcgcnn.run.paths import RunPaths
 
 
-@dataclass(frozen=True)
+@record
 class Stopped:
     """A trial that was stopped early.
 
@@ -33,8 +32,6 @@ class Stopped:
     val_error: float
     curve: tuple[float, ...]
     scheduler: str
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
 
 def write_stopped(paths: RunPaths, stopped: Stopped) -> None:

@@ -7,18 +7,18 @@ configuration. Everything else (MLflow, tables, figures) can be rebuilt from the
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from dataclasses import field, replace
+from functools import cached_property
+from typing import Any, Literal
 
-from srcgcnn.models.config import ModelConfig  # noqa: TC001 - pydantic reads these annotations
-from srcgcnn.records import as_dict, digest
+from srcgcnn.models.config import ModelConfig
+from srcgcnn.records import as_dict, record
+from srcgcnn.run.keys import key_of
 
 RESULT_FORMAT = 1
-# Fields of TrainingConfig that stay out of a key at their default: old keys stay valid
-ADDED_LATER = ("precision", "start")
 
 
-@dataclass(frozen=True)
+@record
 class SplitConfig:
     """How rows become training, validation and test sets.
 
@@ -37,8 +37,6 @@ class SplitConfig:
     fold: int = 0
     lists: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]] | None = None
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
-
     def __post_init__(self) -> None:
         """Refuse shares that leave a set without rows, and folds that do not exist."""
         if any(share <= 0 for share in self.fractions) or sum(self.fractions) > 1 + 1e-9:
@@ -49,7 +47,7 @@ class SplitConfig:
             raise ValueError("split kind 'lists' needs lists = [train ids, validation ids, test ids]")
 
 
-@dataclass(frozen=True)
+@record
 class StartConfig:
     """Trained weights that a trial starts from, instead of random ones.
 
@@ -64,8 +62,6 @@ class StartConfig:
     head: Literal["new", "keep"] = "new"
     frozen: tuple[str, ...] = ()
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
-
     @property
     def label(self) -> str:
         """Name for people, such as `1b027958 with a new head, frozen: embedding`."""
@@ -73,7 +69,7 @@ class StartConfig:
         return f"{self.weights_hash[:8]} with {'its' if self.head == 'keep' else 'a new'} head{frozen}"
 
 
-@dataclass(frozen=True)
+@record
 class TrainingConfig:
     """How a network is trained. The defaults are the paper's recipe (arXiv:2605.01304, section on training).
 
@@ -119,10 +115,11 @@ class TrainingConfig:
     split: SplitConfig = field(default_factory=SplitConfig)
     start: StartConfig | None = None
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
-
     def __post_init__(self) -> None:
-        """Refuse numbers that cannot train."""
+        """Refuse numbers that cannot train; write real numbers as such, so that 1 and 1.0 are one recipe."""
+        for name in ("learning_rate", "weight_decay", "momentum", "gamma", "clip_norm"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, float(value))
         for name in ("epochs", "batch_size", "learning_rate", "gamma"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive")
@@ -135,7 +132,7 @@ class TrainingConfig:
                 raise ValueError(f"{name}={value} must be positive, or left out")
 
 
-@dataclass(frozen=True)
+@record
 class Seeds:
     """The three random sources of a trial: initial weights, order of batches, split of rows."""
 
@@ -143,43 +140,34 @@ class Seeds:
     order: int
     split: int
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-
-@dataclass(frozen=True)
+@record
 class DataRef:
-    """Which numbers a trial saw: the content hash of its store, and the target column in it."""
+    """Which numbers a trial saw: the content hash of its store and the target column. `name` and `unit` are labels."""
 
     data_hash: str
-    name: str
+    name: str = field(compare=False)
     target: str
-    unit: str
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    unit: str = field(compare=False)
 
 
-@dataclass(frozen=True)
+@record
 class TrialConfig:
-    """Everything that determines the numbers of one trial."""
+    """Everything that determines the numbers of one trial. Its network is canonical: equal networks are one trial."""
 
     model: ModelConfig
     training: TrainingConfig
     seeds: Seeds
     data: DataRef
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    def __post_init__(self) -> None:
+        """Replace the network by the representative of all that are the same."""
+        object.__setattr__(self, "model", self.model.canonical())
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Hash of (model, training, seeds, data hash, target, result format): the name of the result file."""
-        identity = {
-            "format": RESULT_FORMAT,
-            "model": asdict(self.model.canonical()),
-            "training": _since_the_first_version(self.training),
-            "seeds": asdict(self.seeds),
-            "data": [self.data.data_hash, self.data.target],
-        }
-        return digest(identity)
+        return key_of(self)
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -187,9 +175,7 @@ class TrialConfig:
 
         Splits by formula differ in their sizes, so trials of a group share the split seed there.
         """
-        model = self.model.canonical()
-        if isinstance(model.alpha, float):
-            model = replace(model, alpha=0.5)
+        model = replace(self.model, alpha=0.5) if isinstance(self.model.alpha, float) else self.model
         split_seed = self.seeds.split if self.training.split.kind == "formula" else None
         return model, replace(self.training, learning_rate=1.0), self.data, split_seed
 
@@ -200,12 +186,7 @@ class TrialConfig:
         return f"{self.model.label} seed {self.seeds.init}{split}"
 
 
-def _since_the_first_version(training: TrainingConfig) -> dict[str, Any]:
-    values, defaults = asdict(training), asdict(TrainingConfig())
-    return {name: value for name, value in values.items() if name not in ADDED_LATER or value != defaults[name]}
-
-
-@dataclass(frozen=True)
+@record
 class Metrics:
     """Errors at the best validation epoch, in the target's unit. Classification fills accuracy and leaves the rest.
 
@@ -225,10 +206,8 @@ class Metrics:
     train_rmse: float | None = None
     train_accuracy: float | None = None
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-
-@dataclass(frozen=True)
+@record
 class Curves:
     """One number per epoch, epoch 0 first. `val_error` is MAE in the target's unit, or 1 - accuracy."""
 
@@ -236,10 +215,8 @@ class Curves:
     val_error: tuple[float, ...]
     learning_rate: tuple[float, ...]
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-
-@dataclass(frozen=True)
+@record
 class Cost:
     """What the trial used. A trial of a group of M carries 1/M of the group's seconds.
 
@@ -253,10 +230,8 @@ class Cost:
     group_size: int
     resumes: int
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-
-@dataclass(frozen=True)
+@record
 class Provenance:
     """Where the numbers came from.
 
@@ -271,10 +246,8 @@ class Provenance:
     threads: int
     path: str = ""
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-
-@dataclass(frozen=True)
+@record
 class DepthProbes:
     """What each step t of message passing does, on validation crystals, at the best epoch (`training/probes.py`).
 
@@ -288,10 +261,8 @@ class DepthProbes:
     spread: tuple[float, ...]
     exit_error: tuple[float, ...]
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-
-@dataclass(frozen=True)
+@record
 class TrialResult:
     """The outcome of one finished trial; `OUT/results/<key>.json` holds exactly this.
 
@@ -312,8 +283,6 @@ class TrialResult:
     provenance: Provenance
     format_version: int = RESULT_FORMAT
     probes: DepthProbes | None = None
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     @property
     def val_error(self) -> float:

@@ -7,13 +7,14 @@ data. A checkpoint is written at every rung, before the judgement.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
+
+from srcgcnn.records import record
 
 EPOCH, ERROR = "epoch", "val_error"  # what a group reports at a rung
 
 
-@dataclass(frozen=True)
+@record
 class SchedulerSpec:
     """When a variant is stopped before the end of its recipe.
 
@@ -27,8 +28,6 @@ class SchedulerSpec:
     kind: Literal["none", "asha", "median"] = "none"
     grace_epochs: int = 10
     reduction_factor: int = 3
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         """Refuse numbers without rungs."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from srcgcnn.files import write_text
-from srcgcnn.records import RecordError, as_dict, digest, parse
+from srcgcnn.records import RecordError, as_dict, digest, identity_of, parse, record
+from srcgcnn.run import keys
 from srcgcnn.run.results import read_results
-from srcgcnn.sweep.search_spec import Objective  # noqa: TC001 - pydantic reads these annotations
+from srcgcnn.sweep.search_spec import Objective
 from srcgcnn.sweep.space import Space
 
 if TYPE_CHECKING:
@@ -20,10 +20,20 @@ if TYPE_CHECKING:
     from srcgcnn.sweep.space import Params, Variant
     from srcgcnn.sweep.spec import SweepSpec
 
+# What the records of the first version had, so that its studies go on. Never to be changed.
+FIRST_FIELDS = keys.FIRST_FIELDS | {
+    "TrainingConfig": (*keys.FIRST_FIELDS["TrainingConfig"], "precision", "start"),
+    "Axes": ("models", "depths", "norms", "alphas", "layer_norms", "seeds", "split_seeds"),
+    "NetworkSpec": ("hidden_channels", "head_channels", "head_layers", "task"),
+    "SearchSpec": ("method", "proposals", "objectives", "seed", "startup", "parallel", "ranges"),
+    "SearchRanges": ("learning_rate", "weight_decay", "hidden_channels"),
+    "Range": ("low", "high", "log"),
+}
+
 State = Literal["running", "finished", "failed", "stopped"]
 
 
-@dataclass(frozen=True)
+@record
 class Proposal:
     """One proposal of a search.
 
@@ -47,18 +57,14 @@ class Proposal:
     known: bool
     best: bool
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-
-@dataclass(frozen=True)
+@record
 class Proposals:
     """All proposals of one study, in the order of their numbers."""
 
     study: str
     objectives: tuple[Objective, ...]
     proposals: tuple[Proposal, ...]
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
 
 def write_proposals(paths: RunPaths, proposals: Proposals) -> None:
@@ -83,10 +89,9 @@ def read_proposals(paths: RunPaths) -> Proposals | None:
 
 def study_name(spec: SweepSpec, data: DataRef) -> str:
     """Name a study: another space, data set, method or set of objectives is another study in the same file."""
-    search = {name: value for name, value in as_dict(spec.search).items() if name != "proposals"}
-    described = as_dict(spec)
-    identity = [search, described["axes"], described["network"], described["training"]]
-    return f"{spec.name}-{digest([*identity, data.data_hash, data.target])}"
+    search = {name: value for name, value in identity_of(spec.search, FIRST_FIELDS).items() if name != "proposals"}
+    others = [identity_of(part, FIRST_FIELDS) for part in (spec.axes, spec.network, spec.training)]
+    return f"{spec.name}-{digest([search, *others, data.data_hash, data.target])}"
 
 
 def proposals_of(spec: SweepSpec, data: DataRef, paths: RunPaths) -> tuple[Proposal, ...]:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from srcgcnn.files import write_text
-from srcgcnn.records import RecordError, as_dict, parse
-from srcgcnn.run.trial import DataRef  # noqa: TC001
-from srcgcnn.sweep.spec import SweepSpec  # noqa: TC001 - pydantic reads these annotations
+from srcgcnn.records import RecordError, as_dict, parse, record
+from srcgcnn.run.trial import DataRef
+from srcgcnn.sweep.spec import SweepSpec
 
 if TYPE_CHECKING:
     from srcgcnn.run.paths import RunPaths
 
 
-@dataclass(frozen=True)
+@record
 class SweepRecord:
     """A sweep as it was last started.
 
@@ -30,8 +29,6 @@ class SweepRecord:
     data: DataRef
     store: str
     command: str
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
 
 def write_record(paths: RunPaths, record: SweepRecord) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from dataclasses import field
+from typing import Literal
+
+from srcgcnn.records import record
 
 Method = Literal["grid", "random", "tpe", "nsga2"]
 Objective = Literal["val_error", "conv_params", "total_params", "seconds"]  # never the test error
 
 
-@dataclass(frozen=True)
+@record
 class Range:
     """Real numbers.
 
@@ -24,8 +26,6 @@ class Range:
     high: float
     log: bool = False
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
-
     def __post_init__(self) -> None:
         """Refuse empty ranges, and logarithms of zero."""
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
@@ -38,7 +38,7 @@ class Range:
         return self.low <= value <= self.high
 
 
-@dataclass(frozen=True)
+@record
 class SearchRanges:
     """What a search varies beside the axes of the sweep; without it a value stays as the sweep has it.
 
@@ -52,10 +52,8 @@ class SearchRanges:
     weight_decay: Range | None = None
     hidden_channels: tuple[int, ...] = ()
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-
-@dataclass(frozen=True)
+@record
 class SearchSpec:
     """A search over the axes of a sweep. One proposal is one variant, trained over all seeds and splits.
 
@@ -78,8 +76,6 @@ class SearchSpec:
     startup: int = 8
     parallel: int = 4
     ranges: SearchRanges = field(default_factory=SearchRanges)
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         """Refuse numbers with which nothing is proposed."""

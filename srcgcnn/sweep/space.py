@@ -123,7 +123,7 @@ class Space:
 
     def point_of(self, config: TrialConfig) -> Params | None:
         """Return the point at which a trial lies, or None where the space does not hold it."""
-        point = self._networks.get(config.model.canonical())
+        point = self._networks.get(config.model)
         numbers = {name: float(getattr(config.training, name)) for name in self._ranges}
         usual = replace(config.training, **{name: getattr(self._spec.training, name) for name in self._ranges})
         inside = all(number in self._ranges[name] for name, number in numbers.items())

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from srcgcnn.data.materials_project.query import MpFilter  # noqa: TC001 - pydantic reads these annotations
+from srcgcnn.data.materials_project.query import MpFilter
 from srcgcnn.models.config import Alpha, Family, ModelConfig, Norm, Task
-from srcgcnn.records import RecordError, parse
+from srcgcnn.records import RecordError, parse, record
 from srcgcnn.run.trial import DataRef, Seeds, TrainingConfig, TrialConfig
 from srcgcnn.sweep.early_stopping import SchedulerSpec
 from srcgcnn.sweep.search_spec import SearchSpec
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MATERIALS_PROJECT = "mp"
 
 
-@dataclass(frozen=True)
+@record
 class PublishedStatistics:
     """What a publication says of one target, to be printed beside ours; the unit is the target's.
 
@@ -40,10 +40,8 @@ class PublishedStatistics:
     minimum: float
     maximum: float
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-
-@dataclass(frozen=True)
+@record
 class DataSpec:
     """Where the crystals come from.
 
@@ -62,15 +60,13 @@ class DataSpec:
     mp: MpFilter | None = None
     published: PublishedStatistics | None = None
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
-
     def __post_init__(self) -> None:
         """Refuse filters that nothing would read."""
         if self.mp is not None and self.source != MATERIALS_PROJECT:
             raise ValueError(f"[data.mp] belongs to source = {MATERIALS_PROJECT!r}, not to {self.source!r}")
 
 
-@dataclass(frozen=True)
+@record
 class Axes:
     """What is varied: all combinations.
 
@@ -94,8 +90,6 @@ class Axes:
     seeds: tuple[int, ...] = (0, 1, 2)
     split_seeds: tuple[int, ...] = (0,)
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
-
     def __post_init__(self) -> None:
         """Refuse empty axes, repeated values and negative seeds."""
         for name in self.__dataclass_fields__:
@@ -111,7 +105,7 @@ class Axes:
                 raise ValueError(f"axis {name!r} has a negative seed: {list(getattr(self, name))}")
 
 
-@dataclass(frozen=True)
+@record
 class NetworkSpec:
     """Widths and task, the same for all trials of a sweep.
 
@@ -127,10 +121,8 @@ class NetworkSpec:
     head_layers: int = 1
     task: Task = "regression"
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-
-@dataclass(frozen=True)
+@record
 class StartSpec:
     """Trained weights to start from (docs/predictions.md).
 
@@ -146,10 +138,8 @@ class StartSpec:
     head: Literal["new", "keep"] = "new"
     frozen: tuple[str, ...] = ()
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-
-@dataclass(frozen=True)
+@record
 class SweepSpec:
     """One sweep.
 
@@ -174,8 +164,6 @@ class SweepSpec:
     search: SearchSpec = field(default_factory=SearchSpec)
     scheduler: SchedulerSpec = field(default_factory=SchedulerSpec)
     start: StartSpec | None = None
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         """Refuse names that cannot be a folder, and schedulers that would judge unfairly."""
@@ -247,7 +235,7 @@ def trials_of(spec: SweepSpec, data: DataRef) -> Iterator[tuple[TrialConfig, str
             for split_seed in axes.split_seeds:
                 for seed in axes.seeds:
                     seeds = Seeds(init=seed, order=seed, split=split_seed)
-                    yield TrialConfig(model.canonical(), spec.training, seeds, data), f"{model.label} seed {seed}"
+                    yield TrialConfig(model, spec.training, seeds, data), f"{model.label} seed {seed}"
 
 
 def networks_of(spec: SweepSpec) -> Iterator[ModelConfig]:

@@ -68,9 +68,9 @@ def conclude(trainer: GroupTrainer) -> list[TrialOutcome]:
 
 def _result(trainer: GroupTrainer, member: int, sets: dict[str, SetPredictions]) -> TrialResult:
     config, progress = trainer.configs[member], trainer.progress.members[member]
-    counts, normaliser = count_parameters(config.model.canonical()), trainer.normalisers[member]
+    counts, normaliser = count_parameters(config.model), trainer.normalisers[member]
     split = trainer.splits[member]
-    damped = config.model.canonical().alpha != "none"
+    damped = config.model.alpha != "none"
     return TrialResult(
         key=config.key,
         config=config,
@@ -117,7 +117,7 @@ def save_member(trainer: GroupTrainer, member: int, store: GraphStore, path: Pat
     config, normaliser = trainer.configs[member], trainer.normalisers[member]
     card = ModelCard(
         key=config.key,
-        model=config.model.canonical(),
+        model=config.model,
         target=config.data.target,
         unit=config.data.unit,
         mean=normaliser.mean,

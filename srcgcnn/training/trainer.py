@@ -80,7 +80,7 @@ class GroupTrainer:
         check_group(configs, store)
         self.configs = list(configs)
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._training, self._model = configs[0].training, configs[0].model.canonical()
+        self._training, self._model = configs[0].training, configs[0].model
         self._checkpoint = None if checkpoint is None else CheckpointFile(checkpoint)
         self._interval_s = checkpoint_interval_s
         check_precision(self._training, self.device)
@@ -92,7 +92,7 @@ class GroupTrainer:
             torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         reset_peak_memory(self.device)
         self._load_data(store)
-        alphas = [config.model.canonical().alpha for config in configs]
+        alphas = [config.model.alpha for config in configs]
         self.network = CrystalGraphNetwork(self._model, torch.from_numpy(np.array(store.element_features)), alphas)
         self.network.reset_parameters([config.seeds.init for config in configs])
         batches = len(self._batch_sizes())

@@ -30,7 +30,7 @@ DATA = DataRef("d" * 16, "demo", "electrostatic_energy", "eV/atom")
 
 
 def result_of(val_mae, seed=0, split=0, model=None, **training):
-    model = (model or ModelConfig("srcgcnn", 3)).canonical()
+    model = model or ModelConfig("srcgcnn", 3)
     config = TrialConfig(model, TrainingConfig(**training), Seeds(seed, seed, split), DATA)
     return TrialResult(
         key=config.key,

@@ -176,11 +176,6 @@ def test_bf16_trains_close_to_float32_and_only_its_products_are_rounded(demo_sto
     assert close.result.config.key != exact.result.config.key
 
 
-def test_precision_leaves_the_keys_of_older_results_alone(trial_of):
-    config = trial_of(SR2)
-    assert replace(config, training=replace(config.training, precision="float32")).key == config.key
-
-
 def test_tf32_is_refused_where_there_is_none(demo_store, trial_of):
     with pytest.raises(ValueError, match="NVIDIA GPUs only"):
         GroupTrainer([trial_of(SR2, precision="tf32")], demo_store, device=torch.device("cpu"))

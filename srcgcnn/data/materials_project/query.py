@@ -6,9 +6,9 @@ The names of the summary endpoint stay in this file. Nothing here is imported th
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
-from srcgcnn.records import digest
+from srcgcnn.records import digest, record
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class QueryError(ValueError):
     """A query makes no sense; the message names the value and what is allowed."""
 
 
-@dataclass(frozen=True)
+@record
 class MpFilter:
     """Which materials; the table `[data.mp]` of a sweep definition.
 
@@ -79,8 +79,6 @@ class MpFilter:
     min_sites: int | None = None
     max_sites: int | None = None
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
-
     def __post_init__(self) -> None:
         """Refuse windows and limits that nothing can fit."""
         if self.limit is not None and self.limit < 1:
@@ -104,14 +102,12 @@ def _text(value: Any) -> str:
     )
 
 
-@dataclass(frozen=True)
+@record
 class MpQuery:
     """Targets and materials: what a snapshot holds."""
 
     targets: tuple[str, ...]
     filter: MpFilter = field(default_factory=MpFilter)
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         """Refuse unknown targets."""

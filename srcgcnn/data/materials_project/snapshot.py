@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
@@ -24,7 +24,7 @@ from srcgcnn.data.materials_project.client import BACKOFF_SECONDS, PAGE_DOCUMENT
 from srcgcnn.data.materials_project.query import MP_TARGETS, MpQuery, target_values
 from srcgcnn.data.source import Source, SourceError, SourceRow
 from srcgcnn.files import write_bytes, write_text
-from srcgcnn.records import as_dict, canonical_json, digest, parse
+from srcgcnn.records import as_dict, canonical_json, digest, parse, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -48,7 +48,7 @@ class Page:
     sha256: str
 
 
-@dataclass(frozen=True)
+@record
 class FetchStart:
     """What an unfinished fetch must find again when it goes on."""
 
@@ -57,10 +57,8 @@ class FetchStart:
     page_documents: int
     expected: int
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-
-@dataclass(frozen=True)
+@record
 class Snapshot:
     """Contents of `snapshot.json`.
 
@@ -75,8 +73,6 @@ class Snapshot:
     expected: int
     pages: tuple[Page, ...]
     client: str
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     @property
     def provenance(self) -> str:
