@@ -17,7 +17,7 @@ from srcgcnn.data.manifest import StoreError
 from srcgcnn.data.store import GraphStore
 from srcgcnn.records import RecordError
 from srcgcnn.sweep.record import read_record
-from srcgcnn.training.split import Split, split_rows
+from srcgcnn.training.split import Crystals, Split, split_rows
 
 if TYPE_CHECKING:
     from srcgcnn.data.graph import CrystalGraph
@@ -57,7 +57,7 @@ def open_training_store(paths: RunPaths, config: TrialConfig) -> GraphStore | No
 
 def split_of(store: GraphStore, config: TrialConfig) -> Split:
     """Return the rows of a trial's three sets."""
-    return split_rows(config.training.split, config.seeds.split, store.ids, store.formulas)
+    return split_rows(config.training.split, config.seeds.split, Crystals.of(store))
 
 
 def _composition(graph: CrystalGraph) -> bytes:

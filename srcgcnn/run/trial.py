@@ -16,6 +16,7 @@ from srcgcnn.records import as_dict, record
 from srcgcnn.run.keys import key_of
 
 RESULT_FORMAT = 1
+GROUPED_SPLITS = ("formula", "prototype", "cluster")  # the sizes of their sets depend on the split seed
 
 
 @record
@@ -24,18 +25,25 @@ class SplitConfig:
 
     Attributes:
         kind: `random` rows; `formula` keeps all crystals of one reduced formula on one side; `lists` reads the ids of
-            each set from `lists`; `kfold` cuts k folds, tests on `fold` and validates on the next one.
-        fractions: shares of train, validation and test (random and formula).
+            each set from `lists`; `kfold` cuts k folds, tests on `fold` and validates on the next one. Kinds that hold
+            out what training has never seen: `element` tests on all crystals with an element of `held_out`; `size` on
+            the largest cells; `prototype` keeps crystals of one anonymous formula and number of atoms on one side,
+            `cluster` those of one of `clusters` clusters of compositions.
+        fractions: shares of train, validation and test; of `element` only the proportion of the first two counts.
         folds: k (kfold).
         fold: which fold is the test set, 0-based (kfold).
         lists: ids of the three sets (lists), in the order train, validation, test.
+        held_out: symbols of elements (element).
+        clusters: how many clusters of compositions, drawn by the split seed (cluster).
     """
 
-    kind: Literal["random", "formula", "lists", "kfold"] = "random"
+    kind: Literal["random", "formula", "lists", "kfold", "element", "prototype", "cluster", "size"] = "random"
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
     folds: int = 5
     fold: int = 0
     lists: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]] | None = None
+    held_out: tuple[str, ...] = ()
+    clusters: int = 10
 
     def __post_init__(self) -> None:
         """Refuse shares that leave a set without rows, and folds that do not exist."""
@@ -45,6 +53,12 @@ class SplitConfig:
             raise ValueError(f"folds={self.folds} must be at least 3 and fold={self.fold} in 0..{self.folds - 1}")
         if self.kind == "lists" and self.lists is None:
             raise ValueError("split kind 'lists' needs lists = [train ids, validation ids, test ids]")
+        if self.kind == "element" and not self.held_out:
+            raise ValueError("split kind 'element' needs held_out, a list of elements such as ['O']")
+        if self.kind != "element" and self.held_out:
+            raise ValueError(f"held_out={list(self.held_out)} belongs to split kind 'element', not {self.kind!r}")
+        if self.clusters < 3:
+            raise ValueError(f"clusters={self.clusters} must be at least 3: one for each set")
 
 
 @record
@@ -173,10 +187,10 @@ class TrialConfig:
     def shape(self) -> tuple[Any, ...]:
         """What the trials of a group share: everything but seeds, learning rate and the value of a fixed alpha.
 
-        Splits by formula differ in their sizes, so trials of a group share the split seed there.
+        Splits that keep rows together differ in their sizes, so trials of a group share the split seed there.
         """
         model = replace(self.model, alpha=0.5) if isinstance(self.model.alpha, float) else self.model
-        split_seed = self.seeds.split if self.training.split.kind == "formula" else None
+        split_seed = self.seeds.split if self.training.split.kind in GROUPED_SPLITS else None
         return model, replace(self.training, learning_rate=1.0), self.data, split_seed
 
     @property

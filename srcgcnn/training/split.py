@@ -1,7 +1,13 @@
-"""Rows to training, validation and test sets. Depends on the store's row order, the split seed and nothing else."""
+"""Rows to training, validation and test sets. Depends on the store's crystals, the split seed and nothing else.
+
+Random rows flatter a network: most test crystals have a neighbour in composition or structure in the training set. The
+kinds `element`, `prototype`, `cluster` and `size` hold out what a network has never seen (for their use see
+Meredig et al., Mol. Syst. Des. Eng. 3, 819 (2018), and Li et al., npj Comput. Mater. 9, 55 (2023)).
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +16,11 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from srcgcnn.data.store import GraphStore
     from srcgcnn.run.trial import SplitConfig
+
+KMEANS_ROUNDS = 100  # Lloyd's algorithm comes to rest long before on compositions
+ELEMENT_COUNT = re.compile(r"([A-Z][a-z]?)([0-9.]*)")
 
 
 class SplitError(ValueError):
@@ -26,21 +36,137 @@ class Split:
     test: np.ndarray
 
 
-def split_rows(config: SplitConfig, seed: int, ids: Sequence[str], formulas: Sequence[str]) -> Split:
+@dataclass(frozen=True)
+class Crystals:
+    """What a split may know of the rows of a store: their ids, reduced formulas and numbers of atoms in the cell."""
+
+    ids: Sequence[str]
+    formulas: Sequence[str]
+    atoms: np.ndarray
+
+    @classmethod
+    def of(cls, store: GraphStore) -> Crystals:
+        """Return the rows of a store."""
+        return cls(store.ids, store.formulas, np.concatenate([np.diff(shard["offsets"]) for shard in store.shards]))
+
+
+def split_rows(config: SplitConfig, seed: int, crystals: Crystals) -> Split:
     """Split all rows of a store.
 
     Raises:
-        SplitError: a set would be empty, or a listed id is not in the store.
+        SplitError: a set would be empty, a listed id is not in the store, or a held-out element is in no crystal.
     """
     if config.kind == "lists":
-        split = _by_lists(config, ids)
+        split = _by_lists(config, crystals.ids)
+    elif config.kind in ("element", "size"):
+        held_out = _with_elements(config, crystals) if config.kind == "element" else _largest(config, crystals)
+        split = _without(config, seed, held_out)
     else:
-        units = list(formulas) if config.kind == "formula" else list(range(len(ids)))
-        split = _by_units(config, seed, units)
+        split = _by_units(config, seed, _units(config, seed, crystals))
     for name, rows in (("training", split.train), ("validation", split.val), ("test", split.test)):
         if len(rows) == 0:
-            raise SplitError(f"the {name} set is empty: {len(ids)} rows are too few for split {config.kind!r}")
+            raise SplitError(f"the {name} set is empty: {len(crystals.ids)} rows are too few for split {config.kind!r}")
     return split
+
+
+def _units(config: SplitConfig, seed: int, crystals: Crystals) -> Sequence[object]:
+    """Return, for each row, the unit that stays on one side of the split."""
+    if config.kind == "formula":
+        return crystals.formulas
+    if config.kind == "prototype":
+        anonymous = [anonymous_formula(formula) for formula in crystals.formulas]
+        return list(zip(anonymous, crystals.atoms.tolist(), strict=True))
+    if config.kind == "cluster":
+        return cluster_compositions(crystals.formulas, config.clusters, seed).tolist()
+    return range(len(crystals.ids))
+
+
+def anonymous_formula(formula: str) -> str:
+    """Return a reduced formula without its elements: CaTiO3 and BaZrO3 are both `1-1-3`."""
+    return "-".join(f"{amount:g}" for amount in sorted(_amounts(formula).values()))
+
+
+def _amounts(formula: str) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for symbol, amount in ELEMENT_COUNT.findall(formula):
+        found[symbol] = found.get(symbol, 0.0) + float(amount or 1)
+    return found
+
+
+def cluster_compositions(formulas: Sequence[str], clusters: int, seed: int) -> np.ndarray:
+    """Cluster rows by their fractions of elements: int64 [R], k-means with starts drawn by k-means++.
+
+    Equal compositions are always in one cluster. Fewer clusters come out where there are fewer compositions.
+    """
+    unique, inverse = np.unique(np.asarray(formulas), return_inverse=True)
+    points, same = np.unique(_element_fractions(unique), axis=0, return_inverse=True)
+    centres = _first_centres(points, min(clusters, len(points)), np.random.default_rng(seed))
+    for _ in range(KMEANS_ROUNDS):
+        nearest = _squared_distances(points, centres).argmin(axis=1)
+        members = [points[nearest == cluster] for cluster in range(len(centres))]
+        moved = np.stack([own.mean(axis=0) if len(own) else old for own, old in zip(members, centres, strict=True)])
+        if np.array_equal(moved, centres):
+            break
+        centres = moved
+    labels: np.ndarray = nearest[same.ravel()[inverse.ravel()]]
+    return labels
+
+
+def _element_fractions(formulas: Sequence[str]) -> np.ndarray:
+    """Return one row per formula with the share of every element that is in any of them."""
+    amounts = [_amounts(str(formula)) for formula in formulas]
+    column = {symbol: place for place, symbol in enumerate(sorted(set().union(*amounts)))}
+    fractions = np.zeros((len(amounts), len(column)))
+    for row, found in enumerate(amounts):
+        for symbol, amount in found.items():
+            fractions[row, column[symbol]] = amount / sum(found.values())
+    return fractions.round(9)  # so that equal compositions are equal points
+
+
+def _first_centres(points: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
+    centres = points[generator.integers(len(points))][None]
+    while len(centres) < count:
+        distance = _squared_distances(points, centres).min(axis=1)
+        chosen = generator.choice(len(points), p=distance / distance.sum())
+        centres = np.concatenate([centres, points[chosen][None]])
+    return centres
+
+
+def _squared_distances(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    cross = points @ centres.T
+    squares = (points**2).sum(axis=1)[:, None] - 2 * cross + (centres**2).sum(axis=1)
+    return np.maximum(squares, 0.0)
+
+
+def _with_elements(config: SplitConfig, crystals: Crystals) -> np.ndarray:
+    """Mark the crystals that contain a held-out element: bool [R].
+
+    Raises:
+        SplitError: no crystal has one of the elements.
+    """
+    elements = [set(_amounts(formula)) for formula in crystals.formulas]
+    for symbol in config.held_out:
+        if not any(symbol in found for found in elements):
+            known = ", ".join(sorted(set().union(*elements)))
+            raise SplitError(f"held_out={symbol!r} is in no crystal of the store; its elements: {known}")
+    return np.array([not found.isdisjoint(config.held_out) for found in elements])
+
+
+def _largest(config: SplitConfig, crystals: Crystals) -> np.ndarray:
+    """Mark the crystals with most atoms: bool [R]. Crystals of one size stay together, near the share that is asked."""
+    sizes, counts = np.unique(crystals.atoms, return_counts=True)
+    held_out = np.cumsum(counts[::-1])[::-1]  # rows with at least this many atoms
+    smallest = sizes[np.abs(held_out - config.fractions[2] * len(crystals.atoms)).argmin()]
+    marked: np.ndarray = crystals.atoms >= smallest
+    return marked
+
+
+def _without(config: SplitConfig, seed: int, held_out: np.ndarray) -> Split:
+    """Test on the marked rows; divide the others at random, in the proportion of the shares."""
+    others = np.random.default_rng(seed).permutation(np.flatnonzero(~held_out))
+    train, val, _ = config.fractions
+    cut = round(len(others) * train / (train + val))
+    return Split(others[:cut], others[cut:], np.flatnonzero(held_out))
 
 
 def _by_units(config: SplitConfig, seed: int, units: Sequence[object]) -> Split:

@@ -30,7 +30,7 @@ from srcgcnn.training.predictor import predict_rows
 from srcgcnn.training.progress import GroupProgress
 from srcgcnn.training.provenance import reset_peak_memory
 from srcgcnn.training.replay import CudaRecorder, Replay
-from srcgcnn.training.split import split_rows
+from srcgcnn.training.split import Crystals, split_rows
 from srcgcnn.training.start import check_weights, start_from, train_mode
 
 if TYPE_CHECKING:
@@ -123,9 +123,8 @@ class GroupTrainer:
     def _load_data(self, store: GraphStore) -> None:
         config = self.configs[0]
         self.crystals = GraphSet.of_store(store, self.device, exact_padding=self._training.exact_padding)
-        self.splits = [
-            split_rows(self._training.split, trial.seeds.split, store.ids, store.formulas) for trial in self.configs
-        ]
+        crystals = Crystals.of(store)
+        self.splits = [split_rows(self._training.split, trial.seeds.split, crystals) for trial in self.configs]
         targets = store.target(config.data.target)
         self._check_classes(targets)
         self.normalisers = [

@@ -3,20 +3,17 @@
 import random
 import time
 from dataclasses import replace
-from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from srcgcnn.data.store import GraphStore
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.run.trial import SplitConfig, TrainingConfig
 from srcgcnn.training.outcome import conclude, save_member
 from srcgcnn.training.predictor import Predictor
-from srcgcnn.training.split import SplitError, split_rows
+from srcgcnn.training.split import Crystals, split_rows
 from srcgcnn.training.trainer import GroupTrainer, InterruptedGroupError
 
 SR2 = ModelConfig("srcgcnn", 2)
@@ -249,7 +246,10 @@ def test_splits_of_different_sizes_are_not_stacked(demo_store, trial_of):
     """How many rows a split by formula has depends on its seed wherever formulas repeat."""
     formulas = [formula for index, formula in enumerate("ABCDEFGHIJKLMNOP") for _ in range(1 + index % 4)]
     by_formula = SplitConfig(kind="formula")
-    sizes = {len(split_rows(by_formula, seed, formulas, formulas).train) for seed in range(4)}
+    sizes = {
+        len(split_rows(by_formula, seed, Crystals(formulas, formulas, np.ones(len(formulas), int))).train)
+        for seed in range(4)
+    }
     assert len(sizes) > 1
     config = trial_of(SR2, split=by_formula)
     other = replace(config, seeds=replace(config.seeds, split=1))
@@ -280,47 +280,6 @@ def test_the_normaliser_sees_training_rows_only(demo_store, trial_of):
 def test_a_last_batch_of_one_crystal_joins_the_one_before(demo_store, trial_of):
     trainer = GroupTrainer([trial_of(SR2, batch_size=47)], demo_store)  # 48 training rows
     assert trainer._batch_sizes() == [48]
-
-
-# --- splits ---
-
-
-@given(st.integers(10, 400), st.integers(0, 2**31))
-@settings(max_examples=50, deadline=None)
-def test_a_random_split_uses_every_row_once_in_the_asked_shares(count, seed):
-    split = split_rows(SplitConfig(), seed, [str(row) for row in range(count)], ["X"] * count)
-    rows = np.concatenate([split.train, split.val, split.test])
-    assert sorted(rows) == list(range(count))
-    assert (len(split.train), len(split.val)) == (int(0.6 * count + 1e-9), int(0.2 * count + 1e-9))
-
-
-@given(st.lists(st.sampled_from("ABCDEFGHIJKLMNOP"), min_size=40, max_size=200), st.integers(0, 1000))
-@settings(max_examples=50, deadline=None)
-def test_a_formula_split_keeps_formulas_together(formulas, seed):
-    ids = [str(row) for row in range(len(formulas))]
-    try:
-        split = split_rows(SplitConfig(kind="formula"), seed, ids, formulas)
-    except SplitError:
-        return  # a formula so common that a set stays empty: said, not hidden
-    sets = [{formulas[row] for row in rows} for rows in (split.train, split.val, split.test)]
-    assert all(not first & second for first, second in combinations(sets, 2))
-    assert sum(map(len, (split.train, split.val, split.test))) == len(formulas)
-
-
-def test_the_folds_test_every_row_exactly_once():
-    ids = [str(row) for row in range(53)]
-    tests = [split_rows(SplitConfig(kind="kfold", folds=5, fold=fold), 7, ids, ids).test for fold in range(5)]
-    assert sorted(np.concatenate(tests)) == list(range(53))
-
-
-def test_listed_splits_are_taken_as_given_and_checked():
-    ids = ["a", "b", "c", "d"]
-    split = split_rows(SplitConfig(kind="lists", lists=(("d", "a"), ("b",), ("c",))), 0, ids, ids)
-    assert (split.train.tolist(), split.val.tolist(), split.test.tolist()) == ([3, 0], [1], [2])
-    with pytest.raises(SplitError, match="'x'"):
-        split_rows(SplitConfig(kind="lists", lists=(("a",), ("x",), ("c",))), 0, ids, ids)
-    with pytest.raises(SplitError, match="two of the listed sets"):
-        split_rows(SplitConfig(kind="lists", lists=(("a",), ("b",), ("a",))), 0, ids, ids)
 
 
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"learning_rate": -1.0}, {"batch_size": 0}, {"patience_epochs": 0}])
