@@ -99,7 +99,7 @@ def cluster_compositions(formulas: Sequence[str], clusters: int, seed: int) -> n
     Equal compositions are always in one cluster. Fewer clusters come out where there are fewer compositions.
     """
     unique, inverse = np.unique(np.asarray(formulas), return_inverse=True)
-    points, same = np.unique(_element_fractions(unique), axis=0, return_inverse=True)
+    points, same = np.unique(_element_fractions(unique.tolist()), axis=0, return_inverse=True)
     centres = _first_centres(points, min(clusters, len(points)), np.random.default_rng(seed))
     for _ in range(KMEANS_ROUNDS):
         nearest = _squared_distances(points, centres).argmin(axis=1)
