@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: sweep test test-slurm lint clean
+.PHONY: sweep check test test-slurm coverage lint wheel clean
 
 sweep: $(READY)
 	$(BIN)/python sweeps/depth_sweep.py $(ARGS)
@@ -22,6 +22,11 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Wheel and source archive in dist/; a description that a package index would refuse is an error.
+wheel: $(READY)
+	$(BIN)/python -m build --no-isolation --outdir dist
+	$(BIN)/twine check --strict dist/*
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("python >= 3.11 is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'

@@ -1,21 +1,27 @@
-"""From what a user names on the command line to crystals: CIF files, folders of them, tables, or structures at hand."""
+"""From what a user names to crystals: CIF files, folders of them, tables; in Python also structures and data frames."""
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from srcgcnn.data.columns import error_row
+from srcgcnn.data.columns import ID_KEYS, error_row, find_key, row_identity
 from srcgcnn.data.source import RowError, SourceRow, parse_structure
+from srcgcnn.data.sources.atoms import row_of_atoms
 from srcgcnn.data.sources.registry import READERS, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    import pandas as pd
+    from ase import Atoms
     from pymatgen.core import Structure
 
+    Crystals: TypeAlias = str | Path | Structure | Atoms | pd.DataFrame
+
+FRAME_KEYS = ("structure", "atoms", "cif")  # columns of a data frame that can hold crystals; the first one is taken
 CIF_SUFFIXES = (".cif", ".mcif")
 
 
@@ -40,15 +46,64 @@ class NamedCrystal:
         return "" if self.structure is None else self.structure.composition.reduced_formula
 
 
-def read_crystals(sources: Iterable[str | Path | Structure]) -> Iterator[NamedCrystal]:
-    """Yield all crystals in order; what cannot be read is yielded with its reason."""
-    for number, source in enumerate(sources):
+def read_crystals(sources: Crystals | Iterable[Crystals]) -> Iterator[NamedCrystal]:
+    """Yield all crystals in order; what cannot be read is yielded with its reason.
+
+    Raises:
+        ValueError: a data frame has no column with crystals.
+        TypeError: neither a path nor a crystal.
+    """
+    import pandas as pd
+    from ase import Atoms
+    from pymatgen.core import IStructure
+
+    one = isinstance(sources, str | Path | IStructure | Atoms | pd.DataFrame)
+    listed = cast("Iterable[Crystals]", [sources] if one else sources)
+    for number, source in enumerate(listed):
         if isinstance(source, str | Path):
             for path in _files(Path(source).expanduser()):
                 for row in _rows(path):
                     yield _parsed(row, str(path))
+        elif isinstance(source, pd.DataFrame):
+            yield from (_parsed(row, "") for row in _frame_rows(source))
         else:
-            yield NamedCrystal(f"structure-{number}", "", source)
+            yield _parsed(_row_in_memory(source, f"structure-{number}"), "")
+
+
+def _frame_rows(frame: pd.DataFrame) -> Iterator[SourceRow]:
+    """Yield the rows of a data frame: crystals as pymatgen has them, as ASE has them, or as the text of a CIF."""
+    columns = [str(column) for column in frame.columns]
+    crystals, identity = find_key(columns, FRAME_KEYS), find_key(columns, ID_KEYS)
+    if crystals is None:
+        raise ValueError(
+            f"a data frame needs a column {', '.join(FRAME_KEYS[:-1])} or {FRAME_KEYS[-1]}; it has {', '.join(columns)}"
+        )
+    ids = frame[identity] if identity else frame.index
+    for number, (row_id, crystal) in enumerate(zip(ids, frame[crystals], strict=True)):
+        name = row_identity(row_id, number)
+        if isinstance(crystal, str):
+            yield SourceRow(name, "cif", crystal, {})
+        elif crystal is None or crystal != crystal:  # noqa: PLR0124 - pandas writes NaN where nothing is
+            yield error_row(name, f"column {crystals!r} is empty")
+        else:
+            yield _row_in_memory(crystal, name)
+
+
+def _row_in_memory(crystal: Any, row_id: str) -> SourceRow:
+    """Return a crystal of pymatgen (itself or its dict) or ASE as a row."""
+    from ase import Atoms
+    from pymatgen.core import IStructure
+
+    if isinstance(crystal, IStructure):
+        return SourceRow(row_id, "structure", crystal, {})
+    if isinstance(crystal, dict):
+        return SourceRow(row_id, "dict", crystal, {})
+    if isinstance(crystal, Atoms):
+        return replace(row_of_atoms(crystal, 0), row_id=row_id)
+    raise TypeError(
+        f"{type(crystal).__name__} is no crystal; give the path of a file or folder, a pymatgen Structure, ASE Atoms, "
+        "or a data frame with a column of them"
+    )
 
 
 def _files(path: Path) -> list[Path]:

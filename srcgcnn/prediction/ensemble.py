@@ -27,14 +27,10 @@ from srcgcnn.training.predictor import Predictor
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from pymatgen.core import Structure
-
     from srcgcnn.data.graph import CrystalGraph
     from srcgcnn.prediction.choice import Choice
-    from srcgcnn.prediction.crystals import NamedCrystal
+    from srcgcnn.prediction.crystals import Crystals, NamedCrystal
     from srcgcnn.training.model_file import ModelCard
-
-    Crystal = str | Path | Structure
 
 CRYSTALS_PER_BLOCK = 1024  # parsed structures in memory at a time
 LOWER, UPPER = f"lower_{COVERAGE:.0%}".rstrip("%"), f"upper_{COVERAGE:.0%}".rstrip("%")
@@ -95,8 +91,12 @@ class Ensemble:
         """Predict with every member: float64 [members, crystals]."""
         return np.stack([member.predict_graphs(graphs) for member in self.members])
 
-    def predict(self, crystals: Crystal | Iterable[Crystal]) -> pd.DataFrame:
-        """Predict for CIF files, folders of them, tables (`--data` of a sweep) or pymatgen structures; one, or several.
+    def predict(self, crystals: Crystals | Iterable[Crystals]) -> pd.DataFrame:
+        """Predict for crystals; one, or several.
+
+        Args:
+            crystals: CIF files, folders of them, tables (`--data` of a sweep), pymatgen structures, ASE atoms, or data
+                frames with a column `structure`, `atoms` or `cif`; a crystal in a frame is named by its id or index.
 
         Returns:
             One row per crystal, in order: id, file, formula, prediction, spread (of several seeds), lower and upper
@@ -104,10 +104,7 @@ class Ensemble:
             there; if these are at hand), warning (outside of the training domain) and error (why there is no
             prediction).
         """
-        from pymatgen.core import IStructure
-
-        sources = [crystals] if isinstance(crystals, str | Path | IStructure) else crystals
-        blocks = [self._block(block) for block in _blocks(read_crystals(sources))]
+        blocks = [self._block(block) for block in _blocks(read_crystals(crystals))]
         return pd.concat(blocks, ignore_index=True) if blocks else self._block([])
 
     def _block(self, crystals: Sequence[NamedCrystal]) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Structure
+from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.io.cif import CifWriter
 from web import wait_for
 
@@ -76,6 +77,30 @@ def test_the_best_variant_answers_with_the_mean_and_spread_of_its_seeds(run, cry
     assert (table["unit"] == "eV/atom").all()
     assert (table["lower_90"] < table["prediction"]).all()
     assert (table["prediction"] < table["upper_90"]).all()
+
+
+def test_crystals_of_memory_answer_as_their_files_do(run, crystals):
+    """Structures, ASE atoms and data frames of either, of their dicts and of the text of their CIFs."""
+    ensemble = Ensemble.load(run.out)
+    structures = list(crystals.values())[:3]
+    expected = ensemble.predict(structures)["prediction"].to_numpy()
+    atoms = [AseAtomsAdaptor.get_atoms(structure) for structure in structures]
+    assert ensemble.predict(atoms)["prediction"].to_numpy() == pytest.approx(expected, rel=1e-5)
+    assert ensemble.predict(atoms[0])["prediction"].to_numpy() == pytest.approx(expected[:1], rel=1e-5)
+    frame = pd.DataFrame({"material_id": ["a", "b", "c"], "structure": structures, "gap": [1.0, 2.0, 3.0]})
+    answer = ensemble.predict(frame)
+    assert list(answer["id"]) == ["a", "b", "c"]
+    assert answer["prediction"].to_numpy() == pytest.approx(expected)
+    dicts = pd.DataFrame({"structure": [structure.as_dict() for structure in structures]}, index=["x", "y", "z"])
+    assert list(ensemble.predict(dicts)["id"]) == ["x", "y", "z"]
+    texts = pd.DataFrame({"cif": [structures[0].to(fmt="cif"), None, structures[2].to(fmt="cif")]})
+    answer = ensemble.predict(texts)
+    assert answer["prediction"].to_numpy()[[0, 2]] == pytest.approx(expected[[0, 2]], rel=1e-5)
+    assert list(answer["error"]) == ["", "column 'cif' is empty", ""]
+    with pytest.raises(ValueError, match="needs a column structure, atoms or cif; it has formula"):
+        ensemble.predict(pd.DataFrame({"formula": ["NaCl"]}))
+    with pytest.raises(TypeError, match="int is no crystal; give the path"):
+        ensemble.predict([3])
 
 
 def test_a_variant_a_trial_or_a_key_can_be_asked_for(run):

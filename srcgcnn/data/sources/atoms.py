@@ -58,10 +58,11 @@ def _frames(path: Path) -> Iterator[Atoms]:
 def _atoms_rows(path: Path, targets: Sequence[str]) -> Iterator[SourceRow]:
     with reading(path, ATOMS):
         for number, atoms in enumerate(_frames(path)):
-            yield _atoms_row(atoms, number, targets)
+            yield row_of_atoms(atoms, number, targets)
 
 
-def _atoms_row(atoms: Atoms, number: int, targets: Sequence[str]) -> SourceRow:
+def row_of_atoms(atoms: Atoms, number: int, targets: Sequence[str] = ()) -> SourceRow:
+    """Return one crystal of ASE; `number` names it where its `info` has no id."""
     from pymatgen.io.ase import AseAtomsAdaptor
 
     found = _atoms_values(atoms)
