@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from srcgcnn.records import DIGEST_CHARACTERS, canonical_json, identity_of
-
-if TYPE_CHECKING:
-    from srcgcnn.run.trial import TrialConfig
 
 KEY_FORMAT = 1  # RESULT_FORMAT of the first version: never to be changed either
 # What the records of the first version had. Never to be changed.
@@ -32,8 +29,8 @@ FIRST_FIELDS = {
 }  # fmt: skip
 
 
-def key_of(config: TrialConfig) -> str:
-    """Return the key of a trial: 16 hexadecimal digits."""
+def key_of(config: Any) -> str:
+    """Return the key of a `TrialConfig`, which asks for it: 16 hexadecimal digits."""
     data = [config.data.data_hash, config.data.target]
     identity = {
         "data": data,
