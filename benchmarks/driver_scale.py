@@ -27,8 +27,9 @@ from srcgcnn.launch.site import LocalSite
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import write_result
 from srcgcnn.run.trial import Cost, Curves, DataRef, Metrics, Provenance, TrainingConfig, TrialResult
+from srcgcnn.sweep.axes import Axes
 from srcgcnn.sweep.plan import TrialGroup, plan_sweep
-from srcgcnn.sweep.spec import Axes, SweepSpec
+from srcgcnn.sweep.spec import SweepSpec
 from srcgcnn.terminal import make_console
 
 DEPTHS = tuple(range(1, 11))

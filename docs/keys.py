@@ -30,7 +30,7 @@ LISTED_ELSEWHERE = {  # tables that may be there several times, or not at all, w
     "build": HeadRequest,
     "search.ranges.weight_decay": Range,
 }
-PROGRAM_ONLY = {"training.start"}  # `[start]` is what a file says; this is what becomes of it
+PROGRAM_ONLY = {"training.start", "axes.more"}  # a file says `[start]` and writes axes by their dotted names
 
 
 def table_of(kind: Any) -> str:

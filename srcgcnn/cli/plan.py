@@ -8,7 +8,7 @@ from rich.table import Table
 
 from srcgcnn.models.counts import count_parameters
 from srcgcnn.sweep.proposals import known_variants, proposals_of
-from srcgcnn.sweep.space import Space
+from srcgcnn.sweep.space import Space, Variant, matches_of
 from srcgcnn.terminal import duration, make_console
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from srcgcnn.sweep.plan import Plan
     from srcgcnn.sweep.prepare import FoundData
     from srcgcnn.sweep.spec import DataSpec, PublishedStatistics
+
+
+MOST_MATCHES = 20
 
 
 def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int, start: str = "") -> None:
@@ -42,6 +45,10 @@ def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int, start
     if spec.scheduler.stops:
         rungs = ", ".join(map(str, spec.scheduler.rungs(recipe.epochs))) or "none: the recipe is shorter"
         console.print(f"  scheduler: {spec.scheduler.kind}, variants judged after epochs {rungs}", soft_wrap=True)
+    for name in dict.fromkeys(name for axes in spec.axes for name in axes.ignored):
+        console.print(f"  {name}: no model of this sweep has them", soft_wrap=True)
+    for line in matches_of(spec, MOST_MATCHES):
+        console.print(f"  {line}", soft_wrap=True)
     if plan.others:
         console.print(f"  {plan.others} results in {paths.results} are of other data and left alone", soft_wrap=True)
     if spec.search.proposes:
@@ -127,16 +134,15 @@ def _variants(plan: Plan) -> Table:
     table = Table(box=None, pad_edge=True, header_style="dim")
     for heading in ("variant", "also asked for as", "conv params", "total params", "trials", "finished"):
         table.add_column(heading, justify="left" if heading in ("variant", "also asked for as") else "right")
-    variants: dict[object, list[TrialConfig]] = {}
+    variants: dict[Variant, list[TrialConfig]] = {}
     for trial in plan.trials:
-        variants.setdefault(trial.model, []).append(trial)
-    for trials in variants.values():
-        model = trials[0].model
-        counts = count_parameters(model)
-        asked = {label.rsplit(" seed ", 1)[0] for label in plan.aliases[trials[0].key]} - {model.label}
+        variants.setdefault(Variant(trial.model, trial.training), []).append(trial)
+    for variant, trials in variants.items():
+        label, counts = variant.label(plan.spec.training), count_parameters(variant.model)
+        asked = {label.rsplit(" seed ", 1)[0] for label in plan.aliases[trials[0].key]} - {label}
         done = sum(trial.key in plan.finished for trial in trials)
         also = ", ".join(sorted(asked))
-        table.add_row(model.label, also, f"{counts.convolution:,}", f"{counts.total:,}", str(len(trials)), str(done))
+        table.add_row(label, also, f"{counts.convolution:,}", f"{counts.total:,}", str(len(trials)), str(done))
     return table
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from srcgcnn.cli.command import add_command, alpha
+from srcgcnn.cli.axes import add_axis_flags, axes_of
+from srcgcnn.cli.command import add_command
 from srcgcnn.tracking.uri import tracking_uri
 
 if TYPE_CHECKING:
@@ -46,15 +47,7 @@ def add_sweep(commands: Any) -> None:
     data.add_argument("--strict", action="store_true", help="bad rows of the source are an error")
     data.add_argument("--stores", type=Path, default=Path("stores"), help="where graph stores are kept")
 
-    axes = parser.add_argument_group("what is varied")
-    axes.add_argument("--models", nargs="+", metavar="MODEL", help="srcgcnn cgcnn")
-    axes.add_argument("--depths", nargs="+", type=int, metavar="T", help="T for srcgcnn, L for cgcnn")
-    axes.add_argument("--norms", nargs="+", metavar="NORM", help="step shared")
-    axes.add_argument(
-        "--alphas", nargs="+", type=alpha, metavar="ALPHA", help="none | NUMBER | learned | learned-scalar"
-    )
-    axes.add_argument("--seeds", type=int, metavar="N", help="seeds 0 .. N-1")
-    axes.add_argument("--split-seeds", type=int, metavar="N", help="split seeds 0 .. N-1")
+    add_axis_flags(parser)
 
     search = parser.add_argument_group("which combinations")
     search.add_argument("--search", metavar="METHOD", help="grid: all (default) | random | tpe | nsga2: proposals")
@@ -91,14 +84,7 @@ def overrides_of(options: argparse.Namespace) -> dict[str, Any]:
 
     sections = {
         "data": given(source=options.data, target=options.target, unit=options.unit),
-        "axes": given(
-            models=options.models,
-            depths=options.depths,
-            norms=options.norms,
-            alphas=options.alphas,
-            seeds=options.seeds,
-            split_seeds=options.split_seeds,
-        ),
+        "axes": axes_of(options),
         "search": given(
             method=options.search,
             proposals=options.proposals,

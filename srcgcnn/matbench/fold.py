@@ -13,7 +13,7 @@ from srcgcnn.records import as_dict
 from srcgcnn.run.results import read_result
 from srcgcnn.run.trial import SplitConfig
 from srcgcnn.sweep.plan import plan_sweep
-from srcgcnn.sweep.spec import networks_of
+from srcgcnn.sweep.space import variants_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,8 +46,8 @@ def check_recipe(spec: SweepSpec) -> None:
     Raises:
         MatbenchError: it is not, or does.
     """
-    networks = {network.canonical() for network in networks_of(spec)}
-    variants = len(networks) * len({seed for axes in spec.axes for seed in axes.split_seeds})
+    asked = {(variant.model.canonical(), variant.training) for variant in variants_of(spec)}
+    variants = len(asked) * len({seed for axes in spec.axes for seed in axes.split_seeds})
     if variants != 1 or spec.search.proposes or spec.scheduler.stops:
         raise MatbenchError(
             f"sweep {spec.name!r} has {variants} variants, a search or a scheduler; a record is of one network "

@@ -13,7 +13,7 @@ from srcgcnn.prediction.choice import choose
 from srcgcnn.records import RecordError
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.trial import StartConfig
-from srcgcnn.sweep.spec import networks_of
+from srcgcnn.sweep.space import variants_of
 from srcgcnn.training.model_card import ModelCard, read_card
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def find_start(spec: SweepSpec) -> FoundStart:
     for prefix in start.frozen:
         if prefix.split(".")[0] not in PARTS:
             raise RecordError(f"frozen={prefix!r}: no part of a network; its parts are {', '.join(PARTS)}")
-    for network in networks_of(spec):
+    for network in dict.fromkeys(variant.model for variant in variants_of(spec)):
         _refuse_other_shapes(card, network.canonical(), start, weights)
     trained = f"{card.model.label} on {card.target}" + (f", {card.origin}" if card.origin else f", trial {card.key}")
     description = f"{trained} ({start.label})"

@@ -35,6 +35,8 @@ class SplitConfig:
         lists: ids of the three sets (lists), in the order train, validation, test.
         held_out: symbols of elements (element).
         clusters: how many clusters of compositions, drawn by the split seed (cluster).
+        train_size: use so many of the training rows: the first in the order in which the split seed shuffles them, so
+            that each set holds the smaller ones. Validation and test rows stay the same. By default all.
     """
 
     kind: Literal["random", "formula", "lists", "kfold", "element", "prototype", "cluster", "size"] = "random"
@@ -44,6 +46,7 @@ class SplitConfig:
     lists: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]] | None = None
     held_out: tuple[str, ...] = ()
     clusters: int = 10
+    train_size: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse shares that leave a set without rows, and folds that do not exist."""
@@ -59,6 +62,8 @@ class SplitConfig:
             raise ValueError(f"held_out={list(self.held_out)} belongs to split kind 'element', not {self.kind!r}")
         if self.clusters < 3:
             raise ValueError(f"clusters={self.clusters} must be at least 3: one for each set")
+        if self.train_size is not None and self.train_size < 1:
+            raise ValueError(f"train_size={self.train_size} must be at least 1")
 
 
 @record

@@ -12,7 +12,7 @@ from srcgcnn.run.results import finished_keys, read_results
 from srcgcnn.run.trial import TrialConfig
 from srcgcnn.sweep.cost import CostModel
 from srcgcnn.sweep.proposals import proposals_left, proposed_trials
-from srcgcnn.sweep.spec import trials_of
+from srcgcnn.sweep.space import trials_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -94,7 +94,7 @@ class Plan:
         if not self.proposals_left:
             return len(self.groups)
         axes, search = self.spec.axes[0], self.spec.search
-        trials = len(axes.seeds) * len(axes.split_seeds)
+        trials = axes.repeats
         size = trials if self.spec.scheduler.stops else min(self.group_size, trials)
         return min(search.parallel, self.proposals_left) * -(-trials // size)
 

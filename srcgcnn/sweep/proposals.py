@@ -50,7 +50,7 @@ class Proposal:
 
     number: int
     label: str
-    params: dict[str, str | bool | int | float]
+    params: dict[str, str | bool | int | float | None]
     state: State
     values: tuple[float, ...]
     trials: tuple[str, ...]

@@ -1,26 +1,47 @@
-"""The variants that a search chooses from, and the way from a variant to its trials and back."""
+"""The variants of a sweep: all points of its axes for a grid, proposed ones for a search, and the way back."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from bisect import bisect_left
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from difflib import get_close_matches
 from functools import cached_property
-from itertools import product
-from typing import TYPE_CHECKING
+from itertools import islice, product
+from typing import TYPE_CHECKING, Any
 
-from srcgcnn.models.config import ModelConfig
-from srcgcnn.run.trial import Seeds, TrialConfig
+from srcgcnn.models.config import USUAL_WIDTH, ModelConfig
+from srcgcnn.models.counts import count_parameters
+from srcgcnn.run.trial import DataRef, Seeds, TrialConfig
+from srcgcnn.sweep.axes import LARGEST, SHORT_NAMES, has, with_values
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import optuna
 
-    from srcgcnn.run.trial import DataRef, TrainingConfig
+    from srcgcnn.run.trial import TrainingConfig
+    from srcgcnn.sweep.axes import Axes, CountedBy
     from srcgcnn.sweep.search_spec import Range
-    from srcgcnn.sweep.spec import Axes, SweepSpec
+    from srcgcnn.sweep.spec import SweepSpec
 
-Value = str | int | float | bool
-Params = dict[str, Value]
+Params = dict[str, Any]  # names and values of a point, as Optuna's study has them
 RANGED = ("learning_rate", "weight_decay")
 DIGITS = 3  # of proposed numbers: a person can type them again
+# Names in studies that exist already; other axes go by their dotted names
+DRAWN_NAMES = {
+    "model.family": "model",
+    "model.depth": "depth",
+    "model.norm": "norm",
+    "model.alpha": "alpha",
+    "model.layer_norm": "layer_norm",
+    "model.hidden_channels": "hidden_channels",
+    "training.learning_rate": "learning_rate",
+    "training.weight_decay": "weight_decay",
+}
+DOTTED = {drawn: name for name, drawn in DRAWN_NAMES.items()}
+WIDTH = "model.hidden_channels"
+_NO_DATA = DataRef("", "", "", "")  # networks and recipes do not depend on it
+DEEPEST_NAMED = 200  # of the networks among which the label of a match is looked up
 
 
 @dataclass(frozen=True)
@@ -31,32 +52,65 @@ class Variant:
     training: TrainingConfig
 
     def label(self, usual: TrainingConfig) -> str:
-        """Name for people, with what the search varies beside the axes."""
-        parts = [self.model.label]
-        numbers = {name: getattr(self.training, name) for name in RANGED}
-        parts += [f"{name}={number:g}" for name, number in numbers.items() if number != getattr(usual, name)]
-        return " ".join(parts)
+        """Name for people, with what differs from the sweep's recipe."""
+        return " ".join([self.model.label, *_differences(self.training, usual)])
+
+
+def _differences(record: Any, usual: Any) -> Iterator[str]:
+    for field in fields(record):
+        value, other = getattr(record, field.name), getattr(usual, field.name)
+        if value == other:
+            continue
+        if is_dataclass(value) and is_dataclass(other):
+            yield from _differences(value, other)
+        else:
+            yield f"{field.name}={f'{value:g}' if isinstance(value, float) else value}"
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One axis of a space.
+
+    Attributes:
+        field: dotted name in the trial's record.
+        values: to choose from.
+    """
+
+    field: str
+    values: tuple[Any, ...]
+
+    @property
+    def drawn(self) -> str:
+        """Name in a study."""
+        return DRAWN_NAMES.get(self.field, self.field)
 
 
 class Space:
-    """The axes of a sweep and the ranges of its search, on one data set.
+    """A block of axes, and the ranges of the search where there is one, on one data set.
+
+    Args:
+        spec: the sweep.
+        data: the numbers to train on.
+        axes: one of its blocks; by default its only one, which is what a search chooses from.
 
     Raises:
-        ValueError: the sweep has several blocks of axes.
+        ValueError: no block is given and the sweep has several.
     """
 
-    def __init__(self, spec: SweepSpec, data: DataRef) -> None:
-        if len(spec.axes) != 1:
+    def __init__(self, spec: SweepSpec, data: DataRef, axes: Axes | None = None) -> None:
+        if axes is None and len(spec.axes) != 1:
             raise ValueError(
                 f"sweep {spec.name!r} has {len(spec.axes)} [[axes]] blocks, and a search chooses from one: "
                 "write one [axes] block, or use --search grid"
             )
-        self._spec, self._axes, self._data = spec, spec.axes[0], data
-        self._ranges = {name: found for name in RANGED if (found := getattr(spec.search.ranges, name)) is not None}
+        self._spec, self._axes, self._data = spec, axes or spec.axes[0], data
+        ranges = spec.search.ranges if spec.search.proposes else None
+        self._ranges: dict[str, Range] = {name: found for name in RANGED if (found := getattr(ranges, name, None))}
+        self._network = asdict(spec.network)
 
     @property
     def axes(self) -> Axes:
-        """The discrete choices."""
+        """The discrete choices, as they were given."""
         return self._axes
 
     @property
@@ -67,7 +121,22 @@ class Space:
     @property
     def widths(self) -> tuple[int, ...]:
         """Widths of the atom states to choose from."""
-        return self._spec.search.ranges.hidden_channels or self._axes.widths or (self._spec.network.hidden_channels,)
+        proposed = self._spec.search.ranges.hidden_channels if self._spec.search.proposes else ()
+        return proposed or self._axes.widths or (self._spec.network.hidden_channels,)
+
+    @cached_property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """The discrete choices, by the dotted names of what they set."""
+        named = {SHORT_NAMES.get(name, name): values for name, values in self._axes.named.items()}
+        named.pop(WIDTH, None)
+        if self._axes.match is None:
+            named[WIDTH] = self.widths
+        usual = [name for name in DRAWN_NAMES if name in named]
+        return tuple(Dimension(name, named[name]) for name in dict.fromkeys([*usual, *named]))
+
+    def _of(self, family: Any) -> list[Dimension]:
+        """Return the choices of one family, after the family itself."""
+        return [found for found in self.dimensions if found.field != "model.family" and has(family, found.field)]
 
     @property
     def seeds(self) -> frozenset[Seeds]:
@@ -76,41 +145,47 @@ class Space:
         return frozenset(Seeds(init=seed, order=seed, split=split) for seed, split in pairs)
 
     def described(self) -> dict[str, str]:
-        """Return what is chosen from, for people."""
-        axes = self._axes
-        choices: dict[str, tuple[Value, ...]] = {"model": axes.models, "depth": axes.depths}
-        if "srcgcnn" in axes.models:
-            choices |= {"norm": axes.norms, "alpha": axes.alphas, "layer_norm": axes.layer_norms}
-        choices["hidden_channels"] = self.widths
+        """Return the choices for people: name -> values."""
+        choices = {found.drawn: found.values for found in self.dimensions}
         listed = {name: " ".join(map(str, values)) for name, values in choices.items() if len(values) > 1}
         scale = {True: "on a logarithmic scale", False: "evenly"}
         return listed | {
             name: f"{wanted.low:g} .. {wanted.high:g}, {scale[wanted.log]}" for name, wanted in self._ranges.items()
         }
 
+    def points(self) -> Iterator[Params]:
+        """Yield every combination of the discrete choices; a family has only those that it knows."""
+        for family in self._axes.models:
+            own = self._of(family)
+            for values in product(*[found.values for found in own]):
+                yield {"model": family} | {found.drawn: value for found, value in zip(own, values, strict=True)}
+
     def draw(self, trial: optuna.Trial) -> Params:
         """Draw one point; norms and damping only where the family has them."""
-        axes = self._axes
-        params: Params = {
-            "model": trial.suggest_categorical("model", axes.models),
-            "depth": trial.suggest_categorical("depth", axes.depths),
-        }
-        if params["model"] == "srcgcnn":
-            params["norm"] = trial.suggest_categorical("norm", axes.norms)
-            params["alpha"] = trial.suggest_categorical("alpha", axes.alphas)  # type: ignore[assignment]
-            params["layer_norm"] = trial.suggest_categorical("layer_norm", axes.layer_norms)
-        params["hidden_channels"] = trial.suggest_categorical("hidden_channels", self.widths)
+        params: Params = {"model": trial.suggest_categorical("model", self._axes.models)}
+        for found in self._of(params["model"]):
+            params[found.drawn] = trial.suggest_categorical(found.drawn, found.values)
         for name, wanted in self._ranges.items():
             params[name] = trial.suggest_float(name, wanted.low, wanted.high, log=wanted.log)
         return params
 
+    def network(self, params: Params) -> ModelConfig:
+        """Return the network at a point as it was asked for."""
+        values = {DOTTED.get(name, name): value for name, value in params.items()}
+        own = {name.removeprefix("model."): value for name, value in values.items() if name.startswith("model.")}
+        model = ModelConfig(**{**self._network, **own})
+        return model if self.matching is None else self.matching.fitted(model)
+
     def variant(self, params: Params) -> Variant:
         """Return the variant at a point. Points of the same network and recipe are one variant."""
-        values = dict(params)
-        numbers = {name: float(f"{float(values.pop(name)):.{DIGITS}g}") for name in self._ranges}
-        network = {**asdict(self._spec.network), "hidden_channels": values.pop("hidden_channels")}
-        model = ModelConfig(family=values.pop("model"), **network, **values)  # type: ignore[arg-type]
-        return Variant(model.canonical(), replace(self._spec.training, **numbers))  # type: ignore[arg-type]
+        rounded = {name: float(f"{float(params[name]):.{DIGITS}g}") for name in self._ranges if name in params}
+        values = {DOTTED.get(name, name): value for name, value in {**params, **rounded}.items()}
+        recipe = {
+            name.removeprefix("training."): None if value == "all" else value  # of `train_sizes`
+            for name, value in values.items()
+            if name.startswith("training.")
+        }
+        return Variant(self.network(params).canonical(), with_values(self._spec.training, recipe))
 
     def trials(self, variant: Variant) -> list[TrialConfig]:
         """Return the trials of a variant, one per seed and split."""
@@ -123,25 +198,114 @@ class Space:
 
     def point_of(self, config: TrialConfig) -> Params | None:
         """Return the point at which a trial lies, or None where the space does not hold it."""
-        point = self._networks.get(config.model)
         numbers = {name: float(getattr(config.training, name)) for name in self._ranges}
-        usual = replace(config.training, **{name: getattr(self._spec.training, name) for name in self._ranges})
+        usual = with_values(config.training, {name: getattr(self._spec.training, name) for name in self._ranges})
+        point = self._variants.get(Variant(config.model, usual))
         inside = all(number in self._ranges[name] for name, number in numbers.items())
         same = (config.data.data_hash, config.data.target) == (self._data.data_hash, self._data.target)
-        if point is None or not inside or not same or usual != self._spec.training or config.seeds not in self.seeds:
+        if point is None or not inside or not same or config.seeds not in self.seeds:
             return None
         return {**point, **numbers}
 
     @cached_property
-    def _networks(self) -> dict[ModelConfig, Params]:
-        """Every network of the space with the first point that leads to it."""
-        found: dict[ModelConfig, Params] = {}
-        axes = self._axes
-        nothing = {name: wanted.low for name, wanted in self._ranges.items()}
-        for model, depth, width in product(axes.models, axes.depths, self.widths):
-            point: Params = {"model": model, "depth": depth, "hidden_channels": width}
-            choices = product(axes.norms, axes.alphas, axes.layer_norms) if model == "srcgcnn" else [None]
-            for chosen in choices:
-                extra = dict(zip(("norm", "alpha", "layer_norm"), chosen, strict=True)) if chosen else {}
-                found.setdefault(self.variant({**point, **extra, **nothing}).model, {**point, **extra})
+    def _variants(self) -> dict[Variant, Params]:
+        """Every variant of the discrete choices with the first point that leads to it."""
+        found: dict[Variant, Params] = {}
+        for point in self.points():
+            found.setdefault(self.variant(point), point)
         return found
+
+    @cached_property
+    def matching(self) -> Matching | None:
+        """What the widths are chosen for, where the axes say so.
+
+        Raises:
+            ValueError: the label is no network's.
+        """
+        match = self._axes.match
+        return None if match is None else Matching(match.by, self._named(match.of))
+
+    def _named(self, label: str) -> ModelConfig:
+        """Return the network that a label names; its width may be any."""
+        _, _, width = label.partition(" width=")
+        own = {"hidden_channels": int(width.split()[0]) if width[:1].isdigit() else USUAL_WIDTH}
+        labels = {}
+        alphas = dict.fromkeys(("none", "learned", "learned-scalar", *self._axes.alphas))
+        recurrent = list(product(("srcgcnn",), ("step", "shared"), alphas, (False, True)))
+        kinds = [("cgcnn", "step", "none", False), *recurrent]
+        for depth, (family, norm, alpha, layer_norm) in product(range(1, DEEPEST_NAMED + 1), kinds):
+            more = {"family": family, "depth": depth, "norm": norm, "alpha": alpha, "layer_norm": layer_norm}
+            network = ModelConfig(**{**self._network, **own, **more})
+            labels[network.label] = network
+        if label not in labels:
+            near = ", ".join(map(repr, get_close_matches(label, labels, n=4))) or "'SR-CGCNN T=3 step-norm', 'CGCNN-3'"
+            raise ValueError(f"match of={label!r}: no network is called that; near it are {near}")
+        return labels[label]
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Widths for equal parameter counts, in closed form.
+
+    Attributes:
+        by: which count.
+        of: the network whose count is to be met.
+    """
+
+    by: CountedBy
+    of: ModelConfig
+
+    def count(self, network: ModelConfig) -> int:
+        """Return the count of a network."""
+        counts = count_parameters(network)
+        return counts.convolution if self.by == "conv_params" else counts.total
+
+    def fitted(self, network: ModelConfig) -> ModelConfig:
+        """Return a network in the width whose count comes nearest; of two equally near the narrower one."""
+        wanted = self.count(self.of)
+        above = bisect_left(range(1, LARGEST[WIDTH]), wanted, key=lambda width: self.count(_wide(network, width))) + 1
+        near = [_wide(network, width) for width in (above - 1, above) if width >= 1]
+        return min(near, key=lambda candidate: abs(self.count(candidate) - wanted))
+
+    def describe(self, network: ModelConfig) -> str:
+        """Say how near a network comes."""
+        count, wanted = self.count(network), self.count(self.of)
+        return f"{network.label} (F = {network.hidden_channels}): {count:,}, {100 * (count / wanted - 1):+.2f} %"
+
+
+def _wide(network: ModelConfig, width: int) -> ModelConfig:
+    return replace(network, hidden_channels=width)
+
+
+def trials_of(spec: SweepSpec, data: DataRef) -> Iterator[tuple[TrialConfig, str]]:
+    """Yield every combination of the axes as a canonical trial, with the label that the combination was asked by."""
+    for axes in spec.axes:
+        space = Space(spec, data, axes)
+        for point in space.points():
+            variant, asked = space.variant(point), space.network(point)
+            label = Variant(asked, variant.training).label(spec.training)
+            for trial in space.trials(variant):
+                yield trial, f"{label} seed {trial.seeds.init}"
+
+
+def variants_of(spec: SweepSpec) -> Iterator[Variant]:
+    """Yield the variants of all combinations, as they are asked for."""
+    for axes in spec.axes:
+        space = Space(spec, _NO_DATA, axes)
+        for point in space.points():
+            yield Variant(space.network(point), space.variant(point).training)
+
+
+def matches_of(spec: SweepSpec, most: int) -> list[str]:
+    """Return for people how near the matched networks of a sweep come, `most` of them."""
+    lines = []
+    for axes in spec.axes:
+        space = Space(spec, _NO_DATA, axes)
+        if space.matching is None:
+            continue
+        networks = dict.fromkeys(space.network(point).canonical() for point in space.points())
+        lines.append(f"widths matched by {space.matching.by} to {space.matching.describe(space.matching.of)}")
+        lines += [f"  {space.matching.describe(network)}" for network in islice(networks, most)]
+        if len(networks) > most:
+            lines.append(f"  and {len(networks) - most} more")
+    return lines

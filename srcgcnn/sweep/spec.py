@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import asdict, field, replace
-from itertools import product
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Literal
 
 from srcgcnn.data.materials_project.query import MpFilter
-from srcgcnn.models.config import Alpha, Family, ModelConfig, Norm, Task
+from srcgcnn.models.config import Task
 from srcgcnn.records import RecordError, parse, record
-from srcgcnn.run.trial import DataRef, Seeds, TrainingConfig, TrialConfig
+from srcgcnn.run.trial import TrainingConfig
+from srcgcnn.sweep.axes import MOST_VALUES, Axes, merged_axes, read_axes
 from srcgcnn.sweep.early_stopping import SchedulerSpec
 from srcgcnn.sweep.search_spec import SearchSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 MATERIALS_PROJECT = "mp"
@@ -64,45 +63,6 @@ class DataSpec:
         """Refuse filters that nothing would read."""
         if self.mp is not None and self.source != MATERIALS_PROJECT:
             raise ValueError(f"[data.mp] belongs to source = {MATERIALS_PROJECT!r}, not to {self.source!r}")
-
-
-@record
-class Axes:
-    """What is varied: all combinations.
-
-    Attributes:
-        models: `srcgcnn` applies one convolution T times, `cgcnn` stacks L of them.
-        depths: T of srcgcnn and L of cgcnn.
-        norms: srcgcnn only. `step`: BatchNorms of its own for every step; `shared`: the same ones in every step.
-        alphas: srcgcnn only. Damping: `none`, a number in (0, 1], `learned` for each step, or `learned-scalar`.
-        layer_norms: srcgcnn only. Whether one LayerNorm follows every step.
-        widths: width F of the atom states; by default the one of [network].
-        seeds: initial weights and batch order; `seeds = 5` is 0 to 4.
-        split_seeds: rows of training, validation and test set, the same for all variants; `split_seeds = 2` is 0 and 1.
-    """
-
-    models: tuple[Family, ...] = ("srcgcnn", "cgcnn")
-    depths: tuple[int, ...] = (1, 2, 3, 5, 8)
-    norms: tuple[Norm, ...] = ("step",)
-    alphas: tuple[Alpha, ...] = ("none",)
-    layer_norms: tuple[bool, ...] = (False,)
-    widths: tuple[int, ...] | None = None
-    seeds: tuple[int, ...] = (0, 1, 2)
-    split_seeds: tuple[int, ...] = (0,)
-
-    def __post_init__(self) -> None:
-        """Refuse empty axes, repeated values and negative seeds."""
-        for name in self.__dataclass_fields__:
-            values = getattr(self, name)
-            if values is None:
-                continue
-            if not values:
-                raise ValueError(f"axis {name!r} is empty: give at least one value")
-            if len(set(values)) < len(values):
-                raise ValueError(f"axis {name!r} names a value twice: {list(values)}")
-        for name in ("seeds", "split_seeds"):
-            if min(getattr(self, name)) < 0:
-                raise ValueError(f"axis {name!r} has a negative seed: {list(getattr(self, name))}")
 
 
 @record
@@ -169,20 +129,57 @@ class SweepSpec:
         """Refuse names that cannot be a folder, and schedulers that would judge unfairly."""
         if not self.name.strip(".") or any(char not in NAME_CHARACTERS for char in self.name):
             raise ValueError(f"name={self.name!r} must consist of letters, digits, '-', '_' and '.'")
-        if not self.scheduler.stops:
-            return
+        self._check_size()
+        self._check_ranges()
+        if self.scheduler.stops:
+            self._check_scheduler()
+
+    def _check_size(self) -> None:
+        """Refuse plans that nobody means, before anything is listed."""
+        networks = sum(axes.combinations // axes.repeats for axes in self.axes)
+        repeats = max((axes.repeats for axes in self.axes), default=0)
+        proposed = self.search.proposals * repeats if self.search.proposes else 0
+        for count, what in (
+            (proposed or sum(axes.combinations for axes in self.axes), "trials"),
+            (networks, "combinations of the axes"),
+        ):
+            if count > MOST_VALUES:
+                raise ValueError(f"{count:,} {what}: a sweep has at most {MOST_VALUES:,}; give fewer values or seeds")
+
+    def _check_ranges(self) -> None:
+        """Refuse what is varied twice."""
+        ranges = self.search.ranges
+        given = {name for axes in self.axes for name in axes.named}
+        for field_name, axis in RANGED_AXES.items():
+            if self.search.proposes and getattr(ranges, field_name) and axis in given:
+                raise ValueError(f"search.ranges.{field_name} and axes.{axis} vary the same: leave one of them out")
+        if self.search.proposes and ranges.hidden_channels and any(axes.match for axes in self.axes):
+            raise ValueError("axes.match chooses the widths: leave out search.ranges.hidden_channels")
+
+    def _check_scheduler(self) -> None:
         if self.search.proposes and len(self.search.objectives) > 1:
             raise ValueError(
                 f"a scheduler judges by the error alone and would stop small networks: scheduler "
                 f"{self.scheduler.kind!r} does not go with objectives={list(self.search.objectives)}"
             )
-        if self.training.schedule == "plateau":
+        varied = {name: values for axes in self.axes for name, values in axes.named.items()}
+        if "training.epochs" in varied:
+            raise ValueError(
+                f"scheduler {self.scheduler.kind!r} compares variants at the same epochs of one recipe: leave out the "
+                "axis training.epochs"
+            )
+        if "plateau" in (self.training.schedule, *varied.get("training.schedule", ())):
             raise ValueError(
                 f"schedule 'plateau' trains seeds one by one, scheduler {self.scheduler.kind!r} needs them as one "
                 "group: choose another of the two"
             )
 
 
+RANGED_AXES = {
+    "learning_rate": "training.learning_rate",
+    "weight_decay": "training.weight_decay",
+    "hidden_channels": "widths",
+}
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 
 
@@ -208,10 +205,11 @@ def read_spec(path: Path, overrides: dict[str, Any]) -> SweepSpec:
     if "source" in data.get("data", {}) and "source" in others.get("data", {}):
         data = {**data, "data": {}}  # the file's target and unit belong to the file's source
     merged = _merge({"name": path.stem, **data}, others)
+    where = f"{path} with flags" if overrides else str(path)
     blocks = merged.get("axes", {})
     blocks = [blocks] if isinstance(blocks, dict) else blocks
-    merged["axes"] = [_with_seed_lists(_merge(block, axes_flags)) for block in blocks]
-    return parse(SweepSpec, merged, f"{path} with flags" if overrides else str(path))
+    merged["axes"] = [merged_axes(read_axes(block, where), read_axes(axes_flags, where)) for block in blocks]
+    return parse(SweepSpec, merged, where)
 
 
 def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
@@ -220,36 +218,3 @@ def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
         nested = isinstance(value, dict) and isinstance(merged.get(name), dict)
         merged[name] = _merge(merged[name], value) if nested else value
     return merged
-
-
-def _with_seed_lists(block: dict[str, Any]) -> dict[str, Any]:
-    """Read `seeds = 5` as seeds 0..4."""
-    lists = {name: list(range(block[name])) for name in ("seeds", "split_seeds") if isinstance(block.get(name), int)}
-    return {**block, **lists}
-
-
-def trials_of(spec: SweepSpec, data: DataRef) -> Iterator[tuple[TrialConfig, str]]:
-    """Yield every combination of the axes as a canonical trial, with the label that the combination was asked by."""
-    for axes in spec.axes:
-        for model in _models_of(axes, spec.network):
-            for split_seed in axes.split_seeds:
-                for seed in axes.seeds:
-                    seeds = Seeds(init=seed, order=seed, split=split_seed)
-                    yield TrialConfig(model, spec.training, seeds, data), f"{model.label} seed {seed}"
-
-
-def networks_of(spec: SweepSpec) -> Iterator[ModelConfig]:
-    """Yield the networks of all combinations."""
-    for axes in spec.axes:
-        yield from _models_of(axes, spec.network)
-
-
-def _models_of(axes: Axes, network: NetworkSpec) -> Iterator[ModelConfig]:
-    widths = axes.widths or (network.hidden_channels,)
-    for width, family, depth in product(widths, axes.models, axes.depths):
-        plain = ModelConfig(family, depth, **{**asdict(network), "hidden_channels": width})
-        if family == "cgcnn":
-            yield plain
-            continue
-        for norm, alpha, layer_norm in product(axes.norms, axes.alphas, axes.layer_norms):
-            yield replace(plain, norm=norm, alpha=alpha, layer_norm=layer_norm)

@@ -54,7 +54,8 @@ def split_rows(config: SplitConfig, seed: int, crystals: Crystals) -> Split:
     """Split all rows of a store.
 
     Raises:
-        SplitError: a set would be empty, a listed id is not in the store, or a held-out element is in no crystal.
+        SplitError: a set would be empty, a listed id is not in the store, a held-out element is in no crystal, or there
+            are fewer training rows than asked for.
     """
     if config.kind == "lists":
         split = _by_lists(config, crystals.ids)
@@ -66,7 +67,16 @@ def split_rows(config: SplitConfig, seed: int, crystals: Crystals) -> Split:
     for name, rows in (("training", split.train), ("validation", split.val), ("test", split.test)):
         if len(rows) == 0:
             raise SplitError(f"the {name} set is empty: {len(crystals.ids)} rows are too few for split {config.kind!r}")
-    return split
+    if config.train_size is None:
+        return split
+    return Split(_first_rows(config.train_size, seed, split.train), split.val, split.test)
+
+
+def _first_rows(size: int, seed: int, rows: np.ndarray) -> np.ndarray:
+    """Shuffle the training rows, those that a split keeps together as well, and return the first ones."""
+    if size > len(rows):
+        raise SplitError(f"train_size={size}: the training set of this split has {len(rows)} rows")
+    return np.random.default_rng(seed).permutation(rows)[:size]
 
 
 def _units(config: SplitConfig, seed: int, crystals: Crystals) -> Sequence[object]:

@@ -28,9 +28,11 @@ from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import write_result
 from srcgcnn.run.stopped import Stopped, write_stopped
 from srcgcnn.run.trial import Cost, Curves, DataRef, Metrics, Provenance, TrainingConfig, TrialResult
+from srcgcnn.sweep.axes import Axes
 from srcgcnn.sweep.early_stopping import SchedulerSpec
 from srcgcnn.sweep.record import SweepRecord, write_record
-from srcgcnn.sweep.spec import Axes, DataSpec, SweepSpec, trials_of
+from srcgcnn.sweep.space import trials_of
+from srcgcnn.sweep.spec import DataSpec, SweepSpec
 
 DATA = DataRef("d" * 16, "<script>alert(1)</script>", "formation_energy_per_atom", "eV/atom")
 FORMULAS = ["NaCl", "Fe2O3", "CaTiO3", "GaAs", "LaMnO3", "UO2"]

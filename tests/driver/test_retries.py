@@ -16,7 +16,8 @@ from srcgcnn.launch.site import LocalSite
 from srcgcnn.driver.display import SweepDisplay
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.sweep.plan import plan_sweep
-from srcgcnn.sweep.spec import Axes, SweepSpec
+from srcgcnn.sweep.axes import Axes
+from srcgcnn.sweep.spec import SweepSpec
 from srcgcnn.run.trial import DataRef, TrainingConfig
 
 store, paths = Path(sys.argv[1]), RunPaths(Path(sys.argv[2]))

@@ -1,6 +1,7 @@
 """Splits: every row at most once, what belongs together on one side, and what is held out never seen in training."""
 
-from itertools import combinations
+from dataclasses import replace
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -141,3 +142,28 @@ def test_trials_that_hold_out_prototypes_are_stacked_on_one_split_only(demo_stor
     assert config.shape != other.shape
     with pytest.raises(ValueError, match="differ in more than seeds"):
         GroupTrainer([config, other], demo_store)
+
+
+@given(
+    count=st.integers(10, 80),
+    seed=st.integers(0, 9),
+    kind=st.sampled_from(["random", "formula", "kfold", "lists"]),
+    sizes=st.lists(st.integers(1, 8), min_size=2, max_size=4, unique=True),
+)
+def test_smaller_training_sets_are_parts_of_larger_ones_and_nothing_else_changes(count, seed, kind, sizes):
+    ids = [str(row) for row in range(count)]
+    formulas = [f"X{row % (count // 2)}" for row in range(count)]
+    crystals = crystals_of(ids, formulas)
+    lists = (tuple(ids[:-2]), tuple(ids[-2:-1]), tuple(ids[-1:])) if kind == "lists" else None
+    config = SplitConfig(kind=kind, lists=lists)
+    whole = split_rows(config, seed, crystals)
+    fitting = sorted(size for size in sizes if size <= len(whole.train))
+    splits = [split_rows(replace(config, train_size=size), seed, crystals) for size in fitting]
+    for split, size in zip(splits, fitting, strict=True):
+        assert len(set(split.train)) == size
+        assert np.array_equal(split.val, whole.val)
+        assert np.array_equal(split.test, whole.test)
+    for small, large in pairwise([*splits, whole]):
+        assert set(small.train) <= set(large.train)
+    with pytest.raises(SplitError, match=f"train_size={count}: the training set"):
+        split_rows(replace(config, train_size=count), seed, crystals)

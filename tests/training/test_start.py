@@ -16,8 +16,9 @@ from srcgcnn.prediction.start import find_start
 from srcgcnn.records import RecordError
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.trial import StartConfig
+from srcgcnn.sweep.axes import Axes
 from srcgcnn.sweep.plan import TrialGroup
-from srcgcnn.sweep.spec import Axes, StartSpec, SweepSpec
+from srcgcnn.sweep.spec import StartSpec, SweepSpec
 from srcgcnn.training.model_file import load_model
 from srcgcnn.training.outcome import conclude
 from srcgcnn.training.predictor import Predictor
