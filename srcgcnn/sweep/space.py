@@ -270,7 +270,7 @@ class Matching:
     def describe(self, network: ModelConfig) -> str:
         """Say how near a network comes."""
         count, wanted = self.count(network), self.count(self.of)
-        return f"{network.label} (F = {network.hidden_channels}): {count:,}, {100 * (count / wanted - 1):+.2f} %"
+        return f"{network.label}: {count:,}, {100 * (count / wanted - 1):+.2f} %"
 
 
 def _wide(network: ModelConfig, width: int) -> ModelConfig:
