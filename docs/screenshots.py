@@ -24,7 +24,6 @@ from PIL import Image
 from tests.chromium import chromium, visit
 
 from srcgcnn.run.paths import RunPaths
-from srcgcnn.tracking import ui
 from srcgcnn.tracking.store import experiment_of
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def report(out: Path, browser: int) -> None:
 
 def mlflow(out: Path, browser: int) -> None:
     """MLflow's list of trials as `srcgcnn ui` opens it, their charts, and the page of the sweep."""
-    command = [sys.executable, "-m", "srcgcnn", "ui", str(out), "--port", str(ui.free_port("127.0.0.1"))]
+    command = [sys.executable, "-m", "srcgcnn", "ui", str(out)]
     with running(command, r"MLflow: (http://\S+)") as url:
         save(
             "mlflow-runs", visit(browser, url, ["val_mae", "seed 1"], size=SIZE, settle_s=5, script=CLOSE_ASSISTANT).png

@@ -9,6 +9,7 @@ import errno
 import io
 import os
 import secrets
+import stat
 import sys
 import time
 from contextlib import suppress
@@ -55,6 +56,25 @@ def write_text(path: Path, text: str, space_patience_s: float = SPACE_PATIENCE_S
     write_bytes(path, text.encode("utf-8"), space_patience_s)
 
 
+def write_private(path: Path, text: str) -> None:
+    """Write a text file atomically that no other user can read, whatever the umask."""
+    _write_beside_and_rename(path, text.encode("utf-8"), mode=0o600)
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that no other user can enter, whatever the umask; one that is there already is closed.
+
+    Raises:
+        PermissionError: it is a link, or belongs to somebody else, who could put files into it.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise PermissionError(f"{folder} is a link or belongs to somebody else; remove it, or use another --out")
+    if status.st_mode & 0o077:
+        folder.chmod(0o700)
+
+
 class _LossyFile(io.FileIO):
     """A file that swallows what finds no space."""
 
@@ -73,12 +93,13 @@ def open_log(file: Path | int) -> TextIO:
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="replace", line_buffering=True)
 
 
-def _write_beside_and_rename(path: Path, data: bytes) -> None:
+def _write_beside_and_rename(path: Path, data: bytes, mode: int = 0o666) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # the name is unique, so two writers do not meet
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("wb") as file:
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)  # less the umask
+        with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

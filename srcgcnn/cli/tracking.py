@@ -30,6 +30,7 @@ def add_tracking_commands(commands: Any) -> None:
         description="Serve MLflow's pages of one sweep on this machine, for this user alone, until Ctrl-C.",
     )
     ui.add_argument("--port", type=int, help="default: a free one")
+    ui.add_argument("--open", action="store_true", help="open it in the browser of this machine")
 
 
 def _track(options: argparse.Namespace) -> int:
@@ -53,4 +54,4 @@ def _track(options: argparse.Namespace) -> int:
 def _ui(options: argparse.Namespace) -> int:
     from srcgcnn.tracking.ui import open_ui
 
-    return open_ui(existing_run(options.out), port=options.port)
+    return open_ui(existing_run(options.out), port=options.port, browser=options.open)

@@ -116,6 +116,11 @@ class RunPaths:
         return self.out / "mlflow.db"
 
     @property
+    def ui_page(self) -> Path:
+        """Page that leads to the MLflow page of a running `srcgcnn ui`, with its key (mode 0600)."""
+        return self.out / ".mlflow-ui.html"
+
+    @property
     def other_artifacts(self) -> Path:
         """Artifacts of MLflow stores elsewhere that have no server; deleting this sweep's own store leaves them."""
         return self.out / "mlflow-artifacts-of-others"

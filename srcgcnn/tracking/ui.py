@@ -1,34 +1,36 @@
-"""The MLflow page of one sweep, on loopback. Starts `mlflow server`; imports no MLflow itself."""
+"""The MLflow page of one sweep, on loopback, for whoever has the address that is printed. MLflow is imported late."""
 
 from __future__ import annotations
 
 import getpass
 import os
+import secrets
 import signal
 import socket
-import subprocess
-import sys
-from contextlib import suppress
+import webbrowser
+from contextlib import contextmanager
+from html import escape
 from typing import TYPE_CHECKING
 
-import psutil
+from srcgcnn.files import write_private
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from types import FrameType
 
     from srcgcnn.run.paths import RunPaths
 
-STOP_SECONDS = 10
+HOST = "127.0.0.1"
 LAST_PORT = 65535
+IDLE_S = 60  # a connection that says nothing is closed: it may be a stranger's
 
 
-def open_ui(paths: RunPaths, host: str = "127.0.0.1", port: int | None = None) -> int:
+def open_ui(paths: RunPaths, port: int | None = None, *, browser: bool = False) -> int:
     """Serve this sweep's default MLflow store until Ctrl-C and return the exit status.
 
     Raises:
         FileNotFoundError: the sweep has no store yet.
-        ValueError: there is no such port.
+        ValueError: there is no such port, or it is taken.
     """
     if port is not None and not 1 <= port <= LAST_PORT:
         raise ValueError(f"--port {port}: ports are 1 to {LAST_PORT}; without --port a free one is taken")
@@ -37,43 +39,86 @@ def open_ui(paths: RunPaths, host: str = "127.0.0.1", port: int | None = None) -
             f"{paths.mlflow_db} does not exist: start the sweep first, or write the store from the result files "
             f"with `srcgcnn track {paths.out}`"
         )
-    page = _page(paths)
-    port = port or free_port(host)
-    print(f"MLflow: http://{host}:{port}/{page}  (Ctrl-C stops it)", flush=True)
-    if tunnel := tunnel_command(os.environ, host, port):
-        print(f"On your own computer, in another terminal:\n  {tunnel}", flush=True)
-    return _serve(ui_command(paths, host, port))
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with _listening(port) as listener:
+            _serve(paths, listener, browser=browser)
+    except KeyboardInterrupt:
+        pass
+    return 0
 
 
-def ui_command(paths: RunPaths, host: str, port: int) -> list[str]:
-    """Return the command line of the server."""
-    store = ["--backend-store-uri", paths.default_tracking_uri]
-    # Artifacts are read from the file URIs in the store; the destination only keeps ./mlartifacts out of the way.
-    artifacts = ["--artifacts-destination", paths.mlflow_artifacts.resolve().as_uri()]
-    listen = ["--host", host, "--port", str(port), "--workers", "1"]
-    return [sys.executable, "-m", "mlflow", "server", *store, *artifacts, *listen]
+def _serve(paths: RunPaths, listener: socket.socket, *, browser: bool) -> None:
+    """Answer requests until Ctrl-C."""
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    from srcgcnn.tracking.page import closed_mlflow
+
+    class Quiet(WSGIRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = IDLE_S
+
+        def log_request(self, *_: object) -> None:
+            """Write nothing: the address holds the key."""
+
+        def log_error(self, *_: object) -> None:
+            """Write nothing: whoever can connect can send nonsense."""
+
+    key, port = secrets.token_urlsafe(32), listener.getsockname()[1]
+    url = f"http://{HOST}:{port}/{key}/{_fragment(paths)}"
+    app = closed_mlflow(paths, key)
+    with (
+        make_server(HOST, port, app, threaded=True, request_handler=Quiet, fd=listener.fileno()) as server,
+        _redirection(paths, url),
+    ):
+        print(f"MLflow: {url}  (Ctrl-C stops it)", flush=True)
+        print(f"The address is the login: do not pass it on. Only you can read it again in {paths.ui_page}", flush=True)
+        if tunnel := tunnel_command(os.environ, port):
+            print(f"On your own computer, in another terminal:\n  {tunnel}", flush=True)
+        if browser:  # through the file: the command line of a browser is seen by everybody
+            webbrowser.open(paths.ui_page.resolve().as_uri())
+        server.serve_forever()
 
 
-def tunnel_command(environment: Mapping[str, str], host: str, port: int) -> str | None:
+def tunnel_command(environment: Mapping[str, str], port: int) -> str | None:
     """Return the `ssh -L` line that brings the page to the user's computer, if this is an SSH session."""
     connection = environment.get("SSH_CONNECTION", "").split()
     if len(connection) != 4:  # client address, client port, server address, server port (man ssh)
         return None
     server, server_port = connection[2:]
     option = "" if server_port == "22" else f"-p {server_port} "
-    return f"ssh -N -L {port}:{host}:{port} {option}{getpass.getuser()}@{server}"
+    return f"ssh -N -L {port}:{HOST}:{port} {option}{getpass.getuser()}@{server}"
 
 
-def free_port(host: str) -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]
+@contextmanager
+def _listening(port: int | None) -> Iterator[socket.socket]:
+    """Listen on the port, or on a free one. It is ours before its number is printed."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was ours a minute ago
+        try:
+            listener.bind((HOST, port or 0))
+            listener.listen()
+        except OSError as error:
+            raise ValueError(f"--port {port}: {error.strerror}; without --port a free one is taken") from None
+        yield listener
 
 
-def _page(paths: RunPaths) -> str:
-    """Return the address of the sweep's table, after mending the store of a moved folder."""
-    from srcgcnn.tracking.store import experiment_of, follow_moved_folder  # imports MLflow: only once there is a store
+@contextmanager
+def _redirection(paths: RunPaths, url: str) -> Iterator[None]:
+    """Keep a page that leads to the address and that only its owner can read, while the server runs."""
+    address = escape(url)
+    page = f'<!DOCTYPE html><meta http-equiv="refresh" content="0; url={address}"><a href="{address}">MLflow</a>\n'
+    write_private(paths.ui_page, page)
+    try:
+        yield
+    finally:
+        if paths.ui_page.exists() and paths.ui_page.read_text(encoding="utf-8") == page:  # or another server's by now
+            paths.ui_page.unlink()
+
+
+def _fragment(paths: RunPaths) -> str:
+    """Return the address of the sweep's table in MLflow's page, after mending the store of a moved folder."""
+    from srcgcnn.tracking.store import experiment_of, follow_moved_folder
     from srcgcnn.tracking.view import VIEW_KEY
 
     follow_moved_folder(paths)
@@ -81,34 +126,5 @@ def _page(paths: RunPaths) -> str:
     return f"#/experiments/{experiment}/runs?viewStateShareKey={VIEW_KEY}" if experiment else ""
 
 
-def _serve(command: list[str]) -> int:
-    """Run the server in the foreground; Ctrl-C and SIGTERM end it, with all its workers, and are no error."""
-    settings = {
-        "MLFLOW_DISABLE_TELEMETRY": "true",  # cluster nodes often have no internet
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # saves nine processes that only chat models need
-    }
-    process = subprocess.Popen(command, env={**os.environ, **settings})
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        _stop(process)
-
-
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the server and what it started."""
-    if process.poll() is not None:
-        return
-    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-    process.terminate()
-    _, alive = psutil.wait_procs(family, STOP_SECONDS)
-    for member in alive:
-        with suppress(psutil.NoSuchProcess):
-            member.kill()
-    process.wait()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.io.cif import CifWriter
-from web import wait_for
+from web import free_port, wait_for
 
 from srcgcnn.cli.main import main
 from srcgcnn.data.demo import demo_source
@@ -291,7 +291,7 @@ def test_the_registered_model_is_served_and_answers_a_cif(run, crystals, tmp_pat
     assert (version.tags["model"], version.tags["unit"]) == (SR2.label, "eV/atom")
     assert version.tags["conv_params"] == "22528"
     best = Ensemble.load(run.out, version.tags["srcgcnn.trial_key"])
-    port = ui.free_port("127.0.0.1")
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/energy/1", "--env-manager", "local"]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": run.default_tracking_uri}
     environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

@@ -1,5 +1,6 @@
 """What tests of servers share."""
 
+import socket
 import time
 import urllib.request
 
@@ -16,3 +17,10 @@ def wait_for(url, process, seconds=90):
         except OSError:
             time.sleep(0.3)
     raise AssertionError(f"{url} did not answer in {seconds} s")
+
+
+def free_port():
+    """Return a port of this machine that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

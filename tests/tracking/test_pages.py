@@ -12,7 +12,6 @@ import pytest
 from chromium import CHROMIUM, NO_CHROMIUM, chromium, visit
 
 from srcgcnn.run.results import read_results
-from srcgcnn.tracking import ui
 from tests.e2e.test_sweep import ENDLESS_EPOCHS, Sweep, runs_of, wait_for
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
@@ -21,7 +20,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 def test_mlflow_opens_on_the_trials_by_name_with_columns_and_charts_of_the_trade_off(tmp_path):
     sweep = Sweep(tmp_path)
     sweep.run("--depths", 1, 3, "--seeds", 1, "--epochs", 1)
-    command = [sys.executable, "-m", "srcgcnn", "ui", sweep.paths.out, "--port", str(ui.free_port("127.0.0.1"))]
+    command = [sys.executable, "-m", "srcgcnn", "ui", sweep.paths.out]
     log = tmp_path / "ui.log"
     with log.open("w") as stream:
         server = subprocess.Popen(command, cwd=tmp_path, stdout=stream, stderr=stream, start_new_session=True)

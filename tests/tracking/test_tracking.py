@@ -27,6 +27,7 @@ from tracked_sweep import (
     steps,
     writer,
 )
+from web import free_port
 
 from srcgcnn.cli.main import main
 from srcgcnn.records import RecordError
@@ -143,7 +144,7 @@ def test_unreachable_server_warns_once_and_raises_only_in_a_rebuild(paths, monke
     from srcgcnn.tracking.writer import rebuild
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    uri = f"http://127.0.0.1:{ui.free_port('127.0.0.1')}"
+    uri = f"http://127.0.0.1:{free_port()}"
     sweep = writer(paths, uri)
     with pytest.warns(RuntimeWarning, match=f"srcgcnn track .* --tracking-uri {uri}"):
         sweep.trial_started(a_config(1))

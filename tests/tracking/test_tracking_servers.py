@@ -14,9 +14,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from mlflow_page import open_page
 from postgres_server import BINARIES, NO_POSTGRES, postgres
 from tracked_sweep import SWEEP, check_live_sweep, client_of, everything
-from web import wait_for
+from web import free_port, wait_for
 
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.tracking import ui
@@ -27,10 +28,10 @@ ADMIN_PASSWORD = "correct-horse-battery"
 def test_tunnel_line_names_the_port_the_user_connected_to(monkeypatch):
     monkeypatch.setattr(ui.getpass, "getuser", lambda: "ada")
     environment = {"SSH_CONNECTION": "10.0.0.1 51000 10.0.0.2 22"}
-    assert ui.tunnel_command(environment, "127.0.0.1", 5001) == "ssh -N -L 5001:127.0.0.1:5001 ada@10.0.0.2"
+    assert ui.tunnel_command(environment, 5001) == "ssh -N -L 5001:127.0.0.1:5001 ada@10.0.0.2"
     environment = {"SSH_CONNECTION": "10.0.0.1 51000 10.0.0.2 2222"}
-    assert ui.tunnel_command(environment, "127.0.0.1", 5001).endswith("-p 2222 ada@10.0.0.2")
-    assert ui.tunnel_command({}, "127.0.0.1", 5001) is None
+    assert ui.tunnel_command(environment, 5001).endswith("-p 2222 ada@10.0.0.2")
+    assert ui.tunnel_command({}, 5001) is None
 
 
 def test_ui_without_a_store_says_what_to_do(tmp_path):
@@ -63,7 +64,7 @@ def test_a_group_server_on_postgresql_takes_a_sweep(tmp_path, paths, monkeypatch
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", ADMIN_PASSWORD)
     monkeypatch.setenv("PGPASSFILE", str(tmp_path / "pgpass"))
-    port = ui.free_port("127.0.0.1")
+    port = free_port()
     group = (Path(ui.__file__).parents[2] / "mlflow" / "group.env").read_text()
     (database,) = re.findall(r"^MLFLOW_BACKEND_STORE_URI=(\S+)", group, re.MULTILINE)
     with postgres(port) as line:
@@ -77,7 +78,7 @@ def test_a_group_server_on_postgresql_takes_a_sweep(tmp_path, paths, monkeypatch
 def group_server(folder, database):
     """Start `mlflow/server.sh` as the admin of a group does; yields its address and its process."""
     pytest.importorskip("flask_wtf", reason="Flask-WTF is not installed: pip install '.[server]'")
-    port = ui.free_port("127.0.0.1")
+    port = free_port()
     settings = folder / "group.env"
     settings.write_text(
         f"SERVER_FOLDER={folder / 'server'}\nSERVER_LOGIN=yes\nMLFLOW_BACKEND_STORE_URI={database}\n"
@@ -111,34 +112,14 @@ def status_of(url, login="", host=""):
         return error.code
 
 
-OPEN_UI = """
-import pathlib, sys
-from srcgcnn.run.paths import RunPaths
-from srcgcnn.tracking.ui import open_ui
-sys.exit(open_ui(RunPaths(pathlib.Path(sys.argv[1])), port=int(sys.argv[2])))
-"""
-
-
 @pytest.fixture
 def server(tmp_path, paths):
-    """Open the page of an empty sweep as a user does, in a process group of its own; end it with Ctrl-C."""
+    """Open the page of an empty sweep as a user does; yields its address, which MLflow's client can use as it is."""
     served = RunPaths(tmp_path / "server")
     served.out.mkdir()
     shutil.copy(paths.mlflow_db, served.mlflow_db)
-    port = ui.free_port("127.0.0.1")
-    command = [sys.executable, "-c", OPEN_UI, str(served.out), str(port)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(ui.__file__).parents[2])}
-    with (tmp_path / "server.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=environment)
-    uri = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(f"{uri}/health", process)
-        yield uri
-    finally:
-        os.killpg(process.pid, signal.SIGINT)
-        status = process.wait(30)
-    assert status == 0
-    assert uri in (tmp_path / "server.log").read_text()
+    with open_page(served, tmp_path / "server.log") as page:
+        yield page.url
 
 
 def test_live_sweep_and_rebuild_over_http(paths, server):
