@@ -9,8 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["cluster", "sweeps"]
-WHAT = {"cluster": "site file", "sweeps": "sweep definition"}
+Kind = Literal["cluster", "sweeps", "sweeps/published"]
+WHAT = {"cluster": "site file", "sweeps": "sweep definition", "sweeps/published": "publication"}
 
 
 def find_definition(kind: Kind, name: str) -> Path:

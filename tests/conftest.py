@@ -9,9 +9,13 @@ import torch
 from srcgcnn.data.build import build_store
 from srcgcnn.data.demo import demo_source
 from srcgcnn.data.store import GraphStore
+from srcgcnn.driver.worker import run_group
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.trial import DataRef, Seeds, TrainingConfig, TrialConfig
+from srcgcnn.sweep.plan import TrialGroup
+from srcgcnn.sweep.record import SweepRecord, write_record
+from srcgcnn.sweep.spec import SweepSpec
 
 torch.set_num_threads(1)  # tiny tensors: a second thread only waits, on busy cores twenty times longer
 
@@ -52,3 +56,19 @@ def paths(tmp_path, empty_mlflow_db) -> RunPaths:
     run_paths.out.mkdir()
     shutil.copy(empty_mlflow_db, run_paths.mlflow_db)
     return run_paths
+
+
+@pytest.fixture
+def finished_sweep(demo_store, trial_of, tmp_path):
+    """Train a sweep without Ray: `finished_sweep(models, seeds)` gives its folder."""
+
+    def make(models: list[ModelConfig], seeds: int = 1) -> RunPaths:
+        run_paths = RunPaths(tmp_path / "finished")
+        trials = [trial_of(model, seed) for model in models for seed in range(seeds)]
+        record = SweepRecord(SweepSpec("finished"), trials[0].data, str(demo_store.folder), "srcgcnn sweep")
+        write_record(run_paths, record)
+        for trial in trials:
+            run_group(TrialGroup((trial,)), demo_store.folder, run_paths, checkpoint_interval_s=60)
+        return run_paths
+
+    return make

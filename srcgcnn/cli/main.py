@@ -20,6 +20,7 @@ from srcgcnn.cli.matbench import add_matbench_command
 from srcgcnn.cli.models import add_prediction_commands
 from srcgcnn.cli.params import add_params_command
 from srcgcnn.cli.profile import add_training_commands
+from srcgcnn.cli.reproduce import add_reproduce_command
 from srcgcnn.cli.results import add_analysis_commands
 from srcgcnn.cli.sweep import add_sweep
 from srcgcnn.cli.tracking import add_tracking_commands
@@ -34,6 +35,7 @@ GROUPS = (
     add_cluster_commands,
     add_analysis_commands,
     add_archive_command,
+    add_reproduce_command,
     add_tracking_commands,
     add_data_commands,
     add_prediction_commands,

@@ -27,9 +27,19 @@ srcgcnn sweep --cluster slurm --wait                   the same on a SLURM clust
 def add_sweep(commands: Any) -> None:
     """Add the command to a parser's subparsers."""
     parser = add_command(commands, "sweep", "plan and run a sweep", sweep, description=DESCRIPTION, examples=EXAMPLES)
+    add_definition_flag(parser)
+    add_run_flags(parser)
+
+
+def add_definition_flag(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that names a sweep definition."""
     parser.add_argument(
         "--sweep", default="depth", metavar="NAME", help="sweep definition: NAME of sweeps/NAME.toml, or a file (depth)"
     )
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say on which data, where and how a definition is run, and what of it is changed."""
     parser.add_argument("--cluster", default="local", help="site: NAME of cluster/NAME.toml, or a .toml file (local)")
     parser.add_argument("--out", type=Path, help="folder of the sweep (default: runs/NAME[-DATA][-TARGET])")
     parser.add_argument("--name", help="name of the sweep")

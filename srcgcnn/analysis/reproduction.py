@@ -1,0 +1,149 @@
+"""Published numbers as targets: is a claim reproduced, not reproduced, or can these trials not tell?
+
+A claim is a number with a tolerance, and the tolerance has a reason. The verdict compares the 95 % interval of our own
+trials with the band of the claim: inside it the claim is reproduced, outside it is not, and an interval that crosses a
+border of the band cannot tell. So few seeds never reproduce anything by their width (an equivalence test: Schuirmann,
+J. Pharmacokinet. Biopharm. 15, 657 (1987)).
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from srcgcnn.analysis.intervals import Interval, Repeats, interval_of
+from srcgcnn.records import RecordError, parse, record
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from srcgcnn.analysis.study import Study
+
+Verdict = Literal["reproduced", "not reproduced", "cannot tell"]
+
+
+@record
+class Claim:
+    """One published number.
+
+    Attributes:
+        variant: label of the variant that it is about.
+        value: the number: a test error in the target's unit, or a ratio of two test errors.
+        tolerance: how far ours may lie from it, in the same unit.
+        reason: why that far.
+        against: label of the variant in the denominator; without it the number is an error.
+        target: of an error, the target that it is about; other targets cannot tell.
+        unit: of an error, the target's unit.
+    """
+
+    variant: str
+    value: float
+    tolerance: float
+    reason: str
+    against: str | None = None
+    target: str | None = None
+    unit: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a tolerance that nothing meets, and an error without a unit."""
+        if not 0 < self.tolerance < math.inf:
+            raise ValueError(f"tolerance={self.tolerance} must be positive")
+        if self.against is None and (self.target is None or self.unit is None):
+            raise ValueError(f"the error of {self.variant} needs target and unit: numbers of other targets say nothing")
+
+    @property
+    def name(self) -> str:
+        """What is claimed, for people."""
+        return f"error of {self.variant}" + (f" / error of {self.against}" if self.against else "")
+
+
+@record
+class Publication:
+    """Contents of `sweeps/published/NAME.toml`.
+
+    Attributes:
+        source: where the numbers stand.
+        sweep: the sweep definition that trains what is needed: NAME of `sweeps/NAME.toml`.
+        claims: the numbers.
+    """
+
+    source: str
+    sweep: str
+    claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What our trials say of one claim; `reason` says why they cannot tell, or is empty."""
+
+    claim: Claim
+    ours: Interval | None
+    verdict: Verdict
+    reason: str = ""
+
+
+def read_publication(path: Path) -> Publication:
+    """Read a file of published numbers.
+
+    Raises:
+        RecordError: it is missing, not TOML, or has an unknown key.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecordError(f"{path}: not readable ({error.strerror})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise RecordError(f"{path}: not valid TOML: {error}") from None
+    return parse(Publication, data, str(path))
+
+
+def judge(publication: Publication, study: Study) -> list[Reproduction]:
+    """Compare every claim with the trials of a study."""
+    return [_judge(claim, study) for claim in publication.claims]
+
+
+def _judge(claim: Claim, study: Study) -> Reproduction:
+    known = set(study.variants["variant"])
+    if missing := [name for name in (claim.variant, claim.against) if name is not None and name not in known]:
+        return Reproduction(claim, None, "cannot tell", f"{' and '.join(missing)} was not trained")
+    data = study.results[0].config.data
+    if claim.against is None and (data.target, data.unit) != (claim.target, claim.unit):
+        reason = f"it is about {claim.target} [{claim.unit}], these trials about {data.target} [{data.unit}]"
+        return Reproduction(claim, None, "cannot tell", reason)
+    ours = study.repeats(claim.variant)
+    interval = interval_of(ours) if claim.against is None else ratio_of(ours, study.repeats(claim.against))
+    if not interval.known:
+        return Reproduction(claim, interval, "cannot tell", "nothing was repeated: train more seeds")
+    low, high = claim.value - claim.tolerance, claim.value + claim.tolerance
+    if low <= interval.low and interval.high <= high:
+        return Reproduction(claim, interval, "reproduced")
+    if interval.high < low or interval.low > high:
+        return Reproduction(claim, interval, "not reproduced")
+    return Reproduction(claim, interval, "cannot tell", "the interval crosses a border of the tolerance: more seeds")
+
+
+def ratio_of(errors: Repeats, others: Repeats) -> Interval:
+    """Return the ratio of two mean errors with its interval, paired by split, seed and crystal.
+
+    By the delta method: the interval of `errors - ratio * others`, whose mean is zero, divided by the mean of `others`.
+
+    Raises:
+        ValueError: they share no split, seed and crystal.
+    """
+    pairs = [
+        errors.by_split[split].align(others.by_split[split], join="inner")
+        for split in sorted(errors.by_split.keys() & others.by_split.keys())
+    ]
+    pairs = [(mine, theirs) for mine, theirs in pairs if mine.size]
+    if not pairs:
+        raise ValueError("the two variants share no split, seed and test crystal: train both on the same")
+    mean = sum(float(theirs.to_numpy().mean()) for _, theirs in pairs) / len(pairs)
+    ratio = sum(float(mine.to_numpy().mean()) for mine, _ in pairs) / len(pairs) / mean
+    rest = interval_of(
+        Repeats({number: mine - ratio * theirs for number, (mine, theirs) in enumerate(pairs)}, errors.test_share)
+    )
+    return Interval(
+        ratio, ratio + rest.low / mean, ratio + rest.high / mean, rest.error / mean, rest.degrees, rest.repeats
+    )

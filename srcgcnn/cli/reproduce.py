@@ -1,0 +1,75 @@
+"""The command `srcgcnn reproduce`: train what a publication trained, and say whether its numbers come out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from srcgcnn.cli.command import add_command
+from srcgcnn.cli.sweep import add_run_flags, sweep
+
+if TYPE_CHECKING:
+    import argparse
+
+    from srcgcnn.analysis.reproduction import Reproduction
+
+DESCRIPTION = """Train what a publication trained, and say of each of its numbers: reproduced, not reproduced, or cannot
+tell.
+
+A number is reproduced when the 95 % interval of these trials lies inside the tolerance around it, and not reproduced
+when it lies outside. The numbers, their tolerances and the reasons stand in sweeps/published/NAME.toml."""
+EXAMPLES = """
+srcgcnn reproduce srcgcnn --data my_crystals.csv.gz --target formation_energy_per_atom
+srcgcnn reproduce srcgcnn --out runs/mine --judge-only
+"""
+
+
+def add_reproduce_command(commands: Any) -> None:
+    """Add the command to a parser's subparsers."""
+    summary = "train what a publication trained, and judge its numbers"
+    parser = add_command(commands, "reproduce", summary, _reproduce, description=DESCRIPTION, examples=EXAMPLES)
+    parser.add_argument("publication", metavar="NAME", help="NAME of sweeps/published/NAME.toml, or a file")
+    parser.add_argument("--judge-only", action="store_true", help="train nothing: judge the trials that OUT has")
+    parser.add_argument("--json", action="store_true", help="print the verdicts as JSON")
+    add_run_flags(parser)
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from srcgcnn.analysis.reproduction import judge, read_publication
+    from srcgcnn.analysis.study import studies_of
+    from srcgcnn.cli.command import existing_run
+    from srcgcnn.definitions import find_definition
+
+    path = find_definition("sweeps/published", options.publication)
+    publication = read_publication(path)
+    options.sweep = publication.sweep
+    options.out = options.out or Path("runs") / f"reproduce-{path.stem}"
+    if not options.judge_only:
+        status = sweep(options)
+        if status or options.dry_run:
+            return status
+    paths = existing_run(options.out)
+    studies = studies_of(paths)
+    if not studies:
+        print(f"{options.out} has no result yet; run the same command when the sweep is over")
+        return 0
+    found = judge(publication, studies[0])
+    if options.json:
+        print(json.dumps([asdict(one) for one in found], indent=1))
+    else:
+        print(publication.source)
+        for one in found:
+            print(f"  {_sentence(one)}")
+    return 0
+
+
+def _sentence(one: Reproduction) -> str:
+    claim = f"{one.claim.name}: published {one.claim.value:g}, tolerance {one.claim.tolerance:g} ({one.claim.reason})"
+    ours = (
+        ""
+        if one.ours is None or not one.ours.known
+        else f"; ours {one.ours.mean:.3f} [{one.ours.low:.3f}, {one.ours.high:.3f}]"
+    )
+    return f"{one.verdict.upper()}: {claim}{ours}" + (f"; {one.reason}" if one.reason else "")

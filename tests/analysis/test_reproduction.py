@@ -1,0 +1,96 @@
+"""Published numbers: when they are reproduced, when not, and when nobody can tell."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from srcgcnn.analysis.intervals import Repeats
+from srcgcnn.analysis.reproduction import ratio_of, read_publication
+from srcgcnn.cli.main import main
+from srcgcnn.definitions import known_definitions
+from srcgcnn.models.config import ModelConfig
+from srcgcnn.records import RecordError
+
+
+def repeats(values):
+    return Repeats({0: pd.DataFrame(np.asarray(values, dtype=float))}, 0.3)
+
+
+@given(st.integers(0, 10_000), st.floats(0.2, 5.0))
+@settings(max_examples=30, deadline=None)
+def test_a_ratio_has_no_unit(seed, scale):
+    errors = np.random.default_rng(seed).exponential(1.0, (2, 4, 30))
+    plain = ratio_of(repeats(errors[0]), repeats(errors[1]))
+    scaled = ratio_of(repeats(scale * errors[0]), repeats(scale * errors[1]))
+    assert scaled.mean == pytest.approx(plain.mean)
+    assert (scaled.low, scaled.high) == pytest.approx((plain.low, plain.high))
+    assert plain.low < plain.mean < plain.high
+
+
+def test_the_ratio_of_proportional_errors_is_certain():
+    errors = np.random.default_rng(0).exponential(1.0, (5, 40))
+    ratio = ratio_of(repeats(1.2 * errors), repeats(errors))
+    assert (ratio.low, ratio.mean, ratio.high) == pytest.approx((1.2, 1.2, 1.2))
+
+
+def test_the_interval_of_a_ratio_covers_the_truth_as_often_as_it_says():
+    generator, covered = np.random.default_rng(1), 0
+    for _ in range(300):
+        hard = generator.exponential(1.0, 60)
+        of_seeds = generator.normal(1.0, 0.05, (2, 5, 1))
+        errors = hard * of_seeds * np.array([1.1, 1.0])[:, None, None]
+        ratio = ratio_of(repeats(errors[0]), repeats(errors[1]))
+        covered += ratio.low <= 1.1 <= ratio.high
+    assert covered >= 0.9 * 300
+
+
+@pytest.mark.parametrize("name", sorted(known_definitions("sweeps/published")))
+def test_every_publication_that_ships_can_be_read_and_names_a_sweep_that_ships(name):
+    publication = read_publication(known_definitions("sweeps/published")[name])
+    assert publication.sweep in known_definitions("sweeps")
+    assert all(claim.reason for claim in publication.claims)
+
+
+def test_an_error_needs_a_target_and_a_unit(tmp_path):
+    path = tmp_path / "wrong.toml"
+    claim = '[[claims]]\nvariant = "CGCNN-3"\nvalue = 0.04\ntolerance = 0.01\nreason = "none"\n'
+    path.write_text(f'source = "x"\nsweep = "paper"\n{claim}')
+    with pytest.raises(RecordError, match="the error of CGCNN-3 needs target and unit"):
+        read_publication(path)
+
+
+def claims(tmp_path, **values):
+    path = tmp_path / "published.toml"
+    lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+    path.write_text("\n".join(['source = "A paper"', 'sweep = "depth"', "[[claims]]", *lines, 'reason = "noise"']))
+    return str(path)
+
+
+def test_trials_are_judged_through_the_command(finished_sweep, tmp_path, capsys):
+    """Two variants of three seeds: a wide tolerance is met, a far number is not, a narrow one cannot be told."""
+    paths = finished_sweep([ModelConfig("cgcnn", 1), ModelConfig("srcgcnn", 2)], seeds=3)
+
+    def verdict(**values):
+        file = claims(tmp_path, variant="SR-CGCNN T=2 step-norm", **values)
+        assert main(["reproduce", file, "--judge-only", "--json", "--out", str(paths.out)]) == 0
+        (found,) = json.loads(capsys.readouterr().out)
+        return found
+
+    ours = verdict(against="CGCNN-1", value=1.0, tolerance=50.0)
+    assert ours["verdict"] == "reproduced"
+    assert verdict(against="CGCNN-1", value=100.0, tolerance=1.0)["verdict"] == "not reproduced"
+    narrow = verdict(against="CGCNN-1", value=ours["ours"]["mean"], tolerance=1e-6)
+    assert (narrow["verdict"], "more seeds" in narrow["reason"]) == ("cannot tell", True)
+    elsewhere = verdict(value=1.0, tolerance=50.0, target="band_gap", unit="eV")
+    assert (elsewhere["verdict"], "it is about band_gap" in elsewhere["reason"]) == ("cannot tell", True)
+    untrained = verdict(against="CGCNN-9", value=1.0, tolerance=1.0)
+    assert untrained["reason"] == "CGCNN-9 was not trained"
+
+
+def test_a_publication_that_does_not_exist_is_refused_with_those_that_do(capsys):
+    assert main(["reproduce", "nothing", "--judge-only"]) == 2
+    assert "no publication 'nothing'; known:" in capsys.readouterr().err
