@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from srcgcnn.data.graph import GraphSettings
 from srcgcnn.records import as_dict, digest
@@ -16,6 +18,12 @@ SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 REJECTED_FILE = "rejected.csv"
 ELEMENTS_FILE = "elements.safetensors"
+MOST_MANIFEST_BYTES = 64 * 2**20
+MOST_COUNT = 2**53  # what JSON's readers keep exactly
+FIELD_TYPES: dict[Any, tuple[type, ...]] = {int: (int,), float: (int, float), str: (str,), dict[str, str]: (dict,)}
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+
+Record = TypeVar("Record")
 
 
 class StoreError(ValueError):
@@ -122,31 +130,67 @@ def read_manifest(folder: Path) -> Manifest:
         StoreError: no manifest, or one of another schema version.
     """
     path = folder / MANIFEST_FILE
+    if not path.is_file():  # a pipe would keep the reader waiting
+        hint = f"srcgcnn data build SOURCE --out {folder}"
+        raise StoreError(f"{folder} is not a graph store (no {MANIFEST_FILE}); make one with: {hint}")
+    if path.stat().st_size > MOST_MANIFEST_BYTES:
+        raise _damaged(path, f"{path.stat().st_size} bytes, a manifest has at most {MOST_MANIFEST_BYTES}")
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        hint = f"srcgcnn data build SOURCE --out {folder}"
-        raise StoreError(f"{folder} is not a graph store (no {MANIFEST_FILE}); make one with: {hint}") from None
-    except ValueError as error:  # not JSON, or not UTF-8
+    except (ValueError, RecursionError) as error:  # not JSON, or not UTF-8
         raise _damaged(path, error) from None
     found = data.get("schema_version") if isinstance(data, dict) else None
     if found != SCHEMA_VERSION:
         raise StoreError(f"{path}: schema_version={found}, this version reads {SCHEMA_VERSION}; build it again")
     try:
-        return _from_dict(data)
-    except (KeyError, TypeError) as error:  # a field is missing, or unknown
+        manifest = _from_dict(data)
+        _check_counts(manifest)
+    except (KeyError, TypeError, ValueError) as error:  # a field is missing, unknown or cannot be
         raise _damaged(path, error) from None
+    return manifest
 
 
-def _damaged(path: Path, error: Exception) -> StoreError:
+def _damaged(path: Path, error: Exception | str) -> StoreError:
     return StoreError(f"{path} is damaged ({error}); delete {path.parent} and build it again")
 
 
 def _from_dict(data: dict[str, Any]) -> Manifest:
     nested = {
-        "graph": GraphSettings(**data["graph"]),
-        "targets": tuple(TargetColumn(**column) for column in data["targets"]),
-        "shards": tuple(Shard(**shard) for shard in data["shards"]),
-        "elements": StoredFile(**data["elements"]),
+        "graph": _plain_record(GraphSettings, data["graph"]),
+        "targets": tuple(_plain_record(TargetColumn, column) for column in data["targets"]),
+        "shards": tuple(_plain_record(Shard, shard) for shard in data["shards"]),
+        "elements": _plain_record(StoredFile, data["elements"]),
     }
-    return Manifest(**{**data, **nested})
+    return _plain_record(Manifest, {**data, **nested})
+
+
+def _plain_record(kind: type[Record], data: Any) -> Record:
+    """Build a record of numbers and texts, each of the type that its field says; no pydantic where training runs."""
+    if not isinstance(data, dict):
+        raise TypeError(f"{kind.__name__} is {data!r:.60}")
+    hints = get_type_hints(kind)
+    for name, value in data.items():
+        wanted = hints.get(name)
+        if wanted in FIELD_TYPES and type(value) not in FIELD_TYPES[wanted]:
+            raise TypeError(f"{name} is {value!r:.60}")
+        if wanted is int and not 0 <= value <= MOST_COUNT:
+            raise ValueError(f"{name} is {value!r:.60}")
+        if wanted is float and not math.isfinite(value):
+            raise ValueError(f"{name} is {value}")
+    return kind(**data)
+
+
+def _check_counts(manifest: Manifest) -> None:
+    """Refuse numbers that do not belong together, and names of files that are not in the folder itself."""
+    files: list[Shard | StoredFile] = [*manifest.shards, manifest.elements]
+    for stored in files:
+        if not PLAIN_NAME.fullmatch(stored.file):
+            raise ValueError(f"{stored.file!r:.60} is no plain name of a file")
+    for name in ("crystals", "atoms"):
+        whole, parts = getattr(manifest, name), [getattr(shard, name) for shard in manifest.shards]
+        if whole != sum(parts) or not parts or min(parts) < 1:
+            raise ValueError(f"{name} is {whole}, those of the shards are {parts!r:.60}")
+    if not manifest.targets or len({column.name for column in manifest.targets}) < len(manifest.targets):
+        raise ValueError(f"targets are {[column.name for column in manifest.targets]!r:.60}")
+    if not (manifest.graph.cutoff_angstrom > 0 and manifest.graph.neighbours > 0):
+        raise ValueError(f"graph is {manifest.graph}")

@@ -1,18 +1,18 @@
 """Reading a shard store: memory-mapped, in well under a second, pages shared by all processes of a node.
 
-Needs numpy only; the safetensors header is read directly because its Python reader copies numpy arrays. Nothing here is
-executable on load (no pickle), so a store from a colleague is safe to open.
+Needs numpy only. Nothing here is executable on load (no pickle), and types, shapes and ranges are checked before they
+are used (`contents`), so a store from a stranger is safe to open: it is refused or works.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from srcgcnn.data.contents import ELEMENT_LAYOUT, check_shard, shard_layout
 from srcgcnn.data.graph import CrystalGraph
 from srcgcnn.data.manifest import (
     MANIFEST_FILE,
@@ -23,8 +23,7 @@ from srcgcnn.data.manifest import (
     content_hash_of,
     read_manifest,
 )
-
-_DTYPES = {"U8": np.uint8, "I16": np.int16, "I64": np.int64, "F32": np.float32, "F64": np.float64}
+from srcgcnn.data.tensor_file import is_regular, map_tensors
 
 
 class GraphStore:
@@ -36,16 +35,20 @@ class GraphStore:
     """
 
     def __init__(self, folder: Path | str, *, check_hashes: bool = False) -> None:
-        """Open a store; sizes are always checked, hashes on request.
+        """Open a store; manifest and sizes are always checked, hashes and contents on request.
+
+        Contents are checked in any case when the arrays are first used.
 
         Raises:
-            StoreError: not a store, or a file of it is missing, truncated or (with `check_hashes`) changed.
+            StoreError: not a store, or a file of it is missing, truncated or (with `check_hashes`) changed or wrong.
         """
         self.folder = Path(folder)
         self.manifest: Manifest = read_manifest(self.folder)
         faults = self.faults(check_hashes=check_hashes)
         if faults:
             raise StoreError("; ".join(faults) + f"; delete {self.folder} and build it again")
+        if check_hashes:
+            _ = self.shards, self.element_features
 
     def faults(self, *, check_hashes: bool) -> list[str]:
         """List what is wrong with the files, one line each; empty when all is well."""
@@ -53,13 +56,13 @@ class GraphStore:
         found = []
         for stored in files:
             path = self.folder / stored.file
-            if not path.exists():
-                found.append(f"{path} is missing")
+            if not is_regular(path):
+                found.append(f"{path} is not a regular file" if path.exists() else f"{path} is missing")
             elif path.stat().st_size != stored.bytes:
                 found.append(f"{path} has {path.stat().st_size} bytes, the manifest says {stored.bytes}")
             elif check_hashes and sha256_of(path) != stored.sha256:
                 found.append(f"{path} differs from the manifest's sha256: its contents were changed")
-        if check_hashes and self.manifest.data_hash != content_hash_of(self.manifest):
+        if self.manifest.data_hash != content_hash_of(self.manifest):
             found.append(f"{self.folder / MANIFEST_FILE} was changed: its data hash does not belong to its files")
         return found
 
@@ -73,13 +76,22 @@ class GraphStore:
 
         `atomic_numbers` [N], `neighbours` [N, K], `distances` [N, K], `offsets` [G+1], `targets` [G, P], and the
         bytes of `ids` and `formulas`, one line each.
+
+        Raises:
+            StoreError: naming file, array and value where a type, a shape or a value cannot be.
         """
-        return [map_safetensors(self.folder / shard.file) for shard in self.manifest.shards]
+        return [self._shard(shard) for shard in self.manifest.shards]
+
+    def _shard(self, shard: Shard) -> dict[str, np.ndarray]:
+        path = self.folder / shard.file
+        arrays = map_tensors(path, shard_layout(self.manifest, shard))
+        check_shard(path, arrays, self.manifest.graph.cutoff_angstrom)
+        return arrays
 
     @cached_property
     def element_features(self) -> np.ndarray:
         """Element table, uint8 [101, 92]."""
-        return map_safetensors(self.folder / self.manifest.elements.file)["element_features"]
+        return map_tensors(self.folder / self.manifest.elements.file, ELEMENT_LAYOUT)["element_features"]
 
     @cached_property
     def ids(self) -> list[str]:
@@ -113,26 +125,6 @@ class GraphStore:
                 )
             row -= crystals
         raise AssertionError("the shards hold fewer crystals than the manifest says")
-
-
-def map_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """Memory-map all arrays of a safetensors file (8-byte header length, JSON header, data).
-
-    Raises:
-        StoreError: the header is not one.
-    """
-    with path.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        try:
-            header = json.loads(stream.read(length))
-        except (ValueError, OverflowError, MemoryError):
-            raise StoreError(f"{path} is not a safetensors file; run: srcgcnn data verify {path.parent}") from None
-    header.pop("__metadata__", None)
-    raw = np.memmap(path, mode="c", offset=8 + length) if path.stat().st_size > 8 + length else np.empty(0, np.uint8)
-    return {
-        name: np.asarray(raw[slice(*entry["data_offsets"])]).view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
-        for name, entry in header.items()
-    }
 
 
 def sha256_of(path: Path) -> str:
