@@ -19,7 +19,8 @@ from statistics import median
 import numpy as np
 
 from srcgcnn.data.graph import GAUSSIAN_COUNT, GAUSSIAN_STEP_ANGSTROM, build_graph
-from srcgcnn.data.source import RowError, parse_structure
+from srcgcnn.data.parsing import parse_structure
+from srcgcnn.data.source import RowError
 from srcgcnn.data.sources.registry import open_source
 
 CUTOFF_ANGSTROM, NEIGHBOURS = 8.0, 12

@@ -15,7 +15,8 @@ import pandas as pd
 import torch
 
 from srcgcnn.data.graph import build_graph
-from srcgcnn.data.source import SourceRow, parse_structure
+from srcgcnn.data.parsing import parse_structure
+from srcgcnn.data.source import SourceRow
 from srcgcnn.training.allocator import keep_freed_memory
 from srcgcnn.training.predictor import Predictor
 

@@ -183,7 +183,8 @@ def _compute_systems(study: Study, wanted: set[str]) -> dict[str, str]:
     from pathlib import Path
 
     from srcgcnn.data.manifest import read_manifest
-    from srcgcnn.data.source import RowError, parse_structure
+    from srcgcnn.data.parsing import parse_structure
+    from srcgcnn.data.source import RowError
     from srcgcnn.data.sources.registry import open_source
     from srcgcnn.sweep.record import read_record
 

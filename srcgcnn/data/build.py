@@ -11,19 +11,21 @@ import math
 import os
 import re
 import shutil
-import signal
-from collections import deque
-from concurrent.futures import ProcessPoolExecutor
+import warnings
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
-from multiprocessing import current_process, get_context
+from multiprocessing import current_process
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from srcgcnn.data.graph import CrystalGraph, GraphSettings, build_graph
+from srcgcnn.data.limits import RowLimits
 from srcgcnn.data.manifest import MANIFEST_FILE, REJECTED_FILE, SCHEMA_VERSION, StoreError
-from srcgcnn.data.source import RowError, Source, SourceRow, parse_structure
+from srcgcnn.data.parsing import parse_structure
+from srcgcnn.data.row_workers import OutOfTimeError, RowWorkers, WorkerStartError, time_limit
+from srcgcnn.data.source import RowError, Source, SourceRow
 from srcgcnn.data.store import GraphStore
 from srcgcnn.data.store_writer import StoreWriter
 from srcgcnn.records import digest
@@ -75,7 +77,10 @@ class BuildReport:
 
 def build_key(source: Source, settings: GraphSettings) -> str:
     """Return the hash of everything that determines a store, known before it is built."""
-    return digest([SCHEMA_VERSION, source.content_hash, list(source.targets), list(source.units), asdict(settings)])
+    # limits only where they are not the default ones: keys of stores that were built without them stay what they are
+    limits = [] if source.limits == RowLimits() else [asdict(source.limits)]
+    targets = [list(source.targets), list(source.units)]
+    return digest([SCHEMA_VERSION, source.content_hash, *targets, asdict(settings), *limits])
 
 
 def default_store(root: Path, source: Source, settings: GraphSettings | None = None) -> Path:
@@ -128,6 +133,8 @@ def build_store(
             rejected = _fill(scratch, source, settings, _processes(processes, source), shard_bytes, on_rows)
             _refuse(rejected, strict=strict, out=out)
             scratch.rename(out)
+        except WorkerStartError as error:
+            raise BuildError(str(error)) from None
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return BuildReport(GraphStore(out), found=False, rejected=tuple(rejected))
@@ -197,23 +204,25 @@ def _fill(
 def _build_rows(source: Source, settings: GraphSettings, processes: int) -> Iterator[list[BuiltRow | RejectedRow]]:
     """Yield finished rows in source order, with a bounded number of tasks under way."""
     tasks = _tasks(source.rows())
+    work = partial(_build_row, targets=source.targets, settings=settings, limits=source.limits)
     if processes == 1:
+        _import_parsers()
         for task in tasks:
-            yield _build_task(task, source.targets, settings)
+            yield [work(row) for row in task]
         return
-    # spawn: the parent may hold threads (progress bar, Ray), which do not survive a fork
-    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_leave_interrupts_to_the_parent) as pool:
-        waiting: deque[Any] = deque()
-        for task in tasks:
-            waiting.append(pool.submit(_build_task, task, source.targets, settings))
-            if len(waiting) > 4 * processes:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    with RowWorkers(processes, work, _lost, source.limits, prepare=_import_parsers) as workers:
+        yield from workers.map(tasks)
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _import_parsers() -> None:
+    """Import what the first row needs, which is not its fault."""
+    import pymatgen.core
+    import pymatgen.io.cif
+    import pymatgen.optimization.neighbors  # noqa: F401
+
+
+def _lost(row: SourceRow, reason: str) -> RejectedRow:
+    return RejectedRow(row.row_id, reason)
 
 
 def _tasks(rows: Iterable[SourceRow]) -> Iterator[list[SourceRow]]:
@@ -222,23 +231,23 @@ def _tasks(rows: Iterable[SourceRow]) -> Iterator[list[SourceRow]]:
         yield task
 
 
-def _build_task(
-    rows: list[SourceRow], targets: tuple[str, ...], settings: GraphSettings
-) -> list[BuiltRow | RejectedRow]:
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pymatgen warns about rounding in nearly every CIF
-        return [_build_row(row, targets, settings) for row in rows]
-
-
-def _build_row(row: SourceRow, targets: tuple[str, ...], settings: GraphSettings) -> BuiltRow | RejectedRow:
+def _build_row(
+    row: SourceRow, targets: tuple[str, ...], settings: GraphSettings, limits: RowLimits
+) -> BuiltRow | RejectedRow:
     try:
-        structure = parse_structure(row)  # first: a row that its source could not read has no targets either
-        values = tuple(_target_value(name, row.targets.get(name)) for name in targets)
-        graph = build_graph(structure, settings)
+        with time_limit(limits.seconds), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pymatgen warns about rounding in nearly every CIF
+            structure = parse_structure(
+                row, limits
+            )  # first: a row that its source could not read has no targets either
+            values = tuple(_target_value(name, row.targets.get(name)) for name in targets)
+            graph = build_graph(structure, settings)
     except RowError as error:
         return RejectedRow(row.row_id, str(error))
+    except OutOfTimeError:
+        return RejectedRow(row.row_id, f"took more than {limits.seconds:g} s of processor time")
+    except MemoryError:
+        return RejectedRow(row.row_id, f"needs more than {limits.memory_gib:g} GiB of memory")
     return BuiltRow(row.row_id, graph, structure.composition.reduced_formula, values)
 
 
@@ -270,5 +279,5 @@ def _refuse(rejected: list[RejectedRow], *, strict: bool, out: Path) -> None:
 
 
 def _summary(rejected: list[RejectedRow]) -> str:
-    first = "; ".join(f"{row.row_id}: {row.reason}" for row in rejected[:3])
+    first = "; ".join(f"{row.row_id[:80]}: {row.reason}" for row in rejected[:3])
     return f"{len(rejected)} bad rows ({first}{' ...' if len(rejected) > 3 else ''})."

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
-from srcgcnn.data.source import RowError, Source, SourceError, parse_structure
+from srcgcnn.data.parsing import parse_structure
+from srcgcnn.data.source import RowError, Source, SourceError
 from srcgcnn.data.sources.registry import ID_PROP_FILE
 from srcgcnn.files import write_text
 

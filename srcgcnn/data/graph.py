@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from srcgcnn.data.elements import LARGEST_ATOMIC_NUMBER
+from srcgcnn.data.limits import MOST_ATOMS
 from srcgcnn.data.source import RowError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 GAUSSIAN_STEP_ANGSTROM = 0.2
 GAUSSIAN_COUNT = 41  # centres 0, 0.2 .. 8 angstrom
-MOST_ATOMS = np.iinfo(np.int16).max  # neighbour indices are int16
+MOST_SEARCH_CUBES = 10**7  # the search keeps a list for every cube of its radius between the outermost atoms: 80 MB
 SAME_PLACE_ANGSTROM = 0.1  # H2, the shortest bond there is, has 0.74
 DIRECTION_STEP_ANGSTROM = 0.01
 DIRECTION_SHIFT_ANGSTROM = 0.00317  # keeps the common components 0 and a/2 away from the edge of a step
@@ -130,6 +131,9 @@ def _search(structure: Structure, radius: float) -> _Pairs:
 
     lattice = np.ascontiguousarray(structure.lattice.matrix, dtype=float)
     positions = np.ascontiguousarray(structure.cart_coords, dtype=float)
+    cubes = np.prod(np.ptp(positions, axis=0) / radius + 1)
+    if not cubes <= MOST_SEARCH_CUBES:
+        raise RowError(f"atoms spread over {np.ptp(positions, axis=0).max():.4g} angstrom: move them into the cell")
     periodic = np.array(structure.lattice.pbc, dtype=np.int64)
     pairs = _Pairs(*find_points_in_spheres(positions, positions, r=radius, pbc=periodic, lattice=lattice, tol=1e-8))
     return pairs.take((pairs.centre != pairs.neighbour) | (pairs.distance > 1e-8))

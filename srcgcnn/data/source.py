@@ -7,11 +7,10 @@ build, not in the one process that reads the file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping  # noqa: TC003 - part of the dataclasses
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from pymatgen.core import Structure
+from srcgcnn.data.limits import RowLimits
 
 KNOWN_UNITS = {
     "formation_energy": "eV/atom",
@@ -66,6 +65,7 @@ class Source:
         provenance: one line on origin and licence, for the manifest.
         count: number of rows where known without reading them, for the progress bar.
         rows: starts reading from the first row.
+        limits: what a row may cost; others than the default ones are part of the build's key.
     """
 
     name: str
@@ -75,38 +75,7 @@ class Source:
     provenance: str
     count: int | None
     rows: Callable[[], Iterator[SourceRow]]
-
-
-def parse_structure(row: SourceRow) -> Structure:
-    """Return the crystal of a row.
-
-    Raises:
-        RowError: the text or dict does not describe one ordered periodic structure.
-    """
-    from pymatgen.core import Structure
-
-    if row.form == "error":
-        raise RowError(row.content)
-    try:
-        if row.form == "cif":
-            structure = _from_cif(row.content)
-        elif row.form == "dict":
-            structure = Structure.from_dict(row.content)
-        else:
-            structure = row.content
-    except Exception as error:  # parsers raise anything; the row is reported, the build goes on
-        reason = " ".join(str(error).split())[:200]  # some parsers' messages have several lines
-        raise RowError(f"cannot parse the {row.form}: {type(error).__name__}: {reason}") from error
-    return structure
-
-
-def _from_cif(text: str) -> Structure:
-    """Read a CIF as CGCNN does: first block, no primitive reduction."""
-    from pymatgen.io.cif import CifParser
-
-    # check_occu=False keeps the message about partial occupancy for our own check of the row
-    structures = CifParser.from_str(text).parse_structures(primitive=False, check_occu=False, on_error="raise")
-    return structures[0]
+    limits: RowLimits = field(default_factory=RowLimits)
 
 
 def unit_of(target: str) -> str:

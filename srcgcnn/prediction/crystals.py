@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from srcgcnn.data.columns import ID_KEYS, error_row, find_key, row_identity
-from srcgcnn.data.source import RowError, SourceRow, parse_structure
+from srcgcnn.data.parsing import parse_structure
+from srcgcnn.data.source import RowError, SourceRow
 from srcgcnn.data.sources.atoms import row_of_atoms
 from srcgcnn.data.sources.registry import READERS, open_source
 

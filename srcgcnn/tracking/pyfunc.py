@@ -92,7 +92,8 @@ class CrystalModel(PythonModel):
 def graph_or_reason(text: Any, settings: GraphSettings) -> tuple[CrystalGraph | None, str]:
     """Return the graph of one CIF text, or None and the reason: no CIF, or a crystal that has no graph."""
     from srcgcnn.data.graph import build_graph
-    from srcgcnn.data.source import RowError, SourceRow, parse_structure
+    from srcgcnn.data.parsing import parse_structure
+    from srcgcnn.data.source import RowError, SourceRow
 
     if not isinstance(text, str) or not text.strip():
         return None, "no CIF: the text is empty"

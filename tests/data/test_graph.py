@@ -12,7 +12,8 @@ from pymatgen.core import Lattice, Structure
 from srcgcnn.data.build import build_store
 from srcgcnn.data.demo import PROTOTYPES, ideal_structure
 from srcgcnn.data.graph import build_graph
-from srcgcnn.data.source import RowError, Source, SourceRow, parse_structure
+from srcgcnn.data.parsing import parse_structure
+from srcgcnn.data.source import RowError, Source, SourceRow
 from srcgcnn.training.graphset import GraphSet
 
 ANGSTROM = 1e-5  # float32 at 8 angstrom has 5e-7

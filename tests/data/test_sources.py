@@ -11,7 +11,8 @@ import pytest
 from pymatgen.core import Structure
 
 from srcgcnn.data.demo import demo_source
-from srcgcnn.data.source import RowError, SourceError, parse_structure
+from srcgcnn.data.parsing import parse_structure
+from srcgcnn.data.source import RowError, SourceError
 from srcgcnn.data.sources.registry import open_source
 
 COUNT = 5

@@ -13,7 +13,7 @@ from sklearn.model_selection import KFold
 
 from srcgcnn.cli.main import main
 from srcgcnn.data.demo import demo_source
-from srcgcnn.data.source import parse_structure
+from srcgcnn.data.parsing import parse_structure
 from srcgcnn.matbench.record import read_folds, record_fold
 from srcgcnn.matbench.task import FOLDS, MatbenchError, find_task, scores
 
