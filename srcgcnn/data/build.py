@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from srcgcnn.data.graph import CrystalGraph, GraphSettings, build_graph
-from srcgcnn.data.limits import RowLimits
+from srcgcnn.data.limits import SourceLimits
 from srcgcnn.data.manifest import MANIFEST_FILE, REJECTED_FILE, SCHEMA_VERSION, StoreError
 from srcgcnn.data.parsing import parse_structure
 from srcgcnn.data.row_workers import OutOfTimeError, RowWorkers, WorkerStartError, time_limit
@@ -78,7 +78,7 @@ class BuildReport:
 def build_key(source: Source, settings: GraphSettings) -> str:
     """Return the hash of everything that determines a store, known before it is built."""
     # limits only where they are not the default ones: keys of stores that were built without them stay what they are
-    limits = [] if source.limits == RowLimits() else [asdict(source.limits)]
+    limits = [] if source.limits == SourceLimits() else [asdict(source.limits)]
     targets = [list(source.targets), list(source.units)]
     return digest([SCHEMA_VERSION, source.content_hash, *targets, asdict(settings), *limits])
 
@@ -232,7 +232,7 @@ def _tasks(rows: Iterable[SourceRow]) -> Iterator[list[SourceRow]]:
 
 
 def _build_row(
-    row: SourceRow, targets: tuple[str, ...], settings: GraphSettings, limits: RowLimits
+    row: SourceRow, targets: tuple[str, ...], settings: GraphSettings, limits: SourceLimits
 ) -> BuiltRow | RejectedRow:
     try:
         with time_limit(limits.seconds), warnings.catch_warnings():

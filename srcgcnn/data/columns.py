@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import math
 from contextlib import contextmanager
 from difflib import SequenceMatcher
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from srcgcnn.data.source import Source, SourceError, SourceRow, unit_of
 
@@ -139,13 +138,6 @@ def file_source(
         count=count,
         rows=rows,
     )
-
-
-def open_text(path: Path) -> IO[str]:
-    """Open a text file, compressed or not."""
-    if path.suffix.lower() == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8")
-    return path.open(encoding="utf-8")
 
 
 @contextmanager

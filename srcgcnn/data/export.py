@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
-from srcgcnn.data.parsing import parse_structure
+from srcgcnn.data.parsing import parse_structure, plain_crystal
 from srcgcnn.data.source import RowError, Source, SourceError
 from srcgcnn.data.sources.registry import ID_PROP_FILE
 from srcgcnn.files import write_text
@@ -71,7 +71,7 @@ def _readable(source: Source, left_out: list[str]) -> Iterator[tuple[SourceRow, 
     found = False
     for row in source.rows():
         try:
-            structure = parse_structure(row)
+            structure = parse_structure(row, source.limits)
         except RowError as error:
             left_out.append(f"{row.row_id}: {error}")
             continue
@@ -139,7 +139,7 @@ def _matbench(source: Source, out: Path, left_out: list[str]) -> int:
     ids: list[str] = []
     with TemporaryFile("w+", encoding="utf-8") as rows:
         for row, structure in _readable(source, left_out):
-            crystal = row.content if row.form == "dict" else structure.as_dict()
+            crystal = plain_crystal(row.content) if row.form == "dict" else structure.as_dict()
             rows.write(",\n" if ids else "")
             rows.write(json.dumps([crystal, *_values(row, source)], cls=MontyEncoder))
             ids.append(row.row_id)

@@ -1,16 +1,17 @@
-"""How much one row of a source may cost: a hostile or damaged row is listed with its reason and costs nothing more."""
+"""What a source of crystals and its rows may cost: a hostile row is listed with its reason and costs nothing more."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import ClassVar
+from dataclasses import fields
+
+from srcgcnn.records import record
 
 MOST_ATOMS = 2**15 - 1  # neighbour indices are int16
 
 
-@dataclass(frozen=True)
-class RowLimits:
-    """Limits of one row. The defaults are far above any crystal of a published dataset.
+@record
+class SourceLimits:
+    """Limits of one row, and of all. The defaults are far above any published dataset.
 
     Attributes:
         atoms: in a cell.
@@ -19,6 +20,7 @@ class RowLimits:
         text_mib: size of a CIF or of a JSON object in 2^20 characters.
         seconds: processor time to read the crystal and to build its graph.
         memory_gib: address space that a worker process may take beside what it starts with, in 2^30 bytes.
+        unpacked_gib: size of a compressed file when it is unpacked, in 2^30 bytes.
     """
 
     atoms: int = MOST_ATOMS
@@ -27,8 +29,7 @@ class RowLimits:
     text_mib: float = 16.0
     seconds: float = 60.0
     memory_gib: float = 4.0
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    unpacked_gib: float = 32.0
 
     def __post_init__(self) -> None:
         """Refuse limits that no row can keep."""
@@ -42,3 +43,8 @@ class RowLimits:
     def text_characters(self) -> int:
         """`text_mib` as a number of characters."""
         return int(self.text_mib * 2**20)
+
+    @property
+    def unpacked_bytes(self) -> int:
+        """`unpacked_gib` in bytes."""
+        return int(self.unpacked_gib * 2**30)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from srcgcnn.data.limits import RowLimits
+from srcgcnn.data.limits import SourceLimits
 from srcgcnn.data.source import RowError
 
 if TYPE_CHECKING:
@@ -33,13 +33,13 @@ SYMMETRY_KEYS = (
 MESSAGE_CHARACTERS = 200
 
 
-def parse_structure(row: SourceRow, limits: RowLimits | None = None) -> Structure:
+def parse_structure(row: SourceRow, limits: SourceLimits | None = None) -> Structure:
     """Return the crystal of a row.
 
     Raises:
         RowError: the text or dict does not describe one periodic structure, or is beyond a limit.
     """
-    limits = limits or RowLimits()
+    limits = limits or SourceLimits()
     if row.form == "error":
         raise RowError(row.content)
     try:
@@ -58,7 +58,7 @@ def parse_structure(row: SourceRow, limits: RowLimits | None = None) -> Structur
     return structure
 
 
-def check_cell(structure: Structure, limits: RowLimits) -> None:
+def check_cell(structure: Structure, limits: SourceLimits) -> None:
     """Refuse cells and coordinates that no crystal has: a neighbour search in them would take all time or memory.
 
     Raises:
@@ -78,7 +78,7 @@ def check_cell(structure: Structure, limits: RowLimits) -> None:
         raise RowError(f"a fractional coordinate of {worst:.4g}; the limit is {MOST_CELLS_AWAY} cells away")
 
 
-def plain_crystal(record: Any, limits: RowLimits | None = None) -> dict[str, Any]:
+def plain_crystal(record: Any, limits: SourceLimits | None = None) -> dict[str, Any]:
     """Reduce a structure dict of pymatgen to lattice, species with occupancy, and coordinates: numbers and symbols.
 
     Raises:
@@ -86,14 +86,14 @@ def plain_crystal(record: Any, limits: RowLimits | None = None) -> dict[str, Any
     """
     try:
         lattice, sites = record["lattice"], record["sites"]
-        _check_atoms(len(sites), limits or RowLimits())
+        _check_atoms(len(sites), limits or SourceLimits())
         return {"lattice": _plain_lattice(lattice), "sites": [_plain_site(site) for site in sites]}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:MESSAGE_CHARACTERS]
         raise RowError(f"cannot parse the dict: {type(error).__name__}: {reason}") from None
 
 
-def _check_atoms(atoms: int, limits: RowLimits) -> None:
+def _check_atoms(atoms: int, limits: SourceLimits) -> None:
     if not 0 < atoms <= limits.atoms:
         raise RowError(f"{atoms} atoms: between 1 and {limits.atoms} are possible")
 
@@ -122,13 +122,13 @@ def _numbers(values: Any) -> list[float]:
     return [float(x), float(y), float(z)]
 
 
-def _from_dict(record: Any, limits: RowLimits) -> Structure:
+def _from_dict(record: Any, limits: SourceLimits) -> Structure:
     from pymatgen.core import Structure
 
     return Structure.from_dict(plain_crystal(record, limits))
 
 
-def _from_cif(text: str, limits: RowLimits) -> Structure:
+def _from_cif(text: str, limits: SourceLimits) -> Structure:
     """Read a CIF as CGCNN does: first block, no primitive reduction."""
     from pymatgen.io.cif import CifParser
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
 
-    from srcgcnn.data.limits import RowLimits
+    from srcgcnn.data.limits import SourceLimits
 
 Row = TypeVar("Row")
 Done = TypeVar("Done")
@@ -78,7 +78,7 @@ class RowWorkers(Generic[Row, Done]):
         processes: int,
         work: Callable[[Row], Done],
         lost: Callable[[Row, str], Done],
-        limits: RowLimits,
+        limits: SourceLimits,
         *,
         prepare: Callable[[], None] | None = None,
     ) -> None:
@@ -194,14 +194,16 @@ class RowWorkers(Generic[Row, Done]):
             ) from None
 
 
-def _death(exitcode: int, limits: RowLimits) -> str:
+def _death(exitcode: int, limits: SourceLimits) -> str:
     if exitcode == -signal.SIGXCPU:
         return f"took more than {limits.seconds:g} s of processor time"
     how = f"signal {-exitcode}" if exitcode < 0 else f"exit status {exitcode}"
     return f"ended the process that worked on it ({how}), twice"
 
 
-def _serve(pipe: Connection, work: Callable[[Any], Any], prepare: Callable[[], None] | None, limits: RowLimits) -> None:
+def _serve(
+    pipe: Connection, work: Callable[[Any], Any], prepare: Callable[[], None] | None, limits: SourceLimits
+) -> None:
     """Work on rows until the parent hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # interrupts are the parent's
     if prepare:
@@ -215,7 +217,7 @@ def _serve(pipe: Connection, work: Callable[[Any], Any], prepare: Callable[[], N
                 pipe.send(work(row))
 
 
-def _limit_memory(limits: RowLimits) -> None:
+def _limit_memory(limits: SourceLimits) -> None:
     """Let allocations fail beyond what this process has now and `memory_gib`; no image of the process is written."""
     import resource
 
@@ -226,7 +228,7 @@ def _limit_memory(limits: RowLimits) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (wanted, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
-def _limit_processor_time(limits: RowLimits) -> None:
+def _limit_processor_time(limits: SourceLimits) -> None:
     """Let the kernel end this process where the next row takes much more than its time."""
     import resource
 

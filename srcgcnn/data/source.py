@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping  # noqa: TC003 - part of
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from srcgcnn.data.limits import RowLimits
+from srcgcnn.data.limits import SourceLimits
 
 KNOWN_UNITS = {
     "formation_energy": "eV/atom",
@@ -75,7 +75,7 @@ class Source:
     provenance: str
     count: int | None
     rows: Callable[[], Iterator[SourceRow]]
-    limits: RowLimits = field(default_factory=RowLimits)
+    limits: SourceLimits = field(default_factory=SourceLimits)
 
 
 def unit_of(target: str) -> str:

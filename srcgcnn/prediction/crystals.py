@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from srcgcnn.data.columns import ID_KEYS, error_row, find_key, row_identity
+from srcgcnn.data.limits import SourceLimits
 from srcgcnn.data.parsing import parse_structure
+from srcgcnn.data.row_workers import OutOfTimeError, time_limit
 from srcgcnn.data.source import RowError, SourceRow
 from srcgcnn.data.sources.atoms import row_of_atoms
 from srcgcnn.data.sources.registry import READERS, open_source
+from srcgcnn.data.text_input import read_small
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -122,9 +125,9 @@ def _rows(path: Path) -> Iterator[SourceRow]:
 
 def _cif(path: Path) -> SourceRow:
     try:
-        return SourceRow(path.stem, "cif", path.read_text(encoding="utf-8", errors="replace"), {})
-    except OSError as error:
-        return error_row(path.stem, f"cannot be read: {error.strerror}")
+        return SourceRow(path.stem, "cif", read_small(path, SourceLimits()), {})
+    except RowError as error:
+        return error_row(path.stem, str(error))
 
 
 def _table(path: Path) -> Iterator[SourceRow]:
@@ -140,8 +143,11 @@ def _table(path: Path) -> Iterator[SourceRow]:
 
 def _parsed(row: SourceRow, file: str) -> NamedCrystal:
     try:
-        with warnings.catch_warnings():
+        with time_limit(SourceLimits().seconds), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pymatgen warns about rounding in nearly every CIF
             return NamedCrystal(row.row_id, file, parse_structure(row))
     except RowError as error:
         return NamedCrystal(row.row_id, file, None, str(error))
+    except OutOfTimeError:
+        reason = f"took more than {SourceLimits().seconds:g} s of processor time"
+        return NamedCrystal(row.row_id, file, None, reason)

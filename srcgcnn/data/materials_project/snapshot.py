@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 MARK = "snapshot.json"
 STARTED = "started.json"
+MOST_PAGE_BYTES = 2**30  # a page of 1,000 structures has about 10 MB
 SNAPSHOT = "Materials Project snapshot"
 CITATION = (
     "A. Jain et al., Commentary: The Materials Project, APL Materials 1, 011002 (2013), doi:10.1063/1.4812323; "
@@ -233,7 +234,11 @@ def _write_page(folder: Path, start: FetchStart, number: int, documents: list[An
 
 def _read_page(path: Path) -> list[Any]:
     with reading(path, SNAPSHOT):
-        return json.loads(gzip.decompress(path.read_bytes()))["documents"]
+        with gzip.open(path) as stream:
+            text = stream.read(MOST_PAGE_BYTES + 1)
+        if len(text) > MOST_PAGE_BYTES:
+            raise SourceError(f"{path} unpacks to more than {MOST_PAGE_BYTES / 2**30:g} GiB")
+        return json.loads(text)["documents"]
 
 
 def open_snapshot(folder: Path, targets: Sequence[str] | None = ()) -> Source:

@@ -25,10 +25,13 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
+    from srcgcnn.data.limits import SourceLimits
+
 ATOMS = "ASE file"
+ASE_FORMATS = {".extxyz": "extxyz", ".xyz": "extxyz", ".traj": "traj"}  # not what the contents claim to be
 
 
-def open_atoms(path: Path, targets: Sequence[str] | None) -> Source:
+def open_atoms(path: Path, targets: Sequence[str] | None, _: SourceLimits) -> Source:
     """Open a file that ASE reads; targets are numbers in `info` or results of a calculator.
 
     Values are taken as found: the `energy` of a calculator is that of the whole cell, in eV.
@@ -48,7 +51,7 @@ def _frames(path: Path) -> Iterator[Atoms]:
     from ase.io import iread
 
     if path.suffix.lower() != ".db":
-        yield from iread(path, index=":")
+        yield from iread(path, index=":", format=ASE_FORMATS[path.suffix.lower()])
         return
     with ase.db.connect(path) as database:  # iread leaves the key-value pairs of a database behind
         for row in database.select():

@@ -16,6 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from srcgcnn.data.columns import choose_targets, error_row, file_source, is_number, reading, row_identity
 from srcgcnn.data.source import Source, SourceError, SourceRow
 from srcgcnn.data.sources.structures_json import open_split_json
@@ -23,13 +25,15 @@ from srcgcnn.data.sources.structures_json import open_split_json
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from srcgcnn.data.limits import SourceLimits
+
 JARVIS = "JARVIS dataset"
 JARVIS_ID = "jid"
 JARVIS_CITATION = "K. Choudhary et al., npj Computational Materials 6, 173 (2020), doi:10.1038/s41524-020-00440-1"
 MATBENCH_CITATION = "A. Dunn et al., npj Computational Materials 6, 138 (2020), doi:10.1038/s41524-020-00406-3"
 
 
-def open_jarvis(name: str, targets: Sequence[str] | None) -> Source:
+def open_jarvis(name: str, targets: Sequence[str] | None, limits: SourceLimits) -> Source:
     """Open a dataset of jarvis-tools that has crystals, `dft_3d` for example.
 
     Raises:
@@ -42,14 +46,16 @@ def open_jarvis(name: str, targets: Sequence[str] | None) -> Source:
         raise SourceError(f"jarvis:{name}: no such dataset in jarvis-tools; there are: {', '.join(sorted(known))}")
     member = known[name][1]
     path = _jarvis_file(name, member)
-    records = _jarvis_records(path, member)
+    records = _jarvis_records(path, member, limits)
     first = next((record for record in records if isinstance(record, dict)), {})
     if "atoms" not in first:
         raise SourceError(f"jarvis:{name} has no crystals (no 'atoms'); it has: {', '.join(first)}")
     # a missing number is the text "na", so every record tells which columns hold numbers
     numeric = [key for key in first if any(is_number(record.get(key)) for record in records)]
     chosen = choose_targets(f"jarvis:{name}", targets, numeric, numeric)
-    source = file_source(JARVIS, path, chosen, count=len(records), rows=partial(_jarvis_rows, path, member, chosen))
+    source = file_source(
+        JARVIS, path, chosen, count=len(records), rows=partial(_jarvis_rows, path, member, chosen, limits)
+    )
     return replace(source, name=name, provenance=f"{JARVIS} {name} ({member}); cite {JARVIS_CITATION}")
 
 
@@ -73,40 +79,55 @@ def _jarvis_file(name: str, member: str) -> Path:
     return path
 
 
-def _jarvis_records(path: Path, member: str) -> list[Any]:
+def _jarvis_records(path: Path, member: str, limits: SourceLimits) -> list[Any]:
     with reading(path, JARVIS), zipfile.ZipFile(path) as archive:
+        size = archive.getinfo(member).file_size  # zipfile reads no more than it says
+        if size > limits.unpacked_bytes:
+            raise SourceError(f"{path}: {member} has {size / 2**30:.0f} GiB, the limit is {limits.unpacked_gib:g}")
         records = json.loads(archive.read(member))
         if not isinstance(records, list):
             raise SourceError(f"{path}: {member} is no list of records")
         return records
 
 
-def _jarvis_rows(path: Path, member: str, targets: tuple[str, ...]) -> Iterator[SourceRow]:
-    for number, record in enumerate(_jarvis_records(path, member)):
+def _jarvis_rows(path: Path, member: str, targets: tuple[str, ...], limits: SourceLimits) -> Iterator[SourceRow]:
+    for number, record in enumerate(_jarvis_records(path, member, limits)):
         yield _jarvis_row(record, number, targets)
 
 
 def _jarvis_row(record: Any, number: int, targets: tuple[str, ...]) -> SourceRow:
-    from jarvis.core.atoms import Atoms
-
     if not isinstance(record, dict):
         return error_row(f"row-{number}", "is not a JSON object")
     row_id = row_identity(record.get(JARVIS_ID, record.get("id")), number)
     values = {name: None if record.get(name) == "na" else record.get(name) for name in targets}
     try:
-        return SourceRow(row_id, "structure", Atoms.from_dict(record["atoms"]).pymatgen_converter(), values)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        return SourceRow(row_id, "dict", _crystal_of_jarvis(record["atoms"]), values)
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         return error_row(row_id, f"cannot read 'atoms': {type(error).__name__}: {error}", values)
 
 
-def open_matbench(name: str, targets: Sequence[str] | None) -> Source:
+def _crystal_of_jarvis(atoms: Any) -> dict[str, Any]:
+    """Return a crystal of JARVIS as pymatgen's dict: lattice, elements and coordinates, nothing else of it."""
+    from jarvis.core.lattice import Lattice
+
+    matrix, places = np.array(atoms["lattice_mat"], dtype=float), np.array(atoms["coords"], dtype=float)
+    if atoms["cartesian"]:
+        places = np.array(Lattice(matrix).frac_coords(places))
+    sites = [
+        {"species": [{"element": str(element), "occu": 1.0}], "abc": place}
+        for element, place in zip(atoms["elements"], places.tolist(), strict=True)
+    ]
+    return {"lattice": {"matrix": matrix.tolist()}, "sites": sites}
+
+
+def open_matbench(name: str, targets: Sequence[str] | None, limits: SourceLimits) -> Source:
     """Open a dataset of matbench that has crystals, `matbench_mp_e_form` for example.
 
     Raises:
         SourceError: it is in no folder of matminer, and matminer is not installed or cannot download it.
     """
     path = _matbench_file(name)
-    source = open_split_json(path, targets)
+    source = open_split_json(path, targets, limits)
     return replace(source, name=name, provenance=f"{name} of matbench v0.1; cite {MATBENCH_CITATION}")
 
 

@@ -17,13 +17,16 @@ from srcgcnn.data.columns import (
     row_identity,
 )
 from srcgcnn.data.source import Source, SourceError, SourceRow
+from srcgcnn.data.text_input import csv_records, open_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import pandas as pd
     import pyarrow as pa
+
+    from srcgcnn.data.limits import SourceLimits
 
 CSV = "csv table"
 PARQUET = "parquet table"
@@ -31,39 +34,64 @@ CIF_KEYS = ("cif",)
 ROWS_PER_BLOCK = 1024  # a CIF is a few kB: some MB at a time
 
 
-def open_csv(path: Path, targets: Sequence[str] | None) -> Source:
+def open_csv(path: Path, targets: Sequence[str] | None, limits: SourceLimits) -> Source:
     """Open a csv table; values are kept as text, so that nothing is lost before the build checks them."""
+    import pandas as pd
+
     with reading(path, CSV):
-        columns = list(_csv(path, nrows=0).columns)
-        cif = _cif_column(path, columns)
-        rest = [column for column in columns if column != cif]
-        values = _csv(path, usecols=rest)
-    chosen = _choose(path, targets, columns, [name for name in rest if _all_numbers(values[name])])
+        table = _records(path, limits)
+        columns = next(table)
+        if columns is None:
+            raise SourceError(f"{path}: the header is longer than {limits.text_mib:g} MiB")
+        rest = [number for number, name in enumerate(columns) if name != _cif_column(path, columns)]
+        values: dict[str, list[str]] = {columns[number]: [] for number in rest}
+        count = 0
+        for record in table:
+            count += 1
+            if record is not None and len(record) <= len(columns):
+                for number in rest:
+                    values[columns[number]].append(record[number] if number < len(record) else "")
+    chosen = _choose(path, targets, columns, [name for name in values if _all_numbers(pd.Series(values[name]))])
     for target in chosen:
         refuse_words(str(path), target, values[target])
-    rows = partial(_csv_rows, path, columns, chosen)
-    return file_source(CSV, path, chosen, count=len(values), rows=rows)
+    return file_source(CSV, path, chosen, count=count, rows=partial(_csv_rows, path, chosen, limits))
 
 
-def open_parquet(path: Path, targets: Sequence[str] | None) -> Source:
+def _records(path: Path, limits: SourceLimits) -> Iterator[list[str] | None]:
+    """Yield the header, with no name twice, and the records; None for one beyond the limit."""
+    with open_text(path, limits, newline="") as stream:
+        records = csv_records(stream, ",", limits)
+        header = next(records, [])
+        yield None if header is None else _distinct(header)
+        yield from records
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Number repeated names, as pandas does."""
+    seen: dict[str, int] = {}
+    found = []
+    for name in names:
+        found.append(f"{name}.{seen[name]}" if name in seen else name)
+        seen[name] = seen.get(name, 0) + 1
+    return found
+
+
+def open_parquet(path: Path, targets: Sequence[str] | None, limits: SourceLimits) -> Source:
     """Open a parquet table."""
     import pyarrow.parquet as pq
 
     with reading(path, PARQUET):
         table = pq.ParquetFile(path)
         schema, count = table.schema_arrow, table.metadata.num_rows
+        unpacked = sum(table.metadata.row_group(group).total_byte_size for group in range(table.num_row_groups))
+        if unpacked > limits.unpacked_bytes:
+            raise SourceError(f"{path} unpacks to {unpacked / 2**30:.0f} GiB, the limit is {limits.unpacked_gib:g}")
     numeric = _numeric_fields(schema)
     chosen = _choose(path, targets, schema.names, numeric)
     for target in set(chosen) - set(numeric):
         refuse_words(str(path), target, table.read(columns=[target])[target].to_pylist())
     rows = partial(_parquet_rows, path, schema.names, chosen)
     return file_source(PARQUET, path, chosen, count=count, rows=rows)
-
-
-def _csv(path: Path, **options: Any) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.read_csv(path, dtype=str, keep_default_na=False, **options)
 
 
 def _all_numbers(values: pd.Series) -> bool:
@@ -97,20 +125,38 @@ def _choose(
     return choose_targets(str(path), wanted, *free)
 
 
-def _csv_rows(path: Path, columns: Sequence[str], targets: Sequence[str]) -> Iterator[SourceRow]:
-    needed = _needed(path, columns, targets)
-    with reading(path, CSV), _csv(path, usecols=needed, chunksize=ROWS_PER_BLOCK) as blocks:
-        records = (record for block in blocks for record in block.to_dict("records"))
-        yield from _rows(path, columns, targets, records)
+def _csv_rows(path: Path, targets: Sequence[str], limits: SourceLimits) -> Iterator[SourceRow]:
+    with reading(path, CSV):
+        table = _records(path, limits)
+        columns = next(table) or []
+        cif, identity = _cif_column(path, columns), find_key(columns, ID_KEYS)
+        for number, cells in enumerate(table):
+            if cells is None:
+                yield error_row(
+                    f"row-{number}", f"row {number + 1} is longer than the limit of {limits.text_mib:g} MiB"
+                )
+                continue
+            record = dict(zip(columns, cells, strict=False))
+            row_id = row_identity(record.get(identity) if identity else None, number)
+            if len(cells) > len(columns):
+                yield error_row(row_id, f"has {len(cells)} cells, the header {len(columns)}")
+            else:
+                yield _row(row_id, cif, record.get(cif), {target: record.get(target) for target in targets})
 
 
 def _parquet_rows(path: Path, columns: Sequence[str], targets: Sequence[str]) -> Iterator[SourceRow]:
     import pyarrow.parquet as pq
 
-    needed = _needed(path, columns, targets)
-    with reading(path, PARQUET), pq.ParquetFile(path) as table:
-        blocks = table.iter_batches(batch_size=ROWS_PER_BLOCK, columns=needed)
-        yield from _rows(path, columns, targets, (record for block in blocks for record in block.to_pylist()))
+    cif, identity = _cif_column(path, columns), find_key(columns, ID_KEYS)
+    # a dictionary keeps a long text that is repeated a million times once
+    with reading(path, PARQUET), pq.ParquetFile(path, read_dictionary=[cif]) as table:
+        number = 0
+        for block in table.iter_batches(batch_size=ROWS_PER_BLOCK, columns=_needed(path, columns, targets)):
+            others = block.drop_columns([cif]).to_pylist()
+            for crystal, record in zip(block[cif], others, strict=True):
+                row_id = row_identity(record[identity] if identity else None, number)
+                yield _row(row_id, cif, crystal.as_py(), {target: record[target] for target in targets})
+                number += 1
 
 
 def _needed(path: Path, columns: Sequence[str], targets: Sequence[str]) -> list[str]:
@@ -118,14 +164,7 @@ def _needed(path: Path, columns: Sequence[str], targets: Sequence[str]) -> list[
     return [column for column in columns if column in wanted]
 
 
-def _rows(
-    path: Path, columns: Sequence[str], targets: Sequence[str], records: Iterable[dict[str, Any]]
-) -> Iterator[SourceRow]:
-    cif, identity = _cif_column(path, columns), find_key(columns, ID_KEYS)
-    for number, record in enumerate(records):
-        row_id = row_identity(record[identity] if identity else None, number)
-        values = {target: record[target] for target in targets}
-        if isinstance(record[cif], str) and record[cif].strip():
-            yield SourceRow(row_id, "cif", record[cif], values)
-        else:
-            yield error_row(row_id, f"column {cif!r} is empty", values)
+def _row(row_id: str, column: str, crystal: Any, values: dict[str, Any]) -> SourceRow:
+    if isinstance(crystal, str) and crystal.strip():
+        return SourceRow(row_id, "cif", crystal, values)
+    return error_row(row_id, f"column {column!r} is empty")
