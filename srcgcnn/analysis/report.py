@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from srcgcnn import __version__
 from srcgcnn.analysis import chemistry, figures
 from srcgcnn.analysis.findings import Findings, find, tradeoff_table
 from srcgcnn.analysis.interactive import plotly_source, trials_json
@@ -23,6 +22,7 @@ from srcgcnn.analysis.study import Study, is_gpu, studies_of
 from srcgcnn.analysis.style import DPI, Drawing, journal_style
 from srcgcnn.analysis.tables import shown_comparisons, shown_tradeoff, write_table
 from srcgcnn.files import write_bytes, write_text
+from srcgcnn.version import __version__
 
 if TYPE_CHECKING:
     from pathlib import Path

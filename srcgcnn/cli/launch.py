@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from srcgcnn.launch.site import Site
     from srcgcnn.prediction.start import FoundStart
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.sweep.plan import Plan
     from srcgcnn.sweep.prepare import FoundData
+    from srcgcnn.sweep.spec import SweepSpec
 
 REFUSED = 1  # SLURM would not take what a dry run shows
 
@@ -34,6 +37,18 @@ class Launch:
     tracking_uri: str | None = None
     dry_run: bool = False
     wait: bool = False
+
+
+def prepare_and_launch(spec: SweepSpec, stores: Path, how: Launch, *, strict: bool = False) -> int:
+    """Find weights and graphs of a sweep, plan it, and launch the plan; returns the exit status."""
+    from srcgcnn.launch.store_job import find_or_build
+    from srcgcnn.prediction.start import find_start
+    from srcgcnn.sweep.plan import plan_sweep
+
+    start = find_start(spec)
+    found = find_or_build(spec.data, stores, how.site, dry_run=how.dry_run, strict=strict)
+    plan = plan_sweep(start.spec, found.reference, how.paths, how.site.trials_per_group)
+    return launch(plan, found, how, start)
 
 
 def launch(plan: Plan, found: FoundData, how: Launch, start: FoundStart | None = None) -> int:

@@ -10,7 +10,6 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from srcgcnn import __version__
 from srcgcnn.cli.archive import add_archive_command
 from srcgcnn.cli.command import EXIT_STATUSES
 from srcgcnn.cli.completion import add_completion_command
@@ -24,6 +23,7 @@ from srcgcnn.cli.reproduce import add_reproduce_command
 from srcgcnn.cli.results import add_analysis_commands
 from srcgcnn.cli.sweep import add_sweep
 from srcgcnn.cli.tracking import add_tracking_commands
+from srcgcnn.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

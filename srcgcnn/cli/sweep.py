@@ -110,35 +110,34 @@ def overrides_of(options: argparse.Namespace) -> dict[str, Any]:
     return {**given(name=options.name), **{name: values for name, values in sections.items() if values}}
 
 
-def default_folder(name: str, options: argparse.Namespace) -> Path:
-    """Return `runs/NAME`, or `runs/NAME-DATA-TARGET` with what flags say of the data: each its own study."""
+def default_folder(name: str, data: str | None = None, target: str | None = None) -> Path:
+    """Return `runs/NAME`, or `runs/NAME-DATA-TARGET` where these do not come from the definition."""
     from srcgcnn.sweep.spec import NAME_CHARACTERS
 
-    asked = [] if options.name else [Path(options.data or "").name.split(".")[0], options.target or ""]
-    words = ["".join(char if char in NAME_CHARACTERS else "-" for char in word) for word in (name, *asked)]
+    parts = (name, Path(data or "").name.split(".")[0], target or "")
+    words = ["".join(char if char in NAME_CHARACTERS else "-" for char in word) for word in parts]
     return Path("runs") / "-".join(word for word in words if word)
+
+
+def _folder(name: str, options: argparse.Namespace) -> Path:
+    """A name of one's own stands alone; data given by flags are a study of their own."""
+    return default_folder(name) if options.name else default_folder(name, options.data, options.target)
 
 
 def sweep(options: argparse.Namespace) -> int:
     """Plan, then show or launch; returns the exit status."""
-    from srcgcnn.cli.launch import Launch, launch
+    from srcgcnn.cli.launch import Launch, prepare_and_launch
     from srcgcnn.definitions import find_definition
     from srcgcnn.launch.site import as_gang, site_named
-    from srcgcnn.launch.store_job import find_or_build
-    from srcgcnn.prediction.start import find_start
     from srcgcnn.run.paths import RunPaths
-    from srcgcnn.sweep.plan import plan_sweep
     from srcgcnn.sweep.spec import read_spec
 
     spec = read_spec(find_definition("sweeps", options.sweep), overrides_of(options))
     site = site_named(options.cluster)
     if options.gang:
         site = as_gang(site)
-    paths = RunPaths(options.out or default_folder(spec.name, options))
+    paths = RunPaths(options.out or _folder(spec.name, options))
     if paths.out.exists() and not paths.out.is_dir():
         raise NotADirectoryError(f"--out {paths.out} is a file; give a folder")
-    start = find_start(spec)
-    found = find_or_build(spec.data, options.stores, site, dry_run=options.dry_run, strict=options.strict)
-    plan = plan_sweep(start.spec, found.reference, paths, site.trials_per_group)
     how = Launch(paths, site, options.command_line, options.tracking_uri, options.dry_run, options.wait)
-    return launch(plan, found, how, start)
+    return prepare_and_launch(spec, options.stores, how, strict=options.strict)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from safetensors.numpy import save_file
 
-from srcgcnn import __version__
 from srcgcnn.data.elements import element_table
 from srcgcnn.data.manifest import (
     ELEMENTS_FILE,
@@ -22,6 +21,7 @@ from srcgcnn.data.manifest import (
     content_hash,
 )
 from srcgcnn.data.store import sha256_of
+from srcgcnn.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from srcgcnn import __version__
 from srcgcnn.matbench.task import MatbenchError, scores
 from srcgcnn.records import as_dict
 from srcgcnn.run.results import read_result
 from srcgcnn.run.trial import SplitConfig
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.space import variants_of
+from srcgcnn.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

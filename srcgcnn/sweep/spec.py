@@ -204,7 +204,7 @@ def read_spec(path: Path, overrides: dict[str, Any]) -> SweepSpec:
     others = {name: value for name, value in overrides.items() if name != "axes"}
     if "source" in data.get("data", {}) and "source" in others.get("data", {}):
         data = {**data, "data": {}}  # the file's target and unit belong to the file's source
-    merged = _merge({"name": path.stem, **data}, others)
+    merged = merge({"name": path.stem, **data}, others)
     where = f"{path} with flags" if overrides else str(path)
     blocks = merged.get("axes", {})
     blocks = [blocks] if isinstance(blocks, dict) else blocks
@@ -212,9 +212,10 @@ def read_spec(path: Path, overrides: dict[str, Any]) -> SweepSpec:
     return parse(SweepSpec, merged, where)
 
 
-def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+def merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    """Return a nested table with another one put on top."""
     merged = dict(base)
     for name, value in top.items():
         nested = isinstance(value, dict) and isinstance(merged.get(name), dict)
-        merged[name] = _merge(merged[name], value) if nested else value
+        merged[name] = merge(merged[name], value) if nested else value
     return merged

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from srcgcnn import __version__
 from srcgcnn.run.trial import Provenance
+from srcgcnn.version import __version__
 
 RECORDED = ("torch", "torch-geometric", "numpy", "pymatgen", "ray", "mlflow")
 

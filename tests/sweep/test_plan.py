@@ -256,4 +256,5 @@ def test_the_paper_sweep_is_the_four_models_of_the_paper():
 )
 def test_data_given_by_flags_have_a_folder_of_their_own(flags, folder):
     options = make_parser().parse_args(["sweep", *flags])
-    assert default_folder(options.name or "depth", options) == Path("runs") / folder
+    data = () if options.name else (options.data, options.target)
+    assert default_folder(options.name or "depth", *data) == Path("runs") / folder

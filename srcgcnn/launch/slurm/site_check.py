@@ -149,7 +149,7 @@ def environment() -> dict[str, str]:
 
 def _version(name: str) -> str:
     if name == "srcgcnn":
-        from srcgcnn import __version__
+        from srcgcnn.version import __version__
 
         return __version__
     return version(name)

@@ -1,0 +1,65 @@
+"""The trials of a sweep as flat rows: one per trial, and one per trial and epoch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from srcgcnn.analysis.tradeoff import errors_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from srcgcnn.run.trial import TrialResult
+
+
+def trial_rows(results: Iterable[TrialResult]) -> list[dict[str, Any]]:
+    """Return one row per trial: what it is, its errors in the target's unit, its size and its cost."""
+    return [_row(result) for result in results]
+
+
+def _row(result: TrialResult) -> dict[str, Any]:
+    config, (val_error, test_error) = result.config, errors_of(result)
+    model = {"model" if name == "family" else name: value for name, value in asdict(config.model).items()}
+    return {
+        "key": result.key,
+        "variant": config.model.label,
+        "seed": config.seeds.init,
+        "split_seed": config.seeds.split,
+        "val_error": val_error,
+        "test_error": test_error,
+        "unit": "error rate" if config.model.task == "classification" else config.data.unit,
+        "conv_params": result.conv_parameters,
+        "total_params": result.total_parameters,
+        "seconds": result.cost.seconds,
+        **model,
+        **asdict(result.metrics),
+        "train_rows": result.rows[0],
+        "learning_rate": config.training.learning_rate,
+        "batch_size": config.training.batch_size,
+        "epochs": config.training.epochs,
+        "data": config.data.name,
+        "target": config.data.target,
+        "data_hash": config.data.data_hash,
+        "finished_at": result.provenance.finished_at,
+    }
+
+
+def curve_rows(results: Iterable[TrialResult]) -> list[dict[str, Any]]:
+    """Return one row per trial and epoch, epochs counted from 1."""
+    return [
+        {
+            "key": result.key,
+            "variant": result.config.model.label,
+            "seed": result.config.seeds.init,
+            "split_seed": result.config.seeds.split,
+            "epoch": epoch,
+            "train_loss": train_loss,
+            "val_error": val_error,
+            "learning_rate": learning_rate,
+        }
+        for result in results
+        for epoch, (train_loss, val_error, learning_rate) in enumerate(
+            zip(result.curves.train_loss, result.curves.val_error, result.curves.learning_rate, strict=True), 1
+        )
+    ]

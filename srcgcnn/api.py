@@ -1,0 +1,177 @@
+"""What `import srcgcnn` offers in Python: run a sweep, open its folder, look at its numbers (docs/python.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence  # noqa: TC003 - the signatures are read by people in a notebook
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from srcgcnn.prediction.ensemble import Ensemble
+    from srcgcnn.run.paths import RunPaths
+    from srcgcnn.run.trial import TrialResult
+
+ENDS = {1: "some trials failed", 3: "the jobs are gone and the sweep is not over", 130: "interrupted"}
+
+
+class SweepError(RuntimeError):
+    """A sweep did not come to its end. What it finished is kept, and the same call trains the rest."""
+
+
+def sweep(
+    definition: str | Path = "depth",
+    *,
+    data: str | Path | None = None,
+    target: str | None = None,
+    models: Sequence[str] | None = None,
+    depths: Sequence[int] | None = None,
+    seeds: int | Sequence[int] | None = None,
+    epochs: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    cluster: str | Path = "local",
+    stores: str | Path = "stores",
+    tracking_uri: str | None = None,
+) -> OpenRun:
+    """Run a sweep to its end and open it: what `srcgcnn sweep` does. Finished trials are not trained again.
+
+    Args:
+        definition: name of a sweep definition (`depth`), or the path of a .toml file.
+        data: `demo`, a file or folder of crystals, or a graph store.
+        target: target column.
+        models: `srcgcnn`, `cgcnn`.
+        depths: T of srcgcnn and L of cgcnn.
+        seeds: how many, or which.
+        epochs: length of the training.
+        settings: anything else, nested as in a definition: `{"training": {"learning_rate": 1e-3}}`.
+        out: folder of the sweep; default `runs/NAME[-DATA][-TARGET]`.
+        cluster: name of a site file (`local`), or the path of one; with a cluster the call waits for its jobs.
+        stores: where graph stores are kept.
+        tracking_uri: MLflow store; default SQLite in the folder.
+
+    Raises:
+        ValueError: a value is wrong or unknown; the message lists what is known.
+        OSError: a file is not there.
+        SweepError: trials failed, or the sweep was interrupted.
+    """
+    from srcgcnn.cli.launch import Launch, prepare_and_launch
+    from srcgcnn.cli.sweep import default_folder
+    from srcgcnn.definitions import find_definition
+    from srcgcnn.launch.site import site_named
+    from srcgcnn.run.paths import RunPaths
+    from srcgcnn.sweep.spec import merge, read_spec
+
+    given: dict[str, dict[str, Any]] = {
+        "data": {"source": None if data is None else str(data), "target": target},
+        "axes": {
+            "models": models and list(models),
+            "depths": depths and list(depths),
+            "seeds": seeds if seeds is None or isinstance(seeds, int) else list(seeds),
+        },
+        "training": {"epochs": epochs},
+    }
+    flags = {name: {key: value for key, value in part.items() if value is not None} for name, part in given.items()}
+    overrides = merge(dict(settings or {}), {name: part for name, part in flags.items() if part})
+    spec = read_spec(find_definition("sweeps", str(definition)), overrides)
+    paths = RunPaths(Path(out) if out else default_folder(spec.name, flags["data"].get("source"), target))
+    command = f"srcgcnn.sweep({str(definition)!r}, out={str(paths.out)!r}, ...)"
+    how = Launch(paths, site_named(str(cluster)), command, tracking_uri, wait=True)
+    status = prepare_and_launch(spec, Path(stores), how)
+    if status:
+        raise SweepError(f"{paths.out}: {ENDS.get(status, f'ended with status {status}')}; finished trials are kept")
+    return OpenRun(paths)
+
+
+def open_run(out: str | Path) -> OpenRun:
+    """Open the folder of a sweep, finished or not.
+
+    Raises:
+        FileNotFoundError: the folder holds no sweep.
+    """
+    from srcgcnn.cli.command import existing_run
+
+    return OpenRun(existing_run(Path(out).expanduser()))
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """The folder of a sweep as tables. Every call reads the result files anew, so a running sweep can be watched.
+
+    Attributes:
+        paths: where its files lie.
+    """
+
+    paths: RunPaths
+
+    @property
+    def store(self) -> Path:
+        """Folder of the graph store that the sweep trains on."""
+        from srcgcnn.sweep.record import read_record
+
+        return Path(read_record(self.paths).store)
+
+    def results(self) -> list[TrialResult]:
+        """Return the results of all finished trials, ordered by key."""
+        from srcgcnn.run.results import read_results
+
+        return list(read_results(self.paths))
+
+    def trials(self) -> pd.DataFrame:
+        """Return one row per trial: variant, seeds, errors in the target's unit, parameters, seconds, settings."""
+        import pandas as pd
+
+        from srcgcnn.analysis.trial_table import trial_rows
+
+        return pd.DataFrame(trial_rows(self.results()))
+
+    def curves(self) -> pd.DataFrame:
+        """Return one row per trial and epoch: training loss (standardised), validation error, learning rate."""
+        import pandas as pd
+
+        from srcgcnn.analysis.trial_table import curve_rows
+
+        return pd.DataFrame(curve_rows(self.results()))
+
+    def predictions(self, variant: str | None = None) -> pd.DataFrame:
+        """Return targets and predictions on validation and test crystals, one row per trial and crystal.
+
+        Args:
+            variant: label of a variant or trial, or a trial's key; default: lowest mean validation error.
+        """
+        import pandas as pd
+
+        from srcgcnn.prediction.choice import choose
+
+        tables = []
+        for member in choose(self.paths, variant).members:
+            table = pd.read_parquet(self.paths.predictions(member.key))
+            first = {"key": member.key, "variant": member.config.model.label, "seed": member.config.seeds.init}
+            tables.append(table.assign(**first)[[*first, *table.columns]])
+        return pd.concat(tables, ignore_index=True)
+
+    def tradeoff(self) -> pd.DataFrame:
+        """Return one row per variant: mean errors, half widths of their 95 % intervals, parameters."""
+        import pandas as pd
+
+        from srcgcnn.analysis.tradeoff import as_records, tradeoff_of
+
+        return pd.json_normalize(as_records(tradeoff_of(self.paths)), sep="_")
+
+    def ensemble(self, variant: str | None = None) -> Ensemble:
+        """Return the trained models of a variant as one predictor; default: lowest mean validation error."""
+        from srcgcnn.prediction.ensemble import Ensemble
+
+        return Ensemble.load(self.paths.out, variant)
+
+    def report(self, margin: float | None = None) -> Path:
+        """Write the report and return its page.
+
+        Args:
+            margin: of non-inferiority, in the unit of the errors; default 0.005 eV/atom, else 5 % of the best error.
+        """
+        from srcgcnn.analysis.report import write_report
+
+        return write_report(self.paths, margin)
