@@ -1,25 +1,87 @@
-"""What all commands print to the terminal: console, time spans, and errors in one line."""
+"""What all commands print to the terminal: console, time spans, and errors in one line.
+
+Text from files is a stranger's: escape sequences could rewrite what stands on the screen, or talk to the terminal.
+"""
 
 from __future__ import annotations
 
+import re
+import sys
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any, TextIO, cast
+
 from rich.console import Console
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.text import Text
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # harmless, and common in logs
+# controls but tab and line feed, the second set of them (0x80-0x9f), and marks that turn the direction of writing
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 LOG_WIDTH = 160  # a file or pipe has no width; tables must not be folded to 80 there
 
 
 def make_console(*, stderr: bool = False) -> Console:
     """Return a console that colours on a terminal and stays plain and wide in a file."""
-    console = Console(stderr=stderr, highlight=False, markup=False)  # units stand in brackets
+    console = _Console(stderr=stderr, highlight=False, markup=False)  # units stand in brackets
     if console.is_terminal:
         return console
-    return Console(stderr=stderr, highlight=False, markup=False, width=LOG_WIDTH)
+    return _Console(stderr=stderr, highlight=False, markup=False, width=LOG_WIDTH)
+
+
+def printable(text: str) -> str:
+    """Return text without colours, with other control characters as their escapes; tabs and line feeds stay."""
+    return CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), COLOURS.sub("", text))
+
+
+class _Console(Console):
+    """A console that shows control characters instead of sending them."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+    def _bare_file(self) -> IO[str]:
+        # a live display puts a stream of its own on top of ours; Console.file looks through one only
+        stream = cast("IO[str]", Console.file.fget(self))  # type: ignore[attr-defined]
+        while (inner := getattr(stream, "rich_proxied_file", None)) is not None:
+            stream = inner
+        return stream
+
+    file = property(_bare_file, Console.file.fset)  # type: ignore[attr-defined]
+
+
+class _PrintableStream:
+    """A stream for `print` that shows control characters; rich's consoles, which send their own, pass it by."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.rich_proxied_file = stream  # the name that rich looks for
+
+    def write(self, text: str) -> int:
+        self.rich_proxied_file.write(printable(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.rich_proxied_file, name)
+
+
+@contextmanager
+def printable_output() -> Iterator[None]:
+    """Let everything that is printed inside the block show its control characters."""
+    stream = sys.stdout
+    sys.stdout = _PrintableStream(stream)
+    try:
+        yield
+    finally:
+        sys.stdout = stream
 
 
 def error_line(error: Exception) -> str:
     """Return what a person needs of an error: of those of the operating system the file and the reason, no number."""
     if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
+        return printable(f"{error.filename}: {error.strerror}")
+    return printable(str(error))
 
 
 def duration(seconds: float) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from srcgcnn.cli.command import add_command, add_group
 
 if TYPE_CHECKING:
+    from srcgcnn.data.limits import SourceLimits
     from srcgcnn.data.manifest import Manifest
 
 SOURCES_HELP = (
@@ -18,6 +19,15 @@ SOURCES_HELP = (
     ".extxyz and what ASE reads"
 )
 FORMATS = ("csv", "cgcnn", "matbench")
+LIMIT_FLAGS: dict[str, tuple[type, str, str]] = {  # fields of SourceLimits
+    "atoms": (int, "N", "atoms of a cell"),
+    "symmetry_operations": (int, "N", "symmetry operations that a CIF lists"),
+    "cell_angstrom": (float, "A", "longest cell vector, in angstrom"),
+    "text_mib": (float, "MIB", "size of a CIF or JSON object, in 2^20 characters"),
+    "seconds": (float, "S", "processor time of a row"),
+    "memory_gib": (float, "GIB", "memory of a worker process, in 2^30 bytes"),
+    "unpacked_gib": (float, "GIB", "size of a compressed file when unpacked, in 2^30 bytes; beyond it nothing is read"),
+}
 
 
 def add_data_commands(commands: Any) -> None:
@@ -37,6 +47,7 @@ def add_data_commands(commands: Any) -> None:
     _add_target(build)
     build.add_argument("--strict", action="store_true", help="bad rows are an error")
     build.add_argument("--processes", type=int, help="default: all cores")
+    _add_limits(build)
     info = add_command(
         inner,
         "info",
@@ -73,6 +84,26 @@ def add_data_commands(commands: Any) -> None:
 def _add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", action="append", default=[], help="target column; may be given several times")
     parser.add_argument("--unit", help="unit of the target; default: guessed from its name")
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for every limit; a row beyond one is a bad row."""
+    from srcgcnn.data.limits import SourceLimits
+
+    limits = parser.add_argument_group("limits", "of a row; one beyond them is listed as a bad row (docs/security.md)")
+    usual = SourceLimits()
+    for name, (kind, metavar, what) in LIMIT_FLAGS.items():
+        flag = f"--max-{name.replace('_', '-')}"
+        value = getattr(usual, name)
+        limits.add_argument(
+            flag, type=kind, metavar=metavar, default=value, dest=f"max_{name}", help=f"{what} (default {value:g})"
+        )
+
+
+def _limits_of(options: argparse.Namespace) -> SourceLimits:
+    from srcgcnn.data.limits import SourceLimits
+
+    return SourceLimits(**{name: getattr(options, f"max_{name}") for name in LIMIT_FLAGS})
 
 
 def _add_fetch(commands: Any) -> None:
@@ -125,7 +156,7 @@ def _build(options: argparse.Namespace) -> int:
     from srcgcnn.data.progress import build_with_progress
     from srcgcnn.data.sources.registry import open_source
 
-    source = open_source(options.source, options.target, options.unit)
+    source = open_source(options.source, options.target, options.unit, _limits_of(options))
     report = build_with_progress(source, options.out, processes=options.processes, strict=options.strict)
     print(describe(report.store.manifest))
     return 0

@@ -52,11 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser()
     options = parser.parse_args(given)
     options.parser, options.command_line = parser, shlex.join(["srcgcnn", *given])
-    try:
-        return int(options.command(options))
-    except (ValueError, OSError, RuntimeError) as error:
-        from srcgcnn.terminal import error_line
+    from srcgcnn.terminal import error_line, printable_output
 
+    try:
+        with printable_output():
+            return int(options.command(options))
+    except (ValueError, OSError, RuntimeError) as error:
         print(f"srcgcnn: {error_line(error)}", file=sys.stderr)
         return NOTHING_DONE
     except KeyboardInterrupt:

@@ -9,6 +9,7 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
 from srcgcnn.data.source import Source, SourceError, SourceRow, unit_of
+from srcgcnn.data.tensor_file import is_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -110,7 +111,7 @@ def hash_files(kind: str, paths: Iterable[Path]) -> str:
     """Return the sha256 of the bytes of some files, one after the other; a missing file counts as such."""
     total = hashlib.sha256(kind.encode())
     for path in paths:
-        total.update(_file_digest(path) if path.is_file() else b"missing")
+        total.update(_file_digest(path) if is_regular(path) else b"missing")
     return total.hexdigest()
 
 

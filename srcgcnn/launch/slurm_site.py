@@ -183,6 +183,8 @@ class SlurmSite:
         low, high = self.port_range
         if not 1024 <= low <= high - 10 <= 65525:
             raise ValueError(f"port_range={list(self.port_range)} must span at least 10 ports between 1024 and 65535")
+        for extra in (self.extra, self.head.extra, *(kind.extra for kind in self.worker_kinds)):
+            _check_options(extra)
         for name in self.environment:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
                 raise ValueError(f"environment: {name!r} is not the name of a variable")
@@ -224,3 +226,12 @@ def _check_positive(record: object, names: tuple[str, ...]) -> None:
     for name in names:
         if getattr(record, name) <= 0:
             raise ValueError(f"{name}={getattr(record, name)} must be positive")
+
+
+def _check_options(extra: dict[str, Value]) -> None:
+    """Refuse what would become another line of the sbatch text."""
+    for name, value in extra.items():
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+            raise ValueError(f"extra: {name!r} is not the long name of an sbatch option")
+        if isinstance(value, str) and not value.isprintable():
+            raise ValueError(f"extra.{name} has a line break or another control character: {value!r}")

@@ -12,6 +12,7 @@ Norm = Literal["step", "shared"]
 Alpha = float | Literal["none", "learned", "learned-scalar"]
 Task = Literal["regression", "classification"]
 
+MOST_OF_ANY = 10_000  # steps, layers or channels: more is a slip of the keyboard
 USUAL_WIDTH = 64  # of the paper; others are part of a label
 FAMILY_NAMES = {"cgcnn": "CGCNN", "srcgcnn": "SR-CGCNN"}
 
@@ -46,8 +47,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Refuse values that no network can have."""
         for name in ("depth", "hidden_channels", "head_channels", "head_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+            if not 1 <= getattr(self, name) <= MOST_OF_ANY:
+                raise ValueError(f"{name}={getattr(self, name)} must lie in 1..{MOST_OF_ANY}")
         if isinstance(self.alpha, (int, float)) and not 0.0 < self.alpha <= 1.0:
             raise ValueError(f"alpha={self.alpha} must lie in (0, 1], or be none, learned or learned-scalar")
 

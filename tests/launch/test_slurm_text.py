@@ -36,7 +36,7 @@ from srcgcnn.launch.site import LocalSite, parse_site, read_site
 from srcgcnn.launch.slurm.sbatch import WorkerArray, build_executor, sbatch_texts, worker_arrays
 from srcgcnn.launch.slurm_site import HeadRequest, SlurmSite, WorkerRequest
 from srcgcnn.launch.token import write_token
-from srcgcnn.records import RecordError
+from srcgcnn.records import RecordError, parse
 from srcgcnn.run.paths import RunPaths
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -278,3 +278,11 @@ def test_a_group_starts_where_it_fits_or_where_no_job_could_hold_it(monkeypatch,
     assert not too_full_for_more(tmp_path)
     take_no_more()
     assert too_full_for_more(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["site", "head", "worker"])
+@pytest.mark.parametrize("extra", [{"nice=1\n#SBATCH --wrap": "x"}, {"comment": "a\nrm -rf ~"}, {"a b": 1}, {"": 1}])
+def test_an_option_cannot_become_another_line(place, extra):
+    data = {"kind": "slurm", "extra": extra} if place == "site" else {"kind": "slurm", place: {"extra": extra}}
+    with pytest.raises(RecordError, match="extra"):
+        parse(SlurmSite, data, "site.toml")

@@ -258,3 +258,11 @@ def test_data_given_by_flags_have_a_folder_of_their_own(flags, folder):
     options = make_parser().parse_args(["sweep", *flags])
     data = () if options.name else (options.data, options.target)
     assert default_folder(options.name or "depth", *data) == Path("runs") / folder
+
+
+@pytest.mark.parametrize(("axis", "value"), [("depths", [10**9]), ("widths", [10**9]), ("seeds", 10**9)])
+def test_numbers_that_nobody_means_are_refused(tmp_path, axis, value):
+    path = tmp_path / "s.toml"
+    path.write_text(f"[axes]\n{axis} = {value}\n")
+    with pytest.raises(ValueError, match=r"1,?000,?000,?000"):
+        plan_sweep(read_spec(path, {}), DATA, RunPaths(tmp_path / "out"), 1)
