@@ -81,12 +81,12 @@ def main() -> None:
         }
         watch = Watch()
 
-        def run(writer: Any, shown: Any) -> Any:
+        def run(todo: Any, writer: Any, shown: Any) -> Any:
             site = LocalSite(cpus=options.workers, dashboard=False)
-            with local_ray(paths, site, Path(folder), shown), SweepDisplay(plan, shown) as display:
+            with local_ray(paths, site, Path(folder), shown), SweepDisplay(todo, shown) as display:
                 from srcgcnn.driver.tune import GroupResources, run_on_tune  # Ray reads its token when it is imported
 
-                end = run_on_tune(plan, Path(folder), paths, GroupResources(), writer, display, train=no_work)
+                end = run_on_tune(todo, Path(folder), paths, GroupResources(), writer, display, train=no_work)
                 watch.look()
                 return end
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
-from srcgcnn.run.results import read_result
+from srcgcnn.run.results import find_result
 from srcgcnn.run.stopped import read_stopped
 from srcgcnn.sweep.early_stopping import EPOCH, ERROR
 
@@ -53,9 +53,9 @@ def reached_before(plan: Plan, paths: RunPaths) -> list[Reached]:
 
 
 def _curve_of(trial: TrialConfig, paths: RunPaths) -> Sequence[float]:
-    path = paths.result(trial.key)
-    if path.exists():
-        return read_result(path).curves.val_error
+    result = find_result(paths.result(trial.key))
+    if result is not None:
+        return result.curves.val_error
     stopped = read_stopped(paths, trial.key)
     return stopped.curve if stopped else ()
 

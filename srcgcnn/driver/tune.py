@@ -23,7 +23,7 @@ from srcgcnn.driver.trainable import ENDED, train_in_worker
 from srcgcnn.driver.trial_error import error_text, reason_of, take_error
 from srcgcnn.files import write_text
 from srcgcnn.run.failures import write_failure
-from srcgcnn.run.results import read_result
+from srcgcnn.run.results import find_result
 from srcgcnn.run.stopped import Stopped, write_stopped
 from srcgcnn.sweep.early_stopping import ERROR
 from srcgcnn.training.epoch import EpochReport
@@ -302,12 +302,16 @@ class DriverCallback(Callback):
 
     def _conclude(self, trial: Any, reason: str, log: str = "") -> None:
         group = self._group(trial)
-        finished = all(self._paths.result(config.key).exists() for config in group.trials)
-        self._ended(group, "finished" if finished else "failed")
+        there = {config.key for config in group.trials if self._paths.result(config.key).exists()}
+        results = {config.key: find_result(self._paths.result(config.key)) for config in group.trials}
+        if any(results[key] is None for key in there):  # damaged since: set aside, and trained again
+            self._stopped(group)
+            self._lost.append(group)
+            return
+        self._ended(group, "finished" if all(results.values()) else "failed")
         for config in group.trials:
-            path = self._paths.result(config.key)
-            if path.exists():
-                result = read_result(path)
+            result = results[config.key]
+            if result is not None:
                 self._finished.add(config.key)
                 self._display.trial_finished(result)
                 self._writer.trial_finished(result)

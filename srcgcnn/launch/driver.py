@@ -41,7 +41,7 @@ def drive(paths: RunPaths) -> int:
         plan,
         paths,
         request.tracking_uri,
-        lambda writer, console: _run(plan, Path(record.store), paths, request.site, writer, console),
+        lambda todo, writer, console: _run(todo, Path(record.store), paths, request.site, writer, console),
         command=record.command,
         lock_timeout_s=LOCK_TIMEOUT_S,
     )

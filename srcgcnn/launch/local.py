@@ -9,6 +9,7 @@ import shutil
 import signal
 import tempfile
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED_TRIALS = 1
 EXIT_INTERRUPTED = 130  # as a shell reports Ctrl-C
+MOST_ROUNDS = 5  # of training again what was lost
 LONGEST_TEMP = 20  # characters of the temporary folder's path
 OBJECT_STORE_BYTES = 256 * 2**20  # trials exchange a few numbers; Ray's default takes 30 % of the memory
 
@@ -54,7 +56,7 @@ def launch_local(plan: Plan, record: SweepRecord, paths: RunPaths, site: LocalSi
         plan,
         paths,
         tracking_uri,
-        lambda writer, console: _run(plan, Path(record.store), paths, site, writer, console),
+        lambda todo, writer, console: _run(todo, Path(record.store), paths, site, writer, console),
         command=record.command,
         record=record,
     )
@@ -64,7 +66,7 @@ def conduct(
     plan: Plan,
     paths: RunPaths,
     tracking_uri: str | None,
-    run: Callable[[MlflowWriter, Console], SweepEnd],
+    run: Callable[[Plan, MlflowWriter, Console], SweepEnd],
     *,
     command: str,
     record: SweepRecord | None = None,
@@ -76,7 +78,7 @@ def conduct(
         plan: what to do.
         paths: the sweep's folder.
         tracking_uri: MLflow store; None takes the one in the folder.
-        run: trains the plan's groups somewhere; not called where nothing is left.
+        run: trains a plan's groups somewhere; not called where nothing is left, and again where results were lost.
         command: what starts the sweep again.
         record: what is asked for now, kept once nobody else runs this sweep; None where the folder has it.
         lock_timeout_s: how long to wait for another driver to end.
@@ -94,16 +96,43 @@ def conduct(
         if record is not None:
             write_record(paths, record)
         writer = MlflowWriter(paths, plan.spec.name, tracking_uri)
-        end = None if plan.over else run(writer, console)
-        interrupted = end is not None and end.interrupted
-        rows = tradeoff_of(paths)
-        if end is not None or _report_is_old(paths):
-            _write_report(paths, console)
-        writer.sweep_finished(as_markdown(rows), as_csv(rows), stopped=interrupted)
+        end = None
+        for todo in _rounds(plan, paths):
+            if not todo.over:
+                end = _together(end, run(todo, writer, console))
+            rows = tradeoff_of(paths)
+            if end is not None or _report_is_old(paths):
+                _write_report(paths, console)
+            interrupted = end is not None and end.interrupted
+            writer.sweep_finished(as_markdown(rows), as_csv(rows), stopped=interrupted)
+            if interrupted:
+                break
     if rows:
         print_tradeoff(rows, console)
     show_proposals(plan, paths, console)
     return _report(end, paths, tracking_uri, console, command)
+
+
+def _rounds(plan: Plan, paths: RunPaths) -> Iterator[Plan]:
+    """Yield the plan, and then what is left of it where results were removed or damaged after they were written."""
+    from srcgcnn.sweep.plan import plan_sweep
+
+    yield plan
+    for _ in range(MOST_ROUNDS):
+        again = plan_sweep(plan.spec, plan.data, paths, plan.group_size)
+        ended = again.failed | again.stopped
+        lost = tuple(group for group in again.groups if not ended.issuperset(trial.key for trial in group.trials))
+        if not lost:
+            return
+        yield replace(again, groups=lost)
+
+
+def _together(before: SweepEnd | None, now: SweepEnd) -> SweepEnd:
+    """Sum up two rounds of one driver."""
+    if before is None:
+        return now
+    finished, stopped = before.finished + now.finished, before.stopped + now.stopped
+    return replace(now, finished=finished, failed=before.failed | now.failed, stopped=stopped)
 
 
 def _report_is_old(paths: RunPaths) -> bool:

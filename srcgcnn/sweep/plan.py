@@ -141,9 +141,9 @@ def plan_sweep(spec: SweepSpec, data: DataRef, paths: RunPaths, group_size: int 
     for trial, label in asked:
         trials.setdefault(trial.key, trial)
         aliases.setdefault(trial.key, []).append(label)
+    results = list(read_results(paths))  # first: what is damaged is not finished
     finished = finished_keys(paths) & trials.keys()
     missing = trials.keys() - finished
-    results = list(read_results(paths))
     same = [result for result in results if result.config.data.data_hash == data.data_hash]
     _refuse_another_unit(same, data, paths)
     plan = Plan(

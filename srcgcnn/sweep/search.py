@@ -17,7 +17,7 @@ import optuna
 from optuna.trial import TrialState
 
 from srcgcnn.models.counts import count_parameters
-from srcgcnn.run.results import read_result
+from srcgcnn.run.results import find_result
 from srcgcnn.run.stopped import read_stopped
 from srcgcnn.sweep.plan import groups_of
 from srcgcnn.sweep.proposals import Proposal, Proposals, known_variants, study_name, write_proposals
@@ -212,7 +212,8 @@ def _sampler(spec: SearchSpec, number: int) -> optuna.samplers.BaseSampler:
 
 
 def _results_of(paths: RunPaths, trials: Sequence[TrialConfig]) -> list[TrialResult]:
-    return [read_result(path) for trial in trials if (path := paths.result(trial.key)).exists()]
+    found = (find_result(paths.result(trial.key)) for trial in trials)
+    return [result for result in found if result is not None]
 
 
 def _values(objectives: Sequence[Objective], results: Sequence[TrialResult]) -> list[float]:

@@ -17,10 +17,10 @@ from mlflow.entities import Metric, RunTag
 from mlflow.exceptions import MlflowException
 
 from srcgcnn.records import RecordError, digest, parse
-from srcgcnn.run.results import read_results
+from srcgcnn.run.results import finished_keys, read_results
 from srcgcnn.run.stopped import all_stopped
 from srcgcnn.run.trial import TrialConfig
-from srcgcnn.tracking import fields
+from srcgcnn.tracking import fields, own_store
 from srcgcnn.tracking.store import DIGEST_TAG, FAILURE_TAG, STOPPED_TAG, Child, SweepStore
 from srcgcnn.tracking.summary import summarise
 
@@ -92,6 +92,7 @@ class MlflowWriter:
         self._configs: dict[str, TrialConfig] = {}
         self._warned: set[tuple[str, str]] = set()
         self._silent_until = 0.0
+        self._complete = False
 
     @_survivable
     def trial_started(self, config: TrialConfig) -> None:
@@ -132,9 +133,20 @@ class MlflowWriter:
         """End the run of a trial that a scheduler stopped, and say so; it is no result."""
         self._stop(stopped)
 
-    @_survivable
     def sweep_finished(self, table_markdown: str, table_csv: str, *, stopped: bool = False) -> None:
-        """Log results that are still missing, the tables and the summary, and end the parent run."""
+        """Log results that are still missing, the tables and the summary, and end the parent run.
+
+        Where that fails in the sweep's own store, or the store lost what was written, it is written anew.
+        """
+        self._complete = False
+        self._finish(table_markdown, table_csv, stopped=stopped)
+        if self.live and self._uri is None:
+            keys = finished_keys(self._paths)
+            if keys and (not self._complete or own_store.lacks(self._paths, keys)):
+                own_store.write_anew(self._paths, self._sweep_name)
+
+    @_survivable
+    def _finish(self, table_markdown: str, table_csv: str, *, stopped: bool) -> None:
         self._silent_until = 0.0  # the last chance: worth one more timeout
         results = list(read_results(self._paths))
         for result in results:
@@ -144,6 +156,7 @@ class MlflowWriter:
         self._log_tables(summary.words, table_markdown, table_csv)
         self._log_summary(summary.metrics)
         self._end_parent("KILLED" if stopped else "FINISHED")
+        self._complete = True
 
     @_survivable
     def failures_found(self) -> None:
@@ -186,6 +199,8 @@ class MlflowWriter:
             # MLflow's own defaults wait for minutes where no server answers
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+            if self.live and self._uri is None and own_store.is_damaged(self._paths):
+                own_store.set_aside(self._paths)
             self._opened = SweepStore(self._paths, self._sweep_name, self._uri, self._started_ms)
             if self.live:
                 self._opened.client.update_run(self._opened.parent_id, status="RUNNING")

@@ -188,7 +188,8 @@ def observe(
 
 
 def _debris(paths: RunPaths) -> set[Path]:
-    return {path for pattern in DEBRIS for path in paths.out.rglob(pattern)}
+    found = {path for pattern in DEBRIS for path in paths.out.rglob(pattern)}
+    return {path for path in found if path.suffix != ".damaged"}  # evidence, kept on purpose
 
 
 def _read_tracking(paths: RunPaths) -> tuple[tuple[Run, ...], tuple[str, ...], str]:

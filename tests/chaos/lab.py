@@ -125,7 +125,7 @@ class LabWorld:
         self._mark = f"{os.getpid()}.{time.monotonic_ns()}"
         self._kinds = {fault.kind for fault in schedule.faults}
         self._nodes = lab("sinfo", "-h", "-N", "-p", "main", "-o", "%N").split()
-        self._networks = {os.stat(f"/var/run/netns/{NAMESPACE}-{name}").st_ino: name for name in self._nodes}
+        self._networks = {Path(f"/var/run/netns/{NAMESPACE}-{name}").stat().st_ino: name for name in self._nodes}
         self._hands: list[str] = []
         self._status: int | None = None
         self._jobs: set[str] = set()
@@ -227,7 +227,7 @@ class LabWorld:
         return one_of([process for name, process in self._roles() if name == fault.target], fault.pick)
 
     def _node_of(self, process: psutil.Process) -> str:
-        return self._networks.get(os.stat(f"/proc/{process.pid}/ns/net").st_ino, "")
+        return self._networks.get(Path(f"/proc/{process.pid}/ns/net").stat().st_ino, "")
 
     def _nodes_with(self, name: str) -> list[str]:
         """Return the nodes on which a role is, the head's job's or a worker's."""
@@ -352,7 +352,9 @@ class LabWorld:
             time.sleep(1.0)
 
     def _jobs_left(self) -> list[str]:
-        return [line for line in lab("squeue", "-h", "-r", "-o", "%i %F %T").splitlines() if line.split()[1] in self._jobs]
+        return [
+            line for line in lab("squeue", "-h", "-r", "-o", "%i %F %T").splitlines() if line.split()[1] in self._jobs
+        ]
 
     def observe(self) -> Observation:
         """Look at what the sweep left."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
 import subprocess
@@ -41,7 +42,7 @@ def damage_choices(files: tuple[tuple[str, int], ...]) -> list[Choice]:
 
 
 def menu() -> list[Choice]:
-    """Return what can go wrong on one machine. Nothing here depends on what this machine has: schedules are portable."""
+    """Return what can go wrong on one machine; it does not depend on what this one has, so schedules are portable."""
     return [
         *(Choice("kill", name, weight) for name, weight in PROCESSES),
         *(
@@ -70,6 +71,9 @@ class LocalWorld:
         self._allowed, self._status = 0, None
         self._driver: subprocess.Popen[bytes] | None = None
         self._environment = {**os.environ, MARK: self._mark, "TMPDIR": str(self._temp), "OMP_NUM_THREADS": "1"}
+        # PyTorch's cache of machine code, which it keeps on purpose
+        cache = f"{tempfile.gettempdir()}/torchinductor_{getpass.getuser()}"
+        self._environment.setdefault("TORCHINDUCTOR_CACHE_DIR", cache)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "site.toml").write_text(SITE)
 

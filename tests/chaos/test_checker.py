@@ -111,7 +111,7 @@ def test_two_runs_of_the_sweep_are_found(sweep):
     assert sweep.rules() == {"MLflow's sweep"}
 
 
-@pytest.mark.parametrize("damage", [bytes(), bytes(4096), b"no database"])
+@pytest.mark.parametrize("damage", [b"", bytes(4096), b"no database"])
 def test_a_damaged_or_empty_store_is_found(sweep, damage):
     sweep.out.mlflow_db.write_bytes(damage)
     assert sweep.rules() <= {"no MLflow", "MLflow's runs", "MLflow's sweep"}

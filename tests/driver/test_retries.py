@@ -28,12 +28,12 @@ plan = plan_sweep(SweepSpec("crash", axes=(axes,), training=TrainingConfig(epoch
 paths.checkpoint(plan.groups[0].key).mkdir(parents=True)  # a folder where the checkpoint should be
 
 
-def run(writer, console):
-    with local_ray(paths, LocalSite(dashboard=False), store.parent, console), SweepDisplay(plan, console) as display:
+def run(todo, writer, console):
+    with local_ray(paths, LocalSite(dashboard=False), store.parent, console), SweepDisplay(todo, console) as display:
         from srcgcnn.driver.tune import GroupResources, run_on_tune
 
         resources = GroupResources(max_retries=1, nodes_come_and_go=True)
-        return run_on_tune(plan, store, paths, resources, writer, display)
+        return run_on_tune(todo, store, paths, resources, writer, display)
 
 
 sys.exit(conduct(plan, paths, None, run, command="again"))

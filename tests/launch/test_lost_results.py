@@ -1,0 +1,39 @@
+"""Results that are removed or damaged while the driver runs are trained again, without a hand."""
+
+import pytest
+
+from srcgcnn.driver.tune import SweepEnd
+from srcgcnn.launch.local import conduct
+from srcgcnn.run.results import read_results, write_result
+from srcgcnn.run.trial import DataRef, TrainingConfig
+from srcgcnn.sweep.plan import plan_sweep
+from srcgcnn.sweep.spec import Axes, SweepSpec
+from tests.sweep.test_plan import result_of
+
+DAMAGES = {
+    "removed": lambda path: path.unlink(),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:100]),
+    "overwritten": lambda path: path.write_bytes(b"\xff" * 5000),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_result_that_is_lost_while_the_driver_runs_is_trained_again(paths, damage):
+    axes = Axes(models=("srcgcnn",), depths=(2, 3), seeds=(0,))
+    spec = SweepSpec("depth", axes=(axes,), training=TrainingConfig(epochs=2))
+    plan = plan_sweep(spec, DataRef("d" * 64, "demo", "e", "eV"), paths)
+    rounds = []
+
+    def run(todo, writer, console):
+        rounds.append([trial.key for group in todo.groups for trial in group.trials])
+        for group in todo.groups:
+            for trial in group.trials:
+                write_result(paths, result_of(trial))
+        if len(rounds) == 1:
+            DAMAGES[damage](paths.result(plan.trials[0].key))
+        return SweepEnd(len(todo.groups), {}, interrupted=False)
+
+    assert conduct(plan, paths, None, run, command="again") == 0
+    assert rounds[1:] == [[plan.trials[0].key]]
+    assert {result.key for result in read_results(paths)} == {trial.key for trial in plan.trials}
