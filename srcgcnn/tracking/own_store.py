@@ -12,13 +12,12 @@ import sys
 import time
 import warnings
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from srcgcnn.run.paths import RunPaths
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+    from srcgcnn.run.paths import RunPaths
 
 ATTEMPTS = 4
 PAUSE_S = 5.0  # somebody else may hold the database's lock for a while
@@ -61,30 +60,7 @@ def write_anew(paths: RunPaths, sweep_name: str) -> bool:
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(PAUSE_S)
-        command = [sys.executable, "-m", "srcgcnn.tracking.own_store", str(paths.out.resolve()), sweep_name]
+        command = [sys.executable, "-m", "srcgcnn.tracking.anew", str(paths.out.resolve()), sweep_name]
         if subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode == 0:
             return True
     return False
-
-
-def main(out: str, sweep_name: str) -> None:
-    """Write the store of a sweep from its result files; one that cannot be used is set aside first."""
-    from srcgcnn.analysis.tradeoff import as_csv, as_markdown, tradeoff_of
-    from srcgcnn.tracking.writer import rebuild
-
-    paths = RunPaths(Path(out))
-    if is_damaged(paths):
-        set_aside(paths)
-    rows = tradeoff_of(paths)
-    tables = as_markdown(rows), as_csv(rows)
-    try:
-        rebuild(paths, sweep_name, None, *tables)
-    except Exception as error:
-        if "locked" in str(error) or not paths.mlflow_db.exists():
-            raise
-        set_aside(paths)  # damage that SQLite does not see: a text, a number
-        rebuild(paths, sweep_name, None, *tables)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -105,8 +105,8 @@ def _fault(chance: random.Random, menu: Sequence[Choice], weights: Sequence[int]
 def shrink(faults: Sequence[Fault], fails: Callable[[Sequence[Fault]], bool]) -> tuple[Fault, ...]:
     """Return a part of the faults that still fails and of which no single one can be left out (ddmin).
 
-    Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", 2002. Hypothesis shrinks better, but needs
-    hundreds of runs that all end alike. A run here takes a minute, and what a kill meets differs from run to run.
+    Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", 2002. Hypothesis shrinks better, but
+    needs hundreds of runs that all end alike. A run here takes a minute, and what a kill meets differs between runs.
     ddmin takes few runs, and a run that passes by luck only leaves a fault too many.
     """
     left, parts = tuple(faults), 2

@@ -8,7 +8,9 @@ import threading
 from contextlib import closing
 
 import pytest
-from tracked_sweep import a_config, finish, rows, writer
+from tracked_sweep import a_config, a_result, finish, writer
+
+from srcgcnn.tracking.fields import curve_epochs
 
 LOOK = """
 import sys
@@ -48,7 +50,7 @@ def start(paths):
     for seed in (1, 2):
         sweep.trial_started(a_config(seed))
     sweep.trial_finished(finish(paths, a_config(1)))
-    sweep.trial_progress(a_config(2).key, rows(0, 1))
+    sweep.trial_progress(a_config(2).key, curve_epochs(a_result(a_config(2)))[:2])
     return sweep
 
 
