@@ -23,8 +23,8 @@ import torch
 from torch.nn import functional as F
 
 from srcgcnn.data.store import GraphStore
-from srcgcnn.models.cgcnn import CrystalGraphNetwork
 from srcgcnn.models.config import ModelConfig
+from srcgcnn.models.network import CrystalGraphNetwork
 from srcgcnn.training.allocator import keep_freed_memory
 from srcgcnn.training.graphset import GraphSet
 

@@ -21,8 +21,8 @@ from srcgcnn.data.elements import ELEMENT_FEATURES, element_table
 from srcgcnn.data.graph import GAUSSIAN_COUNT, ORIGINAL_RULE, GraphSettings
 from srcgcnn.data.source import unit_of
 from srcgcnn.data.store import sha256_of
-from srcgcnn.models.cgcnn import CrystalGraphNetwork
 from srcgcnn.models.config import ModelConfig
+from srcgcnn.models.network import CrystalGraphNetwork
 from srcgcnn.records import DIGEST_CHARACTERS
 from srcgcnn.training.model_file import ModelCard, save_model
 

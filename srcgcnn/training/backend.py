@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING
 
-from srcgcnn.models.cgcnn import Path, uncompiled_path
-from srcgcnn.models.native import native_library
+from srcgcnn.models.blocks.cgcnn.kernels.native.library import native_library
+from srcgcnn.models.network import Path, uncompiled_path
 
 if TYPE_CHECKING:
     import torch

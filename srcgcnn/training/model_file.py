@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from srcgcnn.files import write_bytes
-from srcgcnn.models.cgcnn import CrystalGraphNetwork
+from srcgcnn.models.network import CrystalGraphNetwork
 from srcgcnn.training.model_card import ModelCard, read_card
 
 if TYPE_CHECKING:

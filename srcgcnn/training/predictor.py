@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from srcgcnn.data.graph import CrystalGraph
     from srcgcnn.models.batch import GraphBatch
-    from srcgcnn.models.cgcnn import CrystalGraphNetwork
     from srcgcnn.models.config import Task
+    from srcgcnn.models.network import CrystalGraphNetwork
 
 CRYSTALS_PER_BATCH = 256
 

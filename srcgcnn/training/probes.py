@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from srcgcnn.models.cgcnn import mean_over_atoms
+from srcgcnn.models.network import mean_over_atoms
 from srcgcnn.run.trial import DepthProbes
 from srcgcnn.training.objective import errors_per_model
 from srcgcnn.training.predictor import in_units
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from srcgcnn.models.batch import GraphBatch
-    from srcgcnn.models.cgcnn import CrystalGraphNetwork
+    from srcgcnn.models.network import CrystalGraphNetwork
     from srcgcnn.training.trainer import GroupTrainer
 
 

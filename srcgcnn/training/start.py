@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from srcgcnn.models.cgcnn import CrystalGraphNetwork
+    from srcgcnn.models.network import CrystalGraphNetwork
     from srcgcnn.run.trial import StartConfig
 
 HEAD = "head."

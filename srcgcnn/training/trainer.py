@@ -16,7 +16,7 @@ import torch
 from torch.profiler import record_function
 
 from srcgcnn.models.batch import GraphBatch
-from srcgcnn.models.cgcnn import CrystalGraphNetwork, dropout_masks
+from srcgcnn.models.network import CrystalGraphNetwork, dropout_masks
 from srcgcnn.training.allocator import keep_freed_memory
 from srcgcnn.training.backend import choose_path, records
 from srcgcnn.training.checkpoint import CheckpointFile

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srcgcnn.data.graph import build_graph
-from srcgcnn.models.cgcnn import CrystalGraphNetwork
+from srcgcnn.models.blocks.cgcnn.equations import reference_forward
+from srcgcnn.models.blocks.cgcnn.kernels.native.library import NativeEdges, native_library
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.models.counts import count_parameters
 from srcgcnn.models.inductor import CompiledCall, mark_sizes
-from srcgcnn.models.native import NativeEdges, native_library
-from srcgcnn.models.reference import reference_forward
+from srcgcnn.models.network import CrystalGraphNetwork
 from srcgcnn.training.graphset import GraphSet, size_class
 from srcgcnn.training.predictor import _as_shard
 

@@ -8,8 +8,8 @@ import torch
 
 from srcgcnn.data.elements import element_table
 from srcgcnn.data.graph import GraphSettings
-from srcgcnn.models.cgcnn import CrystalGraphNetwork
 from srcgcnn.models.config import ModelConfig
+from srcgcnn.models.network import CrystalGraphNetwork
 from srcgcnn.run.results import write_result
 from srcgcnn.run.trial import (
     Cost,

@@ -8,7 +8,7 @@
     y      = head(mean over atoms of h)
 
 CGCNN-L has its own W, BN1, BN2 in every layer; SR-CGCNN-T has one W for all steps and BN1, BN2 per step (or one pair).
-`srcgcnn.models.reference` holds the same equations once more, slow and obvious, as the oracle of the tests.
+`blocks/cgcnn/equations.py` holds the same equations once more, slow and obvious, as the oracle of the tests.
 
 The Linear on [h_i ; h_j ; u_ij] is split in three: the centre and neighbour parts are products per atom, not per edge,
 and with a shared W the edge part is the same in every step and is computed once per forward.
@@ -25,10 +25,10 @@ from torch.nn import functional as F
 
 from srcgcnn.data.elements import ELEMENT_FEATURES
 from srcgcnn.data.graph import GAUSSIAN_COUNT, GAUSSIAN_STEP_ANGSTROM
-from srcgcnn.models.edges import TensorEdges
-from srcgcnn.models.fused import FusedConvolution
+from srcgcnn.models.blocks.cgcnn.kernels.fused import FusedConvolution
+from srcgcnn.models.blocks.cgcnn.kernels.native.library import NativeEdges, native_library
+from srcgcnn.models.blocks.cgcnn.kernels.sums import TensorEdges
 from srcgcnn.models.inductor import CompiledCall, mark_sizes
-from srcgcnn.models.native import NativeEdges, native_library
 from srcgcnn.models.stacked import StackedBatchNorm, StackedLayerNorm, StackedLinear, affine, take_rows
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ class CrystalGraphNetwork(nn.Module):
     Attributes:
         config: shape of the networks.
         models: M.
-        path: how convolutions are computed: `plain` operators (the oracle), `fused` (models/fused.py), or
-            `compiled`: fused with machine code on the CPU (models/native.py) or with inductor's on a GPU.
+        path: how convolutions are computed: `plain` operators (the oracle), `fused` (kernels/fused.py), or
+            `compiled`: fused with machine code on the CPU (kernels/native/) or with inductor's on a GPU.
             All give the same numbers to rounding.
     """
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
-from srcgcnn.models.gates import gate_gradient, gate_sum
+from srcgcnn.models.blocks.cgcnn.kernels.gates import gate_gradient, gate_sum
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from srcgcnn.models.batch import GraphBatch
-    from srcgcnn.models.native import NativeEdges
+    from srcgcnn.models.blocks.cgcnn.kernels.native.library import NativeEdges
 
 
 @dataclass(frozen=True)

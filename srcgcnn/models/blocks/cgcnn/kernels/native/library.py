@@ -24,13 +24,13 @@ import torch
 
 from srcgcnn.data.graph import GAUSSIAN_COUNT, GAUSSIAN_STEP_ANGSTROM
 from srcgcnn.files import write_bytes
-from srcgcnn.models.edges import GateGradient, GaussianSums
+from srcgcnn.models.blocks.cgcnn.kernels.sums import GateGradient, GaussianSums
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from srcgcnn.models.batch import GraphBatch
-    from srcgcnn.models.edges import EdgeProjection
+    from srcgcnn.models.blocks.cgcnn.kernels.sums import EdgeProjection
 
 SOURCE = Path(__file__).with_name("convolution.cpp")
 WINDOW = 9  # of the 41 Gaussians; the nearest one left out is below exp(-4.5^2) = 2e-9

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from srcgcnn.models.batch import GraphBatch
-    from srcgcnn.models.cgcnn import CrystalGraphNetwork
+    from srcgcnn.models.network import CrystalGraphNetwork
 
 
 def reference_forward(network: CrystalGraphNetwork, batch: GraphBatch, member: int = 0) -> Tensor:

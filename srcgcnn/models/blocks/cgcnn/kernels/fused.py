@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.autograd import Function
 
-from srcgcnn.models.edges import EdgeProjection, edge_rows
+from srcgcnn.models.blocks.cgcnn.kernels.sums import EdgeProjection, edge_rows
 from srcgcnn.models.stacked import EPSILON
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from srcgcnn.models.cgcnn import EdgeLinear
-    from srcgcnn.models.edges import TensorEdges
-    from srcgcnn.models.native import NativeEdges
+    from srcgcnn.models.blocks.cgcnn.kernels.native.library import NativeEdges
+    from srcgcnn.models.blocks.cgcnn.kernels.sums import TensorEdges
+    from srcgcnn.models.network import EdgeLinear
     from srcgcnn.models.stacked import StackedBatchNorm
 
     Edges = TensorEdges | NativeEdges

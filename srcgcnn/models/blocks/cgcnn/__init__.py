@@ -1,0 +1,1 @@
+"""The convolution of CGCNN: plain equations, the step, and its kernels."""

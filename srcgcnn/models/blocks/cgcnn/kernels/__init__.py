@@ -1,0 +1,1 @@
+"""The convolution fast: exact, and tested against the plain equations."""
