@@ -5,7 +5,7 @@ A study is one data set, target, recipe and width. Trials of different studies a
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -199,9 +199,7 @@ def is_gpu(result: TrialResult) -> bool:
 
 def line_label(model: ModelConfig) -> str:
     """Name a network without its depth."""
-    if model.family == "cgcnn":
-        return "CGCNN"
-    return replace(model, depth=1).label.replace(" T=1", "")
+    return model.line
 
 
 def find_studies(paths: RunPaths, *variants: str) -> list[Study]:

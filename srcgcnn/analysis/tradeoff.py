@@ -96,9 +96,9 @@ def _settings(config: TrialConfig) -> dict[str, object]:
 
 def _row(members: Sequence[TrialResult], recipe: str) -> TradeoffRow:
     config = members[0].config
-    model, recurrent = config.model, config.model.family == "srcgcnn"
+    model, recurrent = config.model, config.model.varies_steps
     return TradeoffRow(
-        model=("SR-CGCNN" if recurrent else "CGCNN") + (" + LayerNorm" if model.layer_norm else ""),
+        model=model.title + (" + LayerNorm" if model.layer_norm else ""),
         depth=model.depth,
         norm=model.norm if recurrent else "-",
         alpha=str(model.alpha) if recurrent else "-",

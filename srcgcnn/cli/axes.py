@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from srcgcnn.models.registry import FAMILIES
+
 if TYPE_CHECKING:
     import argparse
 
 METAVARS = {
-    "models": ("MODEL", "srcgcnn cgcnn"),
-    "depths": ("T", "T for srcgcnn, L for cgcnn: 1 2 3, or 1..10, or 1,2,3"),
-    "norms": ("NORM", "step shared"),
+    "models": ("MODEL", " ".join(FAMILIES)),
+    "depths": ("T", "steps T where weights are shared, layers L where not: 1 2 3, or 1..10, or 1,2,3"),
+    "blocks": ("K", "distinct blocks, used in cycles: 1 is tied, `all` is stacked"),
+    "norms": ("NORM", "step affine shared"),
     "alphas": ("ALPHA", "none | NUMBER | learned | learned-scalar"),
     "layer-norms": ("BOOL", "true false"),
     "widths": ("F", "widths of the atom states"),

@@ -1,9 +1,14 @@
-"""A batch of crystals as tensors, with the model axis in front: M models, N atoms, K neighbours, B crystals."""
+"""A batch of crystals as tensors, with the model axis in front: M models, N atoms, K neighbours, B crystals.
+
+`FlatGraph` is what one of the models sees, as the field writes graphs: real edges only, in one list.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
+
+import torch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +28,7 @@ class GraphBatch:
         crystal: int64 [M, N], crystal of each atom in 0..B-1, or B for padding atoms.
         atom_mask: bool [M, N], True for real atoms; None when all are real.
         atom_counts: float32 [M, B], atoms of each crystal.
+        vectors: float32 [M, N, K, 3] in angstrom, from the atom to its neighbour; None unless a network needs them.
     """
 
     atomic_numbers: Tensor
@@ -32,6 +38,7 @@ class GraphBatch:
     crystal: Tensor
     atom_mask: Tensor | None
     atom_counts: Tensor
+    vectors: Tensor | None = None
 
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
@@ -42,3 +49,76 @@ class GraphBatch:
     def of(cls, tensors: Sequence[Tensor | None]) -> GraphBatch:
         """Build from `tensors`."""
         return cls(*tensors)  # type: ignore[arg-type]
+
+    def flat(self, member: int) -> FlatGraph:
+        """Return what one model sees, without padding."""
+        numbers, neighbours = self.atomic_numbers[member], self.neighbours[member]
+        atoms = len(numbers) if self.atom_mask is None else int(self.atom_mask[member].sum())  # padding comes last
+        neighbours = neighbours[:atoms]
+        places = None if self.edge_mask is None else self.edge_mask[member, :atoms].flatten().nonzero()[:, 0]
+        centre = torch.arange(atoms, device=neighbours.device).repeat_interleave(neighbours.shape[1])
+        vectors = None if self.vectors is None else self.vectors[member, :atoms].flatten(0, 1)
+        edges = [neighbours.flatten(), centre, self.distances[member, :atoms].flatten()]
+        if places is not None:
+            edges = [values[places] for values in edges]
+            vectors = None if vectors is None else vectors[places]
+        return FlatGraph(
+            numbers[:atoms],
+            torch.stack(edges[:2]),
+            edges[2],
+            vectors,
+            self.crystal[member, :atoms],
+            self.atom_counts[member],
+            places,
+        )
+
+
+@dataclass(frozen=True)
+class FlatGraph:
+    """The crystals of one model: N atoms and E real edges.
+
+    Attributes:
+        atomic_numbers: int64 [N].
+        edge_index: int64 [2, E], as PyTorch Geometric has it: messages flow from row 0, the neighbour, to row 1, the
+            atom that lists it. Sorted by row 1.
+        distances: float32 [E] in angstrom.
+        vectors: float32 [E, 3] in angstrom, from the atom to its neighbour, or None.
+        crystal: int64 [N], crystal of each atom in 0..B-1.
+        atom_counts: float32 [B], atoms of each crystal.
+        places: int64 [E], where an edge stands in [N * K] slots; None where every slot is a real edge.
+    """
+
+    atomic_numbers: Tensor
+    edge_index: Tensor
+    distances: Tensor
+    vectors: Tensor | None
+    crystal: Tensor
+    atom_counts: Tensor
+    places: Tensor | None
+
+    @property
+    def sources(self) -> Tensor:
+        """The neighbour at the far end of each edge, [E]."""
+        return self.edge_index[0]
+
+    @property
+    def centres(self) -> Tensor:
+        """The atom that an edge's message is for, [E]."""
+        return self.edge_index[1]
+
+    def sum_over_edges(self, messages: Tensor) -> Tensor:
+        """Sum the messages [E, C] for every atom: [N, C]."""
+        atoms, edges = len(self.atomic_numbers), len(messages)
+        if self.places is None and atoms:
+            return messages.view(atoms, edges // atoms, *messages.shape[1:]).sum(dim=1)
+        return messages.new_zeros(atoms, *messages.shape[1:]).index_add(0, self.centres, messages)
+
+    def mean_over_edges(self, messages: Tensor) -> Tensor:
+        """Average the messages [E, C] for every atom, 0 where there is none: [N, C]."""
+        ones = messages.new_ones(len(messages), 1)
+        return self.sum_over_edges(messages) / self.sum_over_edges(ones).clamp(min=1)
+
+    def mean_over_atoms(self, atoms: Tensor) -> Tensor:
+        """Average the atoms [N, C] of every crystal: [B, C]."""
+        sums = atoms.new_zeros(len(self.atom_counts), *atoms.shape[1:]).index_add(0, self.crystal, atoms)
+        return sums / self.atom_counts[:, None]

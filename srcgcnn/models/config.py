@@ -1,40 +1,56 @@
-"""What a network is: family, depth, normalisation sharing, damping. No torch here, so that a plan needs none."""
+"""What a network is: block, depth, tying, normalisation, damping, readout. No torch here, so that a plan needs none."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from srcgcnn.models.registry import TIED, block_of
 from srcgcnn.records import record
 
-Family = Literal["cgcnn", "srcgcnn"]
-Norm = Literal["step", "shared"]
+if TYPE_CHECKING:
+    from srcgcnn.models.registry import BlockSpec
+
+Norm = Literal["step", "affine", "shared"]
+NormKind = Literal["batch", "layer", "group"]
+Skip = Literal["none", "residual", "double"]
+Readout = Literal["mean", "sum", "max", "set2set", "attention"]
 Alpha = float | Literal["none", "learned", "learned-scalar"]
 Task = Literal["regression", "classification"]
 
 MOST_OF_ANY = 10_000  # steps, layers or channels: more is a slip of the keyboard
 USUAL_WIDTH = 64  # of the paper; others are part of a label
-FAMILY_NAMES = {"cgcnn": "CGCNN", "srcgcnn": "SR-CGCNN"}
 
 
 @record
 class ModelConfig:
-    """One network of the CGCNN family (arXiv:2605.01304; Xie and Grossman, PRL 120, 145301).
+    """One network: a block, applied `depth` times (docs/models.md).
+
+    The fields from `blocks` on are younger than results of earlier versions. They stay out of a key at their default.
 
     Attributes:
-        family: `cgcnn` stacks `depth` independent convolutions, `srcgcnn` applies one convolution `depth` times.
-        depth: number of layers L (cgcnn) or recurrent steps T (srcgcnn).
-        norm: srcgcnn only. `step` gives every step its own two BatchNorms (the released code), `shared` uses one pair.
-        alpha: srcgcnn only. Damping h <- (1-alpha) h + alpha h~: `none` (alpha = 1), a fixed number in (0, 1],
+        family: a block of `models/registry.py`, stacked; or `srcgcnn`, the block of `cgcnn` with tied weights.
+        depth: number of steps: layers L where every step has a block of its own, recurrent steps T where they share.
+        norm: not for cgcnn. What the norms of different steps share. `step`: nothing (the released code of SR-CGCNN);
+            `affine`: weight and bias, but not the running statistics; `shared`: statistics, too. With `shared` all
+            steps are evaluated with one running average, which fits none of them: expect large errors at depth.
+        alpha: not for cgcnn. Damping h <- (1-alpha) h + alpha h~: `none` (alpha = 1), a fixed number in (0, 1],
             `learned` (one per step, sigmoid of a parameter that starts at 1.0) or `learned-scalar` (one for all steps).
-        layer_norm: srcgcnn only. One LayerNorm shared by all steps, after the damped update.
+        layer_norm: not for cgcnn. One LayerNorm shared by all steps, after the damped update.
         hidden_channels: F, width of the atom states.
         head_channels: width of the readout.
         head_layers: n_h, hidden layers of the readout.
         task: `regression` (one number) or `classification` (two classes, log-softmax).
+        blocks: K distinct blocks, used in cycles: 1 is tied, `all` (or `depth`) stacked. Default: 1 for srcgcnn, else
+            `all`.
+        norm_kind: `batch` (BatchNorm), `layer` (LayerNorm) or `group` (differentiable group normalisation).
+        skip: path around a step. `none`: the published step, with the residual that it may have of its own;
+            `residual`: the sum of a step's input and its result, instead of its own residual; `double`: both.
+        readout: how the atoms of a crystal are pooled.
+        edge_channels: width of what a block makes of edges (filters, edge network); 0 takes `hidden_channels`.
     """
 
-    family: Family
+    family: str
     depth: int
     norm: Norm = "step"
     alpha: Alpha = "none"
@@ -43,41 +59,119 @@ class ModelConfig:
     head_channels: int = 128
     head_layers: int = 1
     task: Task = "regression"
+    blocks: int | Literal["all"] | None = None
+    norm_kind: NormKind = "batch"
+    skip: Skip = "none"
+    readout: Readout = "mean"
+    edge_channels: int = 0
 
     def __post_init__(self) -> None:
         """Refuse values that no network can have."""
+        block_of(self.family)
         for name in ("depth", "hidden_channels", "head_channels", "head_layers"):
             if not 1 <= getattr(self, name) <= MOST_OF_ANY:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in 1..{MOST_OF_ANY}")
+        if isinstance(self.blocks, int) and self.blocks < 1:
+            raise ValueError(f"blocks={self.blocks} must be at least 1")
+        if not 0 <= self.edge_channels <= MOST_OF_ANY:
+            raise ValueError(f"edge_channels={self.edge_channels} must lie in 0..{MOST_OF_ANY}")
         if isinstance(self.alpha, (int, float)) and not 0.0 < self.alpha <= 1.0:
             raise ValueError(f"alpha={self.alpha} must lie in (0, 1], or be none, learned or learned-scalar")
+
+    @property
+    def block(self) -> BlockSpec:
+        """The message-passing step."""
+        return block_of(self.family)
+
+    @property
+    def distinct_blocks(self) -> int:
+        """K, the number of blocks with weights of their own."""
+        usual = 1 if self.family in TIED else self.depth
+        if self.blocks is None:
+            return usual
+        return self.depth if self.blocks == "all" else min(self.blocks, self.depth)
+
+    @property
+    def norm_sets(self) -> int:
+        """Sets of norms with weights of their own: one per step, or one."""
+        return self.depth if self.norm == "step" or not self.varies_steps else 1
+
+    @property
+    def edge_width(self) -> int:
+        """Width of what a block makes of edges."""
+        return self.edge_channels or self.hidden_channels
+
+    @property
+    def varies_steps(self) -> bool:
+        """Whether norm sharing, damping and LayerNorm are settings of this network: not of a stacked CGCNN."""
+        return not (self.family == "cgcnn" and self.distinct_blocks == self.depth)
 
     def canonical(self) -> ModelConfig:
         """Return the representative of all configurations that are the same network with the same initial weights.
 
-        A cgcnn has no norm sharing, damping or LayerNorm; alpha = 1 is no damping; one recurrent step is one layer.
+        A stacked cgcnn has no norm sharing, damping or LayerNorm; alpha = 1 is no damping; one recurrent step is one
+        layer; LayerNorms have no statistics that could be shared or not.
         """
-        config = self
-        if config.family == "cgcnn":
+        config = _canonical_blocks(self)
+        if config.skip == "double" and not config.block.own_residual:
+            config = replace(config, skip="residual")
+        if not config.varies_steps:
             return replace(config, norm="step", alpha="none", layer_norm=False)
         if config.alpha == 1.0:
             config = replace(config, alpha="none")
+        if config.norm_kind == "layer" and config.norm == "affine":
+            config = replace(config, norm="shared")
         if config.depth == 1:
             alpha: Alpha = "learned" if config.alpha == "learned-scalar" else config.alpha
             config = replace(config, norm="step", alpha=alpha)
-            if alpha == "none" and not config.layer_norm:
-                config = replace(config, family="cgcnn")
-        return config
+        return _as_stacked(config)
+
+    @property
+    def title(self) -> str:
+        """Name of the block and of how it is tied: `CGCNN`, `SR-CGCNN`, `CGCNN K=2`."""
+        config, title = _canonical_blocks(self), self.block.title
+        if config.distinct_blocks == 1 and (config.family in TIED or config.depth > 1):
+            return f"SR-{title}"
+        return title if config.distinct_blocks == config.depth else f"{title} K={config.distinct_blocks}"
 
     @property
     def label(self) -> str:
-        """Name for people, such as `CGCNN-3`, `CGCNN-3 width=34` or `SR-CGCNN T=3 step-norm alpha=0.5`."""
-        width = [] if self.hidden_channels == USUAL_WIDTH else [f"width={self.hidden_channels}"]
-        if self.family == "cgcnn":
-            return " ".join([f"CGCNN-{self.depth}", *width])
-        parts = [f"SR-CGCNN T={self.depth} {self.norm}-norm"]
-        if self.alpha != "none":
-            parts.append(f"alpha={self.alpha}")
-        if self.layer_norm:
-            parts.append("LayerNorm")
-        return " ".join(parts + width)
+        """Name for people, such as `CGCNN-3`, `CGCNN-3 width=34`, `SR-SchNet T=4 step-norm` or `CGCNN K=2 T=8 ...`."""
+        return self._label(f"-{self.depth}", f" T={self.depth}")
+
+    @property
+    def line(self) -> str:
+        """Name without the depth: of a line in a figure over depth."""
+        return self._label("", "")
+
+    def _label(self, layers: str, steps: str) -> str:
+        bare = (self.norm, self.alpha, self.layer_norm) == ("step", "none", False)
+        if not self.varies_steps or (bare and self.family not in TIED and self.distinct_blocks == self.depth):
+            parts = [self.title + layers]
+        else:
+            parts = [f"{self.title}{steps} {self.norm}-norm"]
+            parts += [f"alpha={self.alpha}"] if self.alpha != "none" else []
+            parts += ["LayerNorm"] if self.layer_norm else []
+        usual = {"norm_kind": "batch", "skip": "none", "readout": "mean", "edge_channels": 0}
+        parts += [f"{name}={getattr(self, name)}" for name in usual if getattr(self, name) != usual[name]]
+        parts += [] if self.hidden_channels == USUAL_WIDTH else [f"width={self.hidden_channels}"]
+        return " ".join(parts)
+
+
+def _canonical_blocks(config: ModelConfig) -> ModelConfig:
+    """Leave `blocks` out where it says what the family says; call CGCNN with K < T by the name of its tied form."""
+    if config.blocks is None:
+        return config
+    blocks = config.distinct_blocks
+    if config.family == "cgcnn" and blocks < config.depth:
+        config = replace(config, family="srcgcnn")
+    usual = 1 if config.family in TIED else config.depth
+    return replace(config, blocks=None if blocks == usual else blocks)
+
+
+def _as_stacked(config: ModelConfig) -> ModelConfig:
+    """Call SR-CGCNN with as many blocks as steps, and nothing else that CGCNN lacks, by the name of CGCNN."""
+    bare = config.norm == "step" and config.alpha == "none" and not config.layer_norm
+    if config.family in TIED and config.distinct_blocks == config.depth and bare:
+        return replace(config, family=TIED[config.family], blocks=None)
+    return config

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from srcgcnn.data.elements import ELEMENT_FEATURES
-from srcgcnn.data.graph import GAUSSIAN_COUNT
 
 if TYPE_CHECKING:
     from srcgcnn.models.config import ModelConfig
+
+# Weights of a norm for every channel: weight and bias; group normalisation has both for each of 10 groups, and shares
+# rows out with 10 more
+PER_CHANNEL = {"batch": 2, "layer": 2, "group": 30}
 
 
 @dataclass(frozen=True)
@@ -17,22 +20,24 @@ class ParameterCounts:
     """Trainable numbers of one network.
 
     Attributes:
-        convolution: Linear and BatchNorm parameters of the convolutions, as the paper counts them.
-        total: everything, learned alpha and LayerNorm included.
+        convolution: the blocks and their norms, as the paper of SR-CGCNN counts them.
+        total: everything: also embedding, readout, learned alpha and LayerNorm.
     """
 
     convolution: int
     total: int
 
 
-def body_layout(config: ModelConfig) -> dict[str, int]:
+def body_layout(config: ModelConfig) -> dict[str, int | str]:
     """Return what decides the shapes of all weights before the readout."""
-    recurrent = config.family == "srcgcnn"
     return {
+        "block": config.block.title,
         "hidden_channels": config.hidden_channels,
-        "convolutions": 1 if recurrent else config.depth,
-        "norm pairs": 1 if recurrent and config.norm == "shared" else config.depth,
-        "learned alphas": {"learned": config.depth, "learned-scalar": 1}.get(str(config.alpha), 0),
+        "edge_channels": config.edge_width,
+        "blocks": config.distinct_blocks,
+        "norm sets": config.norm_sets,
+        "norm kind": config.norm_kind,
+        "learned alphas": learned_alphas(config),
         "LayerNorms": int(config.layer_norm),
     }
 
@@ -49,15 +54,19 @@ def head_layout(config: ModelConfig) -> dict[str, int]:
 def count_parameters(config: ModelConfig) -> ParameterCounts:
     """Count the parameters of a network.
 
-    With F = 64 and 41 Gaussians: one Linear 169 -> 128 has 21,760, one pair of BatchNorms 384.
+    CGCNN with F = 64 and 41 Gaussians: one Linear 169 -> 128 has 21,760, one pair of BatchNorms 384.
     """
-    width, body = config.hidden_channels, body_layout(config)
-    linear = 2 * width * (2 * width + GAUSSIAN_COUNT) + 2 * width
-    norms = 6 * width  # BatchNorm(2F) on the edges and BatchNorm(F) on the atoms, gamma and beta each
-    convolution = body["convolutions"] * linear + body["norm pairs"] * norms
-    embedding = (ELEMENT_FEATURES + 1) * width
-    extras = body["learned alphas"] + 2 * width * body["LayerNorms"]
+    block, width = config.block, config.hidden_channels
+    norms = config.norm_sets * PER_CHANNEL[config.norm_kind] * sum(block.norms(config).values())
+    convolution = config.distinct_blocks * block.weights(config) + norms
+    embedding = (ELEMENT_FEATURES + 1) * width + block.entry_weights(config)
+    extras = learned_alphas(config) + 2 * width * config.layer_norm
     return ParameterCounts(convolution, embedding + convolution + extras + _head_parameters(config))
+
+
+def learned_alphas(config: ModelConfig) -> int:
+    """Count the learned dampings."""
+    return {"learned": config.depth, "learned-scalar": 1}.get(str(config.alpha), 0)
 
 
 def _head_parameters(config: ModelConfig) -> int:

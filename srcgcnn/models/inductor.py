@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from srcgcnn.models.blocks.cgcnn.kernels.native.library import cache_folder
+from srcgcnn.models.code_cache import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -42,10 +42,10 @@ NUMPY_FLOAT = [
 ]
 NAMES = [
     (r"embedding\.", "embedding."),
-    (r"convs\.(\d+)\.fc_full\.", r"linears.\1."),
+    (r"convs\.(\d+)\.fc_full\.", r"blocks.\1."),
     (r"convs\.(\d+)\.bn1\.", r"norms.\1.edges."),
     (r"convs\.(\d+)\.bn2\.", r"norms.\1.atoms."),
-    (r"shared_conv\.fc_full\.", "linears.0."),
+    (r"shared_conv\.fc_full\.", "blocks.0."),
     (r"recurrent_bn1s\.(\d+)\.", r"norms.\1.edges."),
     (r"recurrent_bn2s\.(\d+)\.", r"norms.\1.atoms."),
     (r"recurrent_norm\.", "layer_norm."),

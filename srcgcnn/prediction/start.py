@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from srcgcnn.data.store import sha256_of
 from srcgcnn.files import write_bytes
 from srcgcnn.models.counts import body_layout, head_layout
+from srcgcnn.models.parts import PARTS, current_name
 from srcgcnn.prediction.choice import choose
 from srcgcnn.records import RecordError
 from srcgcnn.run.paths import RunPaths
@@ -17,11 +18,13 @@ from srcgcnn.sweep.space import variants_of
 from srcgcnn.training.model_card import ModelCard, read_card
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from srcgcnn.models.config import ModelConfig
     from srcgcnn.run.trial import DataRef, TrialConfig
     from srcgcnn.sweep.spec import SweepSpec
 
-PARTS = ("embedding", "linears", "norms", "alpha_logits", "layer_norm", "head")
+    Layout = Callable[[ModelConfig], Mapping[str, int | str]]
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def find_start(spec: SweepSpec) -> FoundStart:
     card = read_card(weights)
     start = StartConfig(sha256_of(weights), spec.start.head, tuple(sorted(spec.start.frozen)))
     for prefix in start.frozen:
-        if prefix.split(".")[0] not in PARTS:
+        if current_name(prefix).split(".")[0] not in PARTS:
             raise RecordError(f"frozen={prefix!r}: no part of a network; its parts are {', '.join(PARTS)}")
     for network in dict.fromkeys(variant.model for variant in variants_of(spec)):
         _refuse_other_shapes(card, network.canonical(), start, weights)
@@ -95,7 +98,7 @@ def _weights_of(path: Path, variant: str | None) -> tuple[Path, TrialConfig | No
 
 
 def _refuse_other_shapes(card: ModelCard, network: ModelConfig, start: StartConfig, weights: Path) -> None:
-    layouts = [body_layout, head_layout] if start.head == "keep" else [body_layout]
+    layouts: list[Layout] = [body_layout, head_layout] if start.head == "keep" else [body_layout]
     faults = [
         f"{name} {found} there, {wanted} here"
         for layout in layouts

@@ -254,7 +254,7 @@ class Cost:
 class Provenance:
     """Where the numbers came from.
 
-    `path` is the way convolutions were computed (`CrystalGraphNetwork.path`), "" in results of older versions.
+    `path` is the backend of the network (`models/backend.py`); results of older versions have other names, or "".
     """
 
     finished_at: str

@@ -11,7 +11,8 @@ from functools import cache
 from math import prod
 from typing import Any, Literal, get_args, get_type_hints
 
-from srcgcnn.models.config import Alpha, Family, ModelConfig, Norm
+from srcgcnn.models.config import Alpha, ModelConfig, Norm
+from srcgcnn.models.registry import block_of
 from srcgcnn.records import RecordError, parse, record
 from srcgcnn.run.trial import TrainingConfig
 
@@ -21,11 +22,12 @@ SHORT_NAMES = {
     "norms": "model.norm",
     "alphas": "model.alpha",
     "layer_norms": "model.layer_norm",
+    "blocks": "model.blocks",
     "widths": "model.hidden_channels",
     "train_sizes": "training.split.train_size",
 }
 SEED_NAMES = ("seeds", "split_seeds")
-RECURRENT_ONLY = frozenset({"model.norm", "model.alpha", "model.layer_norm"})
+NOT_OF_CGCNN = frozenset({"model.norm", "model.alpha", "model.layer_norm"})
 NOT_VARIED = frozenset({"training.start"})  # filled in from [start]
 MOST_VALUES = 100_000  # of one axis, and trials of one sweep: planning stays a matter of seconds
 LARGEST = {"model.depth": 1_000, "model.hidden_channels": 65_536, "model.head_channels": 65_536}
@@ -75,11 +77,15 @@ class Axes:
     """What is varied: all combinations.
 
     Attributes:
-        models: `srcgcnn` applies one convolution T times, `cgcnn` stacks L of them.
-        depths: T of srcgcnn and L of cgcnn.
-        norms: srcgcnn only. `step`: BatchNorms of its own for every step; `shared`: the same ones in every step.
-        alphas: srcgcnn only. Damping: `none`, a number in (0, 1], `learned` for each step, or `learned-scalar`.
-        layer_norms: srcgcnn only. Whether one LayerNorm follows every step.
+        models: `srcgcnn` applies one convolution T times, `cgcnn` stacks L of them; others stack the blocks of
+            docs/models.md.
+        depths: number of steps: T where they share weights, L where they do not.
+        norms: not for cgcnn. What the norms of different steps share. `step`: nothing; `affine`: weights, but not
+            running averages; `shared`: running averages, too.
+        alphas: not for cgcnn. Damping: `none`, a number in (0, 1], `learned` for each step, or `learned-scalar`.
+        layer_norms: not for cgcnn. Whether one LayerNorm follows every step.
+        blocks: distinct blocks, used in cycles over the steps: 1 is tied, `all` is stacked. By default srcgcnn has one
+            and the others `all`.
         widths: width F of the atom states; by default the one of [network].
         train_sizes: how many training rows are used, such as `[100, 300, "all"]`; each set holds the smaller ones.
         seeds: initial weights and batch order; `seeds = 5` is 0 to 4.
@@ -89,7 +95,7 @@ class Axes:
             `{by = "conv_params", of = "SR-CGCNN T=3 step-norm"}`.
     """
 
-    models: tuple[Family, ...] = ("srcgcnn", "cgcnn")
+    models: tuple[str, ...] = ("srcgcnn", "cgcnn")
     depths: tuple[int, ...] = (1, 2, 3, 5, 8)
     norms: tuple[Norm, ...] = ("step",)
     alphas: tuple[Alpha, ...] = ("none",)
@@ -100,9 +106,12 @@ class Axes:
     split_seeds: tuple[int, ...] = (0,)
     more: tuple[Axis, ...] = ()
     match: Match | None = None
+    blocks: tuple[int | Literal["all"], ...] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse empty axes, repeated values, negative seeds and sizes that nobody means."""
+        """Refuse unknown models, empty axes, repeated values, negative seeds and sizes that nobody means."""
+        for family in self.models:
+            block_of(family)
         for name, values in [*self.named.items(), *((name, getattr(self, name)) for name in SEED_NAMES)]:
             if not values:
                 raise ValueError(f"axis {name!r} is empty: give at least one value")
@@ -149,9 +158,9 @@ class Axes:
         )
 
 
-def has(family: Family, name: str) -> bool:
+def has(family: str, name: str) -> bool:
     """Whether the networks of a family have a field, by its dotted name."""
-    return family == "srcgcnn" or name not in RECURRENT_ONLY
+    return family != "cgcnn" or name not in NOT_OF_CGCNN
 
 
 @cache

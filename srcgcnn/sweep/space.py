@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from itertools import islice, product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from srcgcnn.models.config import USUAL_WIDTH, ModelConfig
+from srcgcnn.models.config import USUAL_WIDTH, ModelConfig, Norm
 from srcgcnn.models.counts import count_parameters
+from srcgcnn.models.registry import BLOCKS, TIED
 from srcgcnn.run.trial import DataRef, Seeds, TrialConfig
 from srcgcnn.sweep.axes import LARGEST, SHORT_NAMES, has, with_values
 
@@ -231,8 +232,8 @@ class Space:
         own = {"hidden_channels": int(width.split()[0]) if width[:1].isdigit() else USUAL_WIDTH}
         labels = {}
         alphas = dict.fromkeys(("none", "learned", "learned-scalar", *self._axes.alphas))
-        recurrent = list(product(("srcgcnn",), ("step", "shared"), alphas, (False, True)))
-        kinds = [("cgcnn", "step", "none", False), *recurrent]
+        recurrent = list(product(TIED, get_args(Norm), alphas, (False, True)))
+        kinds = [*((family, "step", "none", False) for family in BLOCKS), *recurrent]
         for depth, (family, norm, alpha, layer_norm) in product(range(1, DEEPEST_NAMED + 1), kinds):
             more = {"family": family, "depth": depth, "norm": norm, "alpha": alpha, "layer_norm": layer_norm}
             network = ModelConfig(**{**self._network, **own, **more})

@@ -7,7 +7,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any, Literal
 
 from srcgcnn.data.materials_project.query import MpFilter
-from srcgcnn.models.config import Task
+from srcgcnn.models.config import NormKind, Readout, Skip, Task
 from srcgcnn.records import RecordError, parse, record
 from srcgcnn.run.trial import TrainingConfig
 from srcgcnn.sweep.axes import MOST_VALUES, Axes, merged_axes, read_axes
@@ -67,19 +67,28 @@ class DataSpec:
 
 @record
 class NetworkSpec:
-    """Widths and task, the same for all trials of a sweep.
+    """Widths, kinds and task, the same for all trials of a sweep.
 
     Attributes:
         hidden_channels: width of the atom states.
         head_channels: width of the readout.
         head_layers: hidden layers of the readout.
         task: `regression`, or `classification` of targets 0 and 1.
+        norm_kind: `batch`, `layer` or `group` (differentiable group normalisation).
+        skip: path around a step. `none`: the published step; `residual`: around the step, instead of its own; `double`:
+            both.
+        readout: how the atoms of a crystal are pooled: `mean`, `sum` or `max`.
+        edge_channels: width of filters and edge networks; 0 takes `hidden_channels`.
     """
 
     hidden_channels: int = 64
     head_channels: int = 128
     head_layers: int = 1
     task: Task = "regression"
+    norm_kind: NormKind = "batch"
+    skip: Skip = "none"
+    readout: Readout = "mean"
+    edge_channels: int = 0
 
 
 @record

@@ -1,12 +1,13 @@
-"""Which way the convolutions of a trial are computed; all give the same numbers to rounding."""
+"""Which backend a network is computed with; all give the same numbers to rounding."""
 
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from srcgcnn.models.backend import EARLIER, Backend
 from srcgcnn.models.blocks.cgcnn.kernels.native.library import native_library
-from srcgcnn.models.network import Path, uncompiled_path
+from srcgcnn.models.network import DEEPEST_PLAIN
 
 if TYPE_CHECKING:
     import torch
@@ -20,22 +21,31 @@ if TYPE_CHECKING:
 CUDA_STEPS_WORTH_COMPILING = 20_000
 
 
-def choose_path(model: ModelConfig, training: TrainingConfig, device: torch.device, batches: int) -> Path:
+def choose_backend(model: ModelConfig, training: TrainingConfig, device: torch.device, batches: int) -> Backend:
     """Choose for a group of `batches` training steps per epoch, those of all members: compiled where that pays."""
-    if training.precision == "bf16" and device.type == "cpu":
-        return "plain"  # the others are written for one precision
     if device.type == "cpu":
-        return choose_cpu_path(model)
-    pays = training.epochs * batches >= CUDA_STEPS_WORTH_COMPILING and uncompiled_path(model) == "plain"
-    compiled = pays and importlib.util.find_spec("triton") is not None
-    return "compiled" if compiled else uncompiled_path(model)
+        frozen_norms = training.start is not None and any(name.startswith("norms") for name in training.start.frozen)
+        # machine code takes its statistics from the batch, and knows one precision
+        return "plain" if frozen_norms or training.precision == "bf16" else cpu_backend(model)
+    pays = training.epochs * batches >= CUDA_STEPS_WORTH_COMPILING
+    possible = model.block.model_axis and model.depth <= DEEPEST_PLAIN
+    return "inductor" if pays and possible and importlib.util.find_spec("triton") is not None else "plain"
 
 
-def records(device: torch.device, path: Path) -> bool:
-    """Whether steps are recorded as CUDA graphs: not the fused ones, which wait for the device to sort edges."""
-    return device.type == "cuda" and path != "fused"
+def cpu_backend(model: ModelConfig) -> Backend:
+    """Choose for training and predictions on the CPU: machine code where the block has it and there is a compiler."""
+    if "native" not in model.block.backends or model.norm_kind != "batch":
+        return "plain"
+    return "native" if native_library(model.hidden_channels) is not None else "plain"
 
 
-def choose_cpu_path(model: ModelConfig) -> Path:
-    """Choose for training and predictions on the CPU: compiled where there is a compiler."""
-    return "compiled" if native_library(model.hidden_channels) is not None else uncompiled_path(model)
+def records(device: torch.device) -> bool:
+    """Whether steps are recorded as CUDA graphs."""
+    return device.type == "cuda"
+
+
+def earlier_backend(name: str, device: torch.device) -> Backend:
+    """Return the backend of a checkpoint, whichever version wrote it."""
+    if name == "compiled" and device.type == "cuda":
+        return "inductor"
+    return cast("Backend", EARLIER.get(name, name))

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save
 
 from srcgcnn.files import write_bytes
 from srcgcnn.models.network import CrystalGraphNetwork
+from srcgcnn.training.backend import cpu_backend
 from srcgcnn.training.model_card import ModelCard, read_card
 
 if TYPE_CHECKING:
@@ -42,6 +43,6 @@ def load_model(path: Path) -> tuple[ModelCard, CrystalGraphNetwork]:
         tensors = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error})") from None
-    network = CrystalGraphNetwork(card.model, tensors.pop(ELEMENT_TABLE))
+    network = CrystalGraphNetwork(card.model, tensors.pop(ELEMENT_TABLE), backend=cpu_backend(card.model))
     network.load_state_dict(tensors)
     return card, network.eval()

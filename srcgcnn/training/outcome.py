@@ -83,7 +83,7 @@ def _result(trainer: GroupTrainer, member: int, sets: dict[str, SetPredictions])
         rows=(len(split.train), len(split.val), len(split.test)),
         alphas=tuple(trainer.network.alphas()[member].tolist()) if damped else (),
         cost=_cost(trainer, member),
-        provenance=collect_provenance(trainer.device, trainer.network.path),
+        provenance=collect_provenance(trainer.device, trainer.network.backend),
     )
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from srcgcnn.data.graph import build_graph
-from srcgcnn.training.backend import choose_cpu_path
 from srcgcnn.training.graphset import GraphSet
 from srcgcnn.training.model_file import ModelCard, load_model
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from srcgcnn.data.graph import CrystalGraph
     from srcgcnn.models.batch import GraphBatch
     from srcgcnn.models.config import Task
-    from srcgcnn.models.network import CrystalGraphNetwork
+    from srcgcnn.models.network import Network
 
 CRYSTALS_PER_BATCH = 256
 
@@ -32,13 +31,12 @@ class Predictor:
     """One network with its card."""
 
     card: ModelCard
-    network: CrystalGraphNetwork
+    network: Network
 
     @classmethod
     def load(cls, path: Path | str) -> Predictor:
         """Read `OUT/models/<key>.safetensors`."""
         card, network = load_model(Path(path))
-        network.path = choose_cpu_path(card.model)
         return cls(card, network)
 
     @property
@@ -88,7 +86,7 @@ def _as_shard(graphs: Sequence[CrystalGraph]) -> dict[str, np.ndarray]:
 
 
 def predict_rows(
-    network: CrystalGraphNetwork,
+    network: Network,
     crystals: GraphSet,
     rows: torch.Tensor,
     scales: Sequence[tuple[float, float]],

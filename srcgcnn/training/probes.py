@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from srcgcnn.models.network import mean_over_atoms
+from srcgcnn.models.readout import mean_over_atoms
 from srcgcnn.run.trial import DepthProbes
 from srcgcnn.training.objective import errors_per_model
 from srcgcnn.training.predictor import in_units
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from srcgcnn.models.batch import GraphBatch
-    from srcgcnn.models.network import CrystalGraphNetwork
+    from srcgcnn.models.network import Network
     from srcgcnn.training.trainer import GroupTrainer
 
 
@@ -53,12 +53,13 @@ def _finite(probes: DepthProbes) -> bool:
     return all(map(math.isfinite, (*probes.change, *probes.spread, *probes.exit_error)))
 
 
-def _readings(network: CrystalGraphNetwork, batch: GraphBatch) -> tuple[Tensor, Tensor, Tensor]:
+def _readings(network: Network, batch: GraphBatch) -> tuple[Tensor, Tensor, Tensor]:
     """Return change and spread [T + 1, M, B] and outputs [T + 1, M, B] or [T + 1, M, B, 2], at steps 0 .. T."""
-    first = network.initial_states(batch)
+    first = network.initial_state(batch)
     steps = pairwise(chain([first, first], network.steps(first, batch)))
     found = [
-        (_change(before, after, batch), _spread(after, batch), network.readout(after, batch)) for before, after in steps
+        (_change(before.atoms, after.atoms, batch), _spread(after.atoms, batch), network.readout(after, batch))
+        for before, after in steps
     ]
     change, spread, outputs = (torch.stack(readings) for readings in zip(*found, strict=True))
     return change, spread, outputs

@@ -20,8 +20,8 @@ from srcgcnn.version import __version__
 RECORDED = ("torch", "torch-geometric", "numpy", "pymatgen", "ray", "mlflow")
 
 
-def collect_provenance(device: torch.device, path: str) -> Provenance:
-    """Describe this process and machine; `path` is that of the network."""
+def collect_provenance(device: torch.device, backend: str) -> Provenance:
+    """Describe this process and machine; `backend` is that of the network."""
     return Provenance(
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         git_commit=git_commit(),
@@ -29,7 +29,7 @@ def collect_provenance(device: torch.device, path: str) -> Provenance:
         hardware=hardware_name(device),
         hostname=socket.gethostname(),
         threads=torch.get_num_threads(),
-        path=path,
+        path=backend,
     )
 
 

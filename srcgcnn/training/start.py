@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from srcgcnn.data.store import sha256_of
+from srcgcnn.models.parts import current_name
 from srcgcnn.models.stacked import StackedBatchNorm
 from srcgcnn.training.model_file import load_model
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from srcgcnn.models.network import CrystalGraphNetwork
+    from srcgcnn.models.network import Network
     from srcgcnn.run.trial import StartConfig
 
 HEAD = "head."
@@ -36,7 +37,7 @@ def check_weights(start: StartConfig, path: Path) -> None:
         )
 
 
-def start_from(network: CrystalGraphNetwork, start: StartConfig, path: Path) -> None:
+def start_from(network: Network, start: StartConfig, path: Path) -> None:
     """Copy the weights of a model file into every member of a network that has its initial weights.
 
     Raises:
@@ -63,9 +64,9 @@ def start_from(network: CrystalGraphNetwork, start: StartConfig, path: Path) -> 
     _freeze(network, start.frozen)
 
 
-def _freeze(network: CrystalGraphNetwork, prefixes: tuple[str, ...]) -> None:
+def _freeze(network: Network, prefixes: tuple[str, ...]) -> None:
     for prefix in prefixes:
-        found = [parameter for name, parameter in network.named_parameters() if _under(name, prefix)]
+        found = [parameter for name, parameter in network.named_parameters() if _under(name, current_name(prefix))]
         if not found:
             known = ", ".join(name for name, _ in network.named_parameters())
             raise ValueError(f"nothing to freeze is called {prefix!r}; known: {known}")
@@ -73,8 +74,6 @@ def _freeze(network: CrystalGraphNetwork, prefixes: tuple[str, ...]) -> None:
             parameter.requires_grad = False
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise ValueError(f"frozen={list(prefixes)} leaves nothing to train")
-    if _frozen_norms(network):
-        network.path = "plain"  # fused convolutions take their statistics from the batch
 
 
 def _under(name: str, prefix: str) -> bool:
@@ -89,7 +88,7 @@ def _frozen_norms(network: nn.Module) -> Iterable[StackedBatchNorm]:
     ]
 
 
-def train_mode(network: CrystalGraphNetwork) -> None:
+def train_mode(network: Network) -> None:
     """Set training mode; frozen BatchNorms keep their running statistics and use them."""
     network.train()
     for norm in _frozen_norms(network):

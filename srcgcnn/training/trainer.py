@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import time
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.profiler import record_function
 
 from srcgcnn.models.batch import GraphBatch
-from srcgcnn.models.network import CrystalGraphNetwork, dropout_masks
+from srcgcnn.models.network import CrystalGraphNetwork
+from srcgcnn.models.parts import current_name
+from srcgcnn.models.readout import dropout_masks
 from srcgcnn.training.allocator import keep_freed_memory
-from srcgcnn.training.backend import choose_path, records
+from srcgcnn.training.backend import choose_backend, earlier_backend, records
 from srcgcnn.training.checkpoint import CheckpointFile
 from srcgcnn.training.epoch import EpochReport
 from srcgcnn.training.graphset import GraphSet
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from srcgcnn.data.store import GraphStore
+    from srcgcnn.models.backend import Backend
     from srcgcnn.run.trial import TrainingConfig, TrialConfig
     from srcgcnn.training.replay import Recorder
 
@@ -69,10 +72,12 @@ class GroupTrainer:
         checkpoint: Path | None = None,
         checkpoint_interval_s: float = CHECKPOINT_INTERVAL_S,
         start_weights: Path | None = None,
+        backend: Backend | None = None,
     ) -> None:
         """Prepare a group, from its checkpoint where there is one.
 
-        `start_weights` is the model file of `TrainingConfig.start`, for trials that have one.
+        `start_weights` is the model file of `TrainingConfig.start`, for trials that have one; `backend` is chosen by
+        what is fastest, unless it is given or the group began with another.
 
         Raises:
             ValueError: the trials do not share a shape, or the data is not what they were planned for.
@@ -93,10 +98,13 @@ class GroupTrainer:
         reset_peak_memory(self.device)
         self._load_data(store)
         alphas = [config.model.alpha for config in configs]
-        self.network = CrystalGraphNetwork(self._model, torch.from_numpy(np.array(store.element_features)), alphas)
+        saved, batches = self._read_checkpoint(), len(self._batch_sizes())
+        backend = backend or choose_backend(self._model, self._training, self.device, batches * len(configs))
+        if saved is not None:
+            backend = earlier_backend(saved["path"], self.device)  # so that it ends with the same bits
+        features = torch.from_numpy(np.array(store.element_features))
+        self.network = CrystalGraphNetwork(self._model, features, alphas, backend)
         self.network.reset_parameters([config.seeds.init for config in configs])
-        batches = len(self._batch_sizes())
-        self.network.path = choose_path(self._model, self._training, self.device, batches * len(configs))
         if self._training.start and self._start_weights:
             start_from(self.network, self._training.start, self._start_weights)
         self.network.to(self.device)
@@ -106,9 +114,9 @@ class GroupTrainer:
         self.best_weights = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.progress = GroupProgress.start(len(configs))
         self._started = self._saved = time.monotonic()
-        if self._checkpoint is not None:
-            self._resume(self._checkpoint)
-        self.repeat_with(CudaRecorder(self.device) if records(self.device, self.network.path) else None)
+        if saved is not None:
+            self._resume(saved)
+        self.repeat_with(CudaRecorder(self.device) if records(self.device) else None)
 
     def repeat_with(self, recorder: Recorder | None) -> None:
         """Repeat recordings of the steps, on batches of few sizes; None takes every step kernel by kernel."""
@@ -323,7 +331,7 @@ class GroupTrainer:
             "network": self.network.state_dict(),
             "best_weights": self.best_weights,
             "optimizer": self._optimizer.state_dict(),
-            "path": self.network.path,
+            "path": self.network.backend,
         }
         self._saved = time.monotonic()
         try:
@@ -331,16 +339,17 @@ class GroupTrainer:
         except OSError as error:  # training goes on; the checkpoint before this one still holds
             warnings.warn(f"checkpoint {self._checkpoint.path} not written: {error}", stacklevel=2)
 
-    def _resume(self, checkpoint: CheckpointFile) -> None:
-        state = checkpoint.read()
-        if state is None:
-            return
-        if state["keys"] != [config.key for config in self.configs]:
-            raise ValueError(f"{checkpoint.path} belongs to other trials ({state['keys']}); delete it to start anew")
+    def _read_checkpoint(self) -> dict[str, Any] | None:
+        state = None if self._checkpoint is None else self._checkpoint.read()
+        if self._checkpoint and state and state["keys"] != [config.key for config in self.configs]:
+            raise ValueError(f"{self._checkpoint.path} is of other trials ({state['keys']}); delete it to start anew")
+        return state
+
+    def _resume(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
-        self.best_weights = {name: value.to(self.device) for name, value in state["best_weights"].items()}
+        best = {current_name(name): value for name, value in state["best_weights"].items()}
+        self.best_weights = {name: value.to(self.device) for name, value in best.items()}
         self._optimizer.load_state_dict(state["optimizer"])
-        self.network.path = state["path"]  # the way it began, so that it ends with the same bits
         self.progress = GroupProgress.from_dict(state["progress"])
         self.progress.resumes += 1
 

@@ -54,24 +54,22 @@ def dilute(demo_store):
     return GraphSet([_as_shard(graphs)], demo_store.element_features, torch.device("cpu"))
 
 
-def network_of(config, crystals, seeds=(0,), alphas=None, path="plain"):
-    network = CrystalGraphNetwork(config, crystals.element_features, alphas)
+def network_of(config, crystals, seeds=(0,), alphas=None, backend="plain"):
+    network = CrystalGraphNetwork(config, crystals.element_features, alphas, backend)
     network.reset_parameters(list(seeds))
-    network.path = path
     return network
 
 
-PATHS = pytest.mark.parametrize("path", ["plain", "fused"])
-ALL_PATHS = pytest.mark.parametrize("path", ["plain", "fused", "compiled"])
+BACKENDS = pytest.mark.parametrize("backend", ["plain", "native"])
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=label)
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("source", ["crystals", "dilute"])
-@ALL_PATHS
-def test_forward_equals_the_plain_equations(config, training, source, path, request):
+@BACKENDS
+def test_forward_equals_the_plain_equations(config, training, source, backend, request):
     graphs = request.getfixturevalue(source)
-    network = network_of(config, graphs, path=path)
+    network = network_of(config, graphs, backend=backend)
     batch = graphs.batch(torch.arange(4)[None])
     network.train()
     network(batch)  # running averages that differ from their initial values
@@ -84,10 +82,9 @@ def test_forward_equals_the_plain_equations(config, training, source, path, requ
 
 @pytest.mark.parametrize("config", VARIANTS, ids=label)
 @pytest.mark.parametrize("source", ["crystals", "dilute"])
-@PATHS
-def test_gradients_equal_those_of_the_plain_equations_in_double_precision(config, source, path, request):
+def test_gradients_equal_those_of_the_plain_equations_in_double_precision(config, source, request):
     graphs = request.getfixturevalue(source)
-    network = network_of(config, graphs, path=path).double()
+    network = network_of(config, graphs).double()
     batch = graphs.batch(torch.arange(3)[None])
     batch = replace(batch, distances=batch.distances.double(), atom_counts=batch.atom_counts.double())
     weights = torch.linspace(0.5, 2.0, 3 * (2 if config.task == "classification" else 1)).double()
@@ -122,8 +119,8 @@ def test_compiled_gradients_equal_plain_ones(config, source, request):
     """Machine code works in single precision, with polynomials for exp and log and 9 of the 41 Gaussians."""
     graphs = request.getfixturevalue(source)
     batch, outputs, gradients = graphs.batch(torch.arange(4)[None]), [], []
-    for path in ("plain", "compiled"):
-        network = network_of(config, graphs, path=path)
+    for backend in ("plain", "native"):
+        network = network_of(config, graphs, backend=backend)
         output = network(batch)
         output.square().sum().backward()
         outputs.append(output.detach())
@@ -155,8 +152,8 @@ def test_without_a_compiler_training_goes_on_uncompiled(crystals, monkeypatch, t
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=label)
-@ALL_PATHS
-def test_padding_to_a_size_class_changes_nothing(config, path, dilute):
+@BACKENDS
+def test_padding_to_a_size_class_changes_nothing(config, backend, dilute):
     """Padding must not enter BatchNorm's statistics: same outputs, gradients and running averages."""
     graphs, found = dilute, []
     for static in (False, True):
@@ -164,7 +161,7 @@ def test_padding_to_a_size_class_changes_nothing(config, path, dilute):
         batch = graphs.batch(torch.arange(4)[None])
         graphs.static_shapes = False
         assert (batch.atom_mask is not None) == static
-        network = network_of(config, graphs, path=path)
+        network = network_of(config, graphs, backend=backend)
         network(batch).square().sum().backward()
         network.eval()
         with torch.no_grad():
@@ -173,9 +170,9 @@ def test_padding_to_a_size_class_changes_nothing(config, path, dilute):
     torch.testing.assert_close(found[1], found[0], atol=1e-4, rtol=1e-3)
 
 
-@ALL_PATHS
-def test_a_frozen_norm_uses_its_running_statistics(path, crystals):
-    network = network_of(ModelConfig("srcgcnn", 2), crystals, path=path)
+@BACKENDS
+def test_a_frozen_norm_uses_its_running_statistics(backend, crystals):
+    network = network_of(ModelConfig("srcgcnn", 2), crystals, backend=backend)
     network.norms[0].edges.eval()
     before = network.norms[0].edges.running_mean.clone()
     plain = network_of(ModelConfig("srcgcnn", 2), crystals)
@@ -202,14 +199,14 @@ def test_a_network_compiled_whole_computes_the_same_for_all_sizes_of_batches(cry
         mark_sizes(padded.tensors)
         found = compiled(padded, None)
         found.sum().backward()
-        gradient = network.linears[0].weight.grad.clone()
+        gradient = network.blocks[0].weight.grad.clone()
         if compiled.failed:
             pytest.skip("inductor cannot compile on this machine")
         network.zero_grad()
         expected = network(crystals.batch(rows))
         expected.sum().backward()
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(gradient, network.linears[0].weight.grad, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(gradient, network.blocks[0].weight.grad, atol=1e-4, rtol=1e-3)
         network.zero_grad()
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before + 1
 
@@ -226,9 +223,16 @@ def test_where_inductor_fails_the_network_runs_uncompiled(caplog):
     assert caplog.text.count("training goes on uncompiled") == 1
 
 
-def test_deep_recurrence_takes_the_sparing_path(crystals):
-    assert CrystalGraphNetwork(ModelConfig("srcgcnn", 64), crystals.element_features).path == "fused"
-    assert CrystalGraphNetwork(ModelConfig("srcgcnn", 3), crystals.element_features).path == "plain"
+def test_a_deep_recurrence_computed_again_for_the_backward_gives_the_same(crystals, monkeypatch):
+    """Beyond DEEPEST_PLAIN steps are taken twice; their running averages must move once."""
+    batch, found = crystals.batch(torch.arange(4)[None]), []
+    for deepest in (1, 100):
+        monkeypatch.setattr("srcgcnn.models.network.DEEPEST_PLAIN", deepest)
+        network = network_of(ModelConfig("srcgcnn", 4, alpha=0.5), crystals)
+        outputs = network(batch)
+        outputs.square().sum().backward()
+        found.append((outputs, dict(network.named_buffers()), [value.grad for value in network.parameters()]))
+    torch.testing.assert_close(found[0], found[1], atol=0, rtol=0)
 
 
 PAPER_COUNTS = {
@@ -264,21 +268,21 @@ def test_closed_form_counts_equal_the_built_network(config, crystals):
     network = CrystalGraphNetwork(config, crystals.element_features)
     counts = count_parameters(config)
     assert counts.total == sum(value.numel() for value in network.parameters())
-    convolutions = [*network.linears.parameters(), *network.norms.parameters()]
+    convolutions = [*network.blocks.parameters(), *network.norms.parameters()]
     assert counts.convolution == sum(value.numel() for value in convolutions)
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=label)
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-@ALL_PATHS
-def test_a_group_computes_what_its_members_compute_alone(config, training, path, crystals):
+@BACKENDS
+def test_a_group_computes_what_its_members_compute_alone(config, training, backend, crystals):
     fixed = isinstance(config.alpha, float)
     alphas = [0.3, 0.5, 1.0] if fixed else [config.alpha] * 3
-    group = network_of(config, crystals, (5, 6, 7), alphas, path).train(training)
+    group = network_of(config, crystals, (5, 6, 7), alphas, backend).train(training)
     rows = torch.tensor([[0, 1, 2, 3], [7, 6, 5, 4], [11, 30, 2, 60]])  # three different batches of different size
     together = group(crystals.batch(rows))
     for member in range(3):
-        alone = network_of(config, crystals, (5 + member,), [alphas[member]], path).train(training)
+        alone = network_of(config, crystals, (5 + member,), [alphas[member]], backend).train(training)
         torch.testing.assert_close(
             together[member], alone(crystals.batch(rows[member : member + 1]))[0], atol=2e-5, rtol=1e-4
         )

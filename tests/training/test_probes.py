@@ -10,6 +10,7 @@ import torch
 from srcgcnn.analysis.report import write_report
 from srcgcnn.driver.worker import run_group
 from srcgcnn.models.config import ModelConfig
+from srcgcnn.models.state import State
 from srcgcnn.records import as_dict, parse
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import read_results, write_result
@@ -42,9 +43,11 @@ def test_probes_are_what_their_definition_says_of_every_crystal(name, demo_store
     for row in trainer.rows_of("val")[0]:
         batch = trainer.crystals.batch(row[None, None])
         with torch.no_grad():
-            first = network.initial_states(batch)
-            states = torch.stack([first, *network.steps(first, batch)])[:, 0].double().numpy()  # [T + 1, N, F]
-            outputs = [float(network.readout(torch.tensor(each[None]).float(), batch)) for each in states]
+            first = network.initial_state(batch)
+            states = (
+                torch.stack([state.atoms for state in (first, *network.steps(first, batch))])[:, 0].double().numpy()
+            )  # [T + 1, N, F]
+            outputs = [float(network.readout(State(torch.tensor(each[None]).float()), batch)) for each in states]
         moved, before = np.diff(states, axis=0), states[:-1]
         changes.append((np.linalg.norm(moved, axis=2) / np.linalg.norm(before, axis=2)).mean(axis=1))
         centred = states - states.mean(axis=1, keepdims=True)

@@ -57,8 +57,7 @@ class Refuser:
 
 
 def trained(configs, store, recorder, **where):
-    trainer = GroupTrainer(configs, store, **where)
-    trainer.network.path = "plain"
+    trainer = GroupTrainer(configs, store, backend="plain", **where)
     made = recorder(trainer.network) if recorder is Repeater else recorder and recorder()
     trainer.repeat_with(made)
     trainer.train()
@@ -107,8 +106,7 @@ def test_where_nothing_can_be_recorded_one_line_says_so(demo_store, trial_of, ca
 def test_a_resumed_trial_is_recorded_again(demo_store, trial_of, tmp_path):
     config, checkpoint = trial_of(SR2, epochs=4), tmp_path / "group.pt"
     _, _, expected = trained([config], demo_store, Repeater)
-    first = GroupTrainer([config], demo_store, checkpoint=checkpoint)
-    first.network.path = "plain"
+    first = GroupTrainer([config], demo_store, checkpoint=checkpoint, backend="plain")
     first.repeat_with(Repeater(first.network))
     first.train(on_epoch=lambda reports: first.save() if reports[0].epoch == 1 else None)
     _, _, found = trained([config], demo_store, Repeater, checkpoint=checkpoint)

@@ -78,7 +78,7 @@ def test_frozen_parts_do_not_move_and_the_others_do(depth, demo_store, trial_of,
     before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
     trainer.train()
     moved = {name for name, value in trainer.network.state_dict().items() if not torch.equal(value, before[name])}
-    assert moved == {name for name in before if name.startswith(("linears", "head"))}
+    assert moved == {name for name in before if name.startswith(("blocks", "head"))}
 
 
 def test_interrupted_at_every_batch_a_fine_tuning_ends_with_the_same_numbers(trained, starting, demo_store, tmp_path):
@@ -132,9 +132,9 @@ def a_spec(model, source, **start):
 
 
 ODD = {
-    "norm pairs 3 there, 5 here": replace(SR3, depth=5),
+    "norm sets 3 there, 5 here": replace(SR3, depth=5),
     "learned alphas 3 there, 0 here": replace(SR3, alpha="none"),
-    "convolutions 1 there, 3 here": ModelConfig("cgcnn", 3),
+    "blocks 1 there, 3 here": ModelConfig("cgcnn", 3),
     "LayerNorms 0 there, 1 here": replace(SR3, layer_norm=True),
 }
 
@@ -151,7 +151,7 @@ def test_a_kept_head_must_fit_too_and_frozen_parts_must_exist(trained):
     assert find_start(wider).weights == trained
     with pytest.raises(RecordError, match="head_channels 128 there, 32 here"):
         find_start(replace(wider, start=StartSpec(str(trained), head="keep")))
-    with pytest.raises(RecordError, match=r"convs.*parts are embedding, linears"):
+    with pytest.raises(RecordError, match=r"convs.*parts are embedding, entry, blocks"):
         find_start(replace(spec, start=StartSpec(str(trained), frozen=("convs.0",))))
     with pytest.raises(RecordError, match="no such model file"):
         find_start(a_spec(SR3, "missing.safetensors"))

@@ -1,11 +1,11 @@
-"""The equations of `cgcnn.py` once more, slow and obvious: one network, one crystal batch, no shortcuts.
+"""The equations of `block.py` once more, slow and obvious: one network, one crystal batch, no shortcuts.
 
 This is the oracle that every fast path is tested against; nothing else uses it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -13,10 +13,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from srcgcnn.models.batch import GraphBatch
-    from srcgcnn.models.network import CrystalGraphNetwork
 
 
-def reference_forward(network: CrystalGraphNetwork, batch: GraphBatch, member: int = 0) -> Tensor:
+def reference_forward(network: Any, batch: GraphBatch, member: int = 0) -> Tensor:
     """Return what one member predicts for its batch, in train or eval mode as the network is, updating nothing.
 
     Returns:
@@ -30,9 +29,10 @@ def reference_forward(network: CrystalGraphNetwork, batch: GraphBatch, member: i
     features = network.element_features[batch.atomic_numbers[member][real]]
     states = features @ weights["embedding.weight"] + weights["embedding.bias"]
     for step in range(config.depth):
-        layer = step if config.family == "cgcnn" else 0
-        pair = 0 if config.family == "srcgcnn" and config.norm == "shared" else step
-        updated = _convolution(states, weights, layer, pair, batch, member, real, training=training)
+        block, norms = f"blocks.{step % config.distinct_blocks}", min(step, config.norm_sets - 1)
+        statistics = step if config.norm == "affine" else norms
+        names = (block, f"norms.{norms}", f"norms.{statistics}")
+        updated = _convolution(states, weights, names, batch, member, real, training=training)
         if config.alpha != "none":
             alpha = network.alphas()[member, step]
             updated = (1 - alpha) * states + alpha * updated
@@ -46,14 +46,14 @@ def reference_forward(network: CrystalGraphNetwork, batch: GraphBatch, member: i
 def _convolution(
     states: Tensor,
     weights: dict[str, Tensor],
-    layer: int,
-    pair: int,
+    names: tuple[str, str, str],
     batch: GraphBatch,
     member: int,
     real: Tensor,
     *,
     training: bool,
 ) -> Tensor:
+    block, norms, statistics = names
     neighbours, distances = batch.neighbours[member][real], batch.distances[member][real]
     mask = torch.ones_like(distances, dtype=torch.bool)
     if batch.edge_mask is not None:
@@ -61,19 +61,21 @@ def _convolution(
     centre, slot = mask.nonzero(as_tuple=True)
     gaussian = torch.exp(-((distances[centre, slot][:, None] - 0.2 * torch.arange(41)) ** 2) / 0.2**2)
     concatenated = torch.cat([states[centre], states[neighbours[centre, slot]], gaussian.to(states.dtype)], dim=1)
-    edges = concatenated @ weights[f"linears.{layer}.weight"] + weights[f"linears.{layer}.bias"]
-    edges = _batch_norm(edges, weights, f"norms.{pair}.edges", training=training)
+    edges = concatenated @ weights[f"{block}.weight"] + weights[f"{block}.bias"]
+    edges = _batch_norm(edges, weights, (f"{norms}.edges", f"{statistics}.edges"), training=training)
     half = edges.shape[1] // 2
     messages = torch.sigmoid(edges[:, :half]) * torch.nn.functional.softplus(edges[:, half:])
     summed = torch.stack([messages[centre == atom].sum(dim=0) for atom in range(len(states))])
-    return torch.nn.functional.softplus(states + _batch_norm(summed, weights, f"norms.{pair}.atoms", training=training))
+    names_of_norm = (f"{norms}.atoms", f"{statistics}.atoms")
+    return torch.nn.functional.softplus(states + _batch_norm(summed, weights, names_of_norm, training=training))
 
 
-def _batch_norm(rows: Tensor, weights: dict[str, Tensor], name: str, *, training: bool) -> Tensor:
+def _batch_norm(rows: Tensor, weights: dict[str, Tensor], names: tuple[str, str], *, training: bool) -> Tensor:
+    name, statistics = names
     if training:
         mean, variance = rows.mean(dim=0), rows.var(dim=0, unbiased=False)
     else:
-        mean, variance = weights[f"{name}.running_mean"], weights[f"{name}.running_var"]
+        mean, variance = weights[f"{statistics}.running_mean"], weights[f"{statistics}.running_var"]
     return (rows - mean) / torch.sqrt(variance + 1e-5) * weights[f"{name}.weight"] + weights[f"{name}.bias"]
 
 

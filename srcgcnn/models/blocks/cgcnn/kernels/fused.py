@@ -13,7 +13,7 @@ With z centred (mean zero over the edges), s = gamma / sqrt(var + eps), y = s z 
     E var = sum_i c_i Q_i + sum_j n_j R_j + sum_ij u_ij z_ij
     dL/dz = g - mean(g) - z / (var + eps) * mean(g z)
 
-The plain equations stay in `cgcnn.py` and `reference.py`; tests/test_fused.py compares all three.
+The plain step stays in `block.py`, the equations in `equations.py`; tests/models/test_models.py compares all three.
 """
 
 from __future__ import annotations
@@ -33,11 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from srcgcnn.models.blocks.cgcnn.kernels.native.library import NativeEdges
-    from srcgcnn.models.blocks.cgcnn.kernels.sums import TensorEdges
-    from srcgcnn.models.network import EdgeLinear
     from srcgcnn.models.stacked import StackedBatchNorm
-
-    Edges = TensorEdges | NativeEdges
 
 SMALLEST_SCALE = 1e-20  # stands for a gamma of exactly zero, by which its own gradient is divided
 
@@ -54,7 +50,7 @@ class _Statistics:
     variance: Tensor  # [2F]
 
 
-def _statistics(states: Tensor, weight: Tensor, edges: Edges, projection: EdgeProjection) -> _Statistics:
+def _statistics(states: Tensor, weight: Tensor, edges: NativeEdges, projection: EdgeProjection) -> _Statistics:
     width, count = states.shape[1], edges.count
     centre_mean = (edges.out_degree.T @ states / count) @ weight[:width]
     neighbour_mean = (edges.in_degree.T @ states / count) @ weight[width : 2 * width]
@@ -84,13 +80,13 @@ class _Convolve(Function):
         bias: Tensor,
         gamma: Tensor,
         beta: Tensor,
-        edges: Edges,
+        edges: NativeEdges,
         projection: EdgeProjection,
         recompute: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         statistics = _statistics(states, weight, edges, projection)
         scale, shift = _folded(statistics, gamma, beta, projection)
-        summed = edges.gate_sum(statistics.centre, statistics.neighbour, edge_rows(weight, edges), scale, shift)
+        summed = edges.gate_sum(statistics.centre, statistics.neighbour, edge_rows(weight, edges.sums), scale, shift)
         ctx.save_for_backward(states, weight, gamma, beta)
         ctx.edges, ctx.projection, ctx.statistics = edges, projection, None if recompute else statistics
         mean = statistics.mean + bias
@@ -101,7 +97,7 @@ class _Convolve(Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         states, weight, gamma, beta = ctx.saved_tensors
         edges, projection = ctx.edges, ctx.projection
-        edge_weight = edge_rows(weight, edges)
+        edge_weight = edge_rows(weight, edges.sums)
         statistics = ctx.statistics or _statistics(states, weight, edges, projection)
         scale, shift = _folded(statistics, gamma, beta, projection)
         inputs = (statistics.centre, statistics.neighbour, edge_weight, scale, shift, gradients[0].contiguous())
@@ -129,7 +125,9 @@ def _linear_gradients(states: Tensor, weight: Tensor, of_centre: Tensor, of_neig
     return of_states, of_weight
 
 
-def _centring_of_edge_weight(states: Tensor, weight: Tensor, edges: Edges, offset: Tensor, slope: Tensor) -> Tensor:
+def _centring_of_edge_weight(
+    states: Tensor, weight: Tensor, edges: NativeEdges, offset: Tensor, slope: Tensor
+) -> Tensor:
     """BatchNorm's part, G^T (offset + slope z), in the gradient of the Gaussians' rows.
 
     c and n are products of the states, less a mean that the centred sums do not see.
@@ -140,7 +138,7 @@ def _centring_of_edge_weight(states: Tensor, weight: Tensor, edges: Edges, offse
 
 
 def _convolve_in_evaluation(
-    states: Tensor, linear: tuple[Tensor, Tensor], norm: StackedBatchNorm, member: int, edges: Edges
+    states: Tensor, linear: tuple[Tensor, Tensor], norm: StackedBatchNorm, member: int, edges: NativeEdges
 ) -> Tensor:
     """Sum of gated messages with the running statistics; without gradient."""
     weight, bias = linear
@@ -148,37 +146,36 @@ def _convolve_in_evaluation(
     scale = norm.weight[member] * torch.rsqrt(norm.running_var[member] + EPSILON)
     shift = norm.bias[member] + scale * (bias - norm.running_mean[member])
     centre, neighbour = states @ weight[:width], states @ weight[width : 2 * width]
-    return edges.gate_sum(centre, neighbour, edge_rows(weight, edges), scale, shift)
+    return edges.gate_sum(centre, neighbour, edge_rows(weight, edges.sums), scale, shift)
 
 
 class FusedConvolution:
-    """The convolutions of one forward: edges once per batch, their projections once per Linear."""
+    """One Linear's convolutions of one forward."""
 
-    def __init__(self, edges: Sequence[Edges], *, training: bool, recompute: bool) -> None:
+    def __init__(
+        self, edges: Sequence[NativeEdges], weight: Tensor, bias: Tensor, *, training: bool, recompute: bool
+    ) -> None:
         """Take the edges of every member; `recompute` the statistics in the backward instead of keeping them."""
-        self._edges, self._training, self._recompute = edges, training, recompute
-        self._projections: list[EdgeProjection] = []
+        self._edges, self._weight, self._bias = edges, weight, bias
+        self._training, self._recompute = training, recompute
+        with torch.no_grad():
+            pairs = zip(edges, weight, strict=True)
+            self._projections = [EdgeProjection.of_weight(one.sums, own) for one, own in pairs]
 
-    @torch.no_grad()
-    def project(self, linear: EdgeLinear) -> None:
-        """Use this Linear from now on."""
-        pairs = zip(self._edges, linear.weight, strict=True)
-        self._projections = [EdgeProjection.of_weight(edges, weight) for edges, weight in pairs]
-
-    def summed_messages(self, states: Tensor, linear: EdgeLinear, norm: StackedBatchNorm) -> Tensor:
+    def summed_messages(self, states: Tensor, norm: StackedBatchNorm) -> Tensor:
         """Return the sum of gated messages of every atom, [M, N, F]; in training updates running averages."""
         if not self._training:
-            return self._evaluate(states, linear, norm)
+            return self._evaluate(states, norm)
         members = zip(
-            states, linear.weight, linear.bias, norm.weight, norm.bias, self._edges, self._projections, strict=True
+            states, self._weight, self._bias, norm.weight, norm.bias, self._edges, self._projections, strict=True
         )
         parts = [_Convolve.apply(*member, self._recompute) for member in members]
         summed, means, variances = (torch.stack(values) for values in zip(*parts, strict=True))
         norm.update_running(means, variances, means.new_tensor([[edges.count] for edges in self._edges]))
         return summed
 
-    def _evaluate(self, states: Tensor, linear: EdgeLinear, norm: StackedBatchNorm) -> Tensor:
-        members = enumerate(zip(states, linear.weight, linear.bias, self._edges, strict=True))
+    def _evaluate(self, states: Tensor, norm: StackedBatchNorm) -> Tensor:
+        members = enumerate(zip(states, self._weight, self._bias, self._edges, strict=True))
         return torch.stack(
             [
                 _convolve_in_evaluation(rows, (weight, bias), norm, member, edges)

@@ -25,6 +25,7 @@ import torch
 from srcgcnn.data.graph import GAUSSIAN_COUNT, GAUSSIAN_STEP_ANGSTROM
 from srcgcnn.files import write_bytes
 from srcgcnn.models.blocks.cgcnn.kernels.sums import GateGradient, GaussianSums
+from srcgcnn.models.code_cache import cache_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,7 +62,11 @@ class _Parts(ctypes.Structure):
 
 @dataclass(frozen=True)
 class NativeEdges:
-    """The edges of one member, as `convolution.cpp` reads them; does what `TensorEdges` does.
+    """The edges of one member, as `convolution.cpp` reads them, and what a convolution does with them.
+
+        z_ij = c_i + n_j + u_ij            (centre, neighbour and edge part of the Linear)
+        y_ij = scale * z_ij + shift        (BatchNorm, folded)
+        m_i  = sum_j sigmoid(y first half) * softplus(y second half)
 
     Attributes:
         neighbour: int32 [N, K], -1 for masked edges.
@@ -113,7 +118,7 @@ class NativeEdges:
         return _Edges(BLOCKS, _place(self.starts), self.neighbour.shape[1], *arrays)
 
     def edge_sums(self, centre: Tensor, neighbour: Tensor, projection: EdgeProjection) -> tuple[Tensor, Tensor, Tensor]:
-        """Sum z over edges and z^2 - u^2 over all of them; see `TensorEdges.edge_sums`."""
+        """Sum z over the edges of an atom and over those that look at it, [N, 2F] each, and z^2 - u^2 over all [2F]."""
         seen, seen_by, squares = (
             torch.empty_like(centre),
             torch.empty_like(centre),
@@ -124,7 +129,7 @@ class NativeEdges:
         return seen, seen_by, squares.sum(dim=0)
 
     def gate_sum(self, centre: Tensor, neighbour: Tensor, weight: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """Return m [N, F]; see `gates.gate_sum`."""
+        """Return m [N, F] for c and n [N, 2F], the Gaussians' weight [41, 2F], scale and shift [2F]."""
         summed = centre.new_empty(len(centre), centre.shape[1] // 2)
         parts = _Parts.of(centre, neighbour, weight, scale, shift)
         self.library.gate_sum(ctypes.byref(self._edges), ctypes.byref(parts), _place(summed))
@@ -133,7 +138,7 @@ class NativeEdges:
     def gate_gradient(
         self, centre: Tensor, neighbour: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, upstream: Tensor
     ) -> GateGradient:
-        """Differentiate the gate; see `TensorEdges.gate_gradient`."""
+        """Recompute the gate and differentiate it; `upstream` is the gradient of m [N, F]."""
         of_centre, of_neighbour = torch.empty_like(centre), torch.empty_like(centre)
         of_weight, moments = centre.new_empty(BLOCKS, *weight.shape), centre.new_empty(BLOCKS, 2, centre.shape[1])
         parts = _Parts.of(centre, neighbour, weight, scale, shift)
@@ -156,19 +161,6 @@ def block_starts(atom_counts: Tensor, atoms: int) -> Tensor:
 
 
 # --- compilation ---
-
-
-def cache_folder() -> Path:
-    """Return this user's folder for machine code, made on demand and closed to others.
-
-    Raises:
-        OSError: it cannot be made, or belongs to somebody else.
-    """
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "srcgcnn"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o022:
-        raise PermissionError(f"{folder} can be written by others: code is not loaded from there; chmod go-w it")
-    return folder
 
 
 @functools.cache

@@ -1,0 +1,71 @@
+"""SchNet's interaction (arXiv:1706.08566), as PyTorch Geometric and MatDeepLearn have it.
+
+    W_ij = Linear(ssp(Linear(e_ij))) * (cos(pi d_ij / cutoff) + 1) / 2        filters, which depend on no state
+    v_i  = Linear(ssp(Linear(sum_j W_ij * (Linear_without_bias h)_j)))
+    h~_i = norm(h_i + v_i)
+
+ssp = softplus - ln 2. The cosine is zero beyond the cutoff; PyTorch Geometric lets it rise again.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from srcgcnn.data.graph import GAUSSIAN_COUNT, GAUSSIAN_STEP_ANGSTROM
+from srcgcnn.models.blocks.block import Block, gaussians
+from srcgcnn.models.state import State
+
+if TYPE_CHECKING:
+    from srcgcnn.models.batch import FlatGraph
+    from srcgcnn.models.config import ModelConfig
+    from srcgcnn.models.norms import MemberNorms
+
+CUTOFF_ANGSTROM = 8.0
+
+
+class Interaction(Block):
+    """One interaction: continuous-filter convolution and two Linear layers."""
+
+    centres: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Draw the weights."""
+        super().__init__(config)
+        width, filters = config.hidden_channels, config.edge_width
+        self.filter_inner = nn.Linear(GAUSSIAN_COUNT, filters)
+        self.filter_outer = nn.Linear(filters, filters)
+        self.inwards = nn.Linear(width, filters, bias=False)
+        self.outwards = nn.Linear(filters, width)
+        self.last = nn.Linear(width, width)
+        self.register_buffer("centres", torch.arange(GAUSSIAN_COUNT) * GAUSSIAN_STEP_ANGSTROM, persistent=False)
+        for layer in (self.filter_inner, self.filter_outer, self.inwards, self.outwards, self.last):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+    def expand(self, graph: FlatGraph) -> tuple[Tensor, Tensor]:
+        """Return Gaussians [E, 41] and the envelope of the distances [E, 1]."""
+        distances = graph.distances.clamp(max=CUTOFF_ANGSTROM)
+        envelope = 0.5 * (torch.cos(distances * (math.pi / CUTOFF_ANGSTROM)) + 1)
+        return gaussians(graph, self.centres, GAUSSIAN_STEP_ANGSTROM), envelope[:, None]
+
+    def prepare(self, expanded: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the filters [E, filters]."""
+        features, envelope = expanded
+        return self.filter_outer(shifted_softplus(self.filter_inner(features))) * envelope
+
+    def step(self, state: State, graph: FlatGraph, prepared: Tensor, norms: MemberNorms) -> State:
+        """Interact: [N, F] to [N, F]."""
+        messages = self.inwards(state.atoms).index_select(0, graph.sources) * prepared
+        found = self.last(shifted_softplus(self.outwards(graph.sum_over_edges(messages))))
+        return State(norms.atoms(state.atoms + found if self.own_residual else found))
+
+
+def shifted_softplus(values: Tensor) -> Tensor:
+    """Return softplus(x) - ln 2, which is 0 at 0."""
+    return F.softplus(values) - math.log(2.0)
