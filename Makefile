@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: sweep check test test-slurm coverage lint wheel clean
+.PHONY: sweep check test test-slurm chaos coverage lint wheel clean
 
 sweep: $(READY)
 	$(BIN)/python sweeps/depth_sweep.py $(ARGS)
@@ -16,6 +16,13 @@ test: $(READY)
 test-slurm: $(READY)
 	cluster/lab/up.sh
 	$(BIN)/python -m pytest tests/slurm $(ARGS); status=$$?; cluster/lab/down.sh; exit $$status
+
+# Random faults against sweeps, and a verdict (docs/chaos.md): on the lab, or with WORLD=local on this machine.
+WORLD ?= lab
+chaos: $(READY)
+	test $(WORLD) != lab || cluster/lab/up.sh
+	$(BIN)/python -m tests.chaos --world $(WORLD) $(ARGS); status=$$?; \
+	test $(WORLD) != lab || cluster/lab/down.sh; exit $$status
 
 lint: $(READY)
 	$(BIN)/ruff check .

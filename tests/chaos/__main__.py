@@ -85,7 +85,7 @@ def play(schedule: Schedule, folder: Path, calm, say=print) -> Verdict:
     say(
         f"==> {schedule.world}, seed {schedule.seed}, round {schedule.round}: {len(schedule.faults)} faults", flush=True
     )
-    verdict = Player(world, calm, lambda line: say(line, flush=True)).play(schedule)
+    verdict = Player(world, lambda: calm, lambda line: say(line, flush=True)).play(schedule)
     save(folder, schedule, verdict)
     if not verdict.violations:
         shutil.rmtree(folder)

@@ -70,7 +70,7 @@ class Verdict:
 class Player:
     """Plays one schedule."""
 
-    def __init__(self, world: World, calm: Mapping[str, Numbers], say: Callable[[str], None]) -> None:
+    def __init__(self, world: World, calm: Callable[[], Mapping[str, Numbers]], say: Callable[[str], None]) -> None:
         self._world, self._calm, self._say = world, calm, say
         self._start, self._history, self._seen = time.monotonic(), [], 0.0
         self._ends: list[tuple[float, str, Callable[[], None]]] = []
@@ -96,7 +96,7 @@ class Player:
         finally:
             self._heal()
             self._world.close()
-        violations = tuple(check(seen, self._calm))
+        violations = tuple(check(seen, self._calm()))
         for violation in violations:
             self._note("VIOLATION", str(violation))
         return Verdict(tuple(injected), tuple(missed), tuple(late), violations, tuple(self._history))
