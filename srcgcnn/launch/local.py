@@ -20,6 +20,7 @@ from srcgcnn.driver.best_proposals import show_proposals
 from srcgcnn.driver.display import SweepDisplay
 from srcgcnn.launch.reaper import reaping
 from srcgcnn.launch.token import write_token
+from srcgcnn.sweep.ended_groups import forget_ended_groups
 from srcgcnn.sweep.record import write_record
 from srcgcnn.terminal import make_console
 
@@ -107,6 +108,7 @@ def conduct(
             writer.sweep_finished(as_markdown(rows), as_csv(rows), stopped=interrupted)
             if interrupted:
                 break
+        forget_ended_groups(plan, paths)
     if rows:
         print_tradeoff(rows, console)
     show_proposals(plan, paths, console)

@@ -22,6 +22,7 @@ from srcgcnn.run.trial import (
     TrialConfig,
     TrialResult,
 )
+from srcgcnn.sweep.ended_groups import forget_ended_groups
 from srcgcnn.sweep.plan import TrialGroup, plan_sweep
 from srcgcnn.sweep.spec import read_spec
 
@@ -239,6 +240,23 @@ def test_a_damaged_result_is_set_aside_and_its_trial_planned_again(tmp_path, dam
     assert plan.finished == {trials[1].key}
     assert path.with_name(f"{path.name}.damaged").read_bytes() == damage
     assert [result.key for result in read_results(paths)] == [trials[1].key]
+
+
+def test_checkpoints_of_finished_trials_go_and_those_of_others_stay(tmp_path):
+    paths, asked = RunPaths(tmp_path / "out"), spec_of(tmp_path, "[axes]\nmodels=['srcgcnn']\ndepths=[2,3]\nseeds=4\n")
+    plan = plan_sweep(asked, DATA, paths, group_size=4)
+    done, left = plan.groups
+    single = TrialGroup((done.trials[0],))
+    for group in (done, left, single):
+        for path in (paths.checkpoint(group.key), paths.checkpoint(group.key).with_suffix(".previous")):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        paths.group(group.key).write_text(json.dumps(group.to_dict()))
+    for trial in done.trials:
+        write_result(paths, result_of(trial))
+    forget_ended_groups(plan_sweep(asked, DATA, paths, group_size=4), paths)
+    assert {path.stem for path in paths.checkpoints.iterdir()} == {left.key}
+    assert len(list(paths.checkpoints.iterdir())) == 3
 
 
 def test_planning_imports_neither_torch_nor_ray_nor_mlflow():
