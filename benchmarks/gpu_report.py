@@ -78,10 +78,15 @@ class Bench:
         recipe = TrainingConfig(epochs=5 if self.tiny else epochs, split=split, **training)
         return TrialConfig(ModelConfig(family, depth), recipe, Seeds(seed, seed, 0), data)
 
-    def trainer(self, *trials: Any, checkpoint: Path | None = None) -> Any:
+    def trainer(self, *trials: Any, checkpoint: Path | None = None, way: str = "") -> Any:
+        """Return a trainer; `way` is a backend, launched kernel by kernel, or `BACKEND recorded`."""
         from srcgcnn.training.trainer import GroupTrainer
 
-        return GroupTrainer(trials, self.store, device=self.device, checkpoint=checkpoint)
+        backend = way.split(maxsplit=1)[0] if way else None
+        trainer = GroupTrainer(trials, self.store, device=self.device, checkpoint=checkpoint, backend=backend)
+        if way and "recorded" not in way:
+            trainer.repeat_with(None)
+        return trainer
 
     def machine(self) -> dict[str, Any]:
         from srcgcnn.training.provenance import git_commit, hardware_name
@@ -123,18 +128,6 @@ class Bench:
         return times[SETTLED] - times[0], median(after - before for before, after in pairwise(times[SETTLED:]))
 
 
-def way_of(trainer: Any, way: str) -> Any:
-    """Set how a trainer works: `plain` or `compiled` kernels, launched one by one or `recorded`."""
-    trainer.network.path = way.split(maxsplit=1)[0]
-    if not way.endswith("recorded"):
-        trainer.repeat_with(None)
-    elif trainer.device.type == "cuda":
-        from srcgcnn.training.replay import CudaRecorder
-
-        trainer.repeat_with(CudaRecorder(trainer.device))
-    return trainer
-
-
 def start(bench: Bench, _: argparse.Namespace) -> None:
     """A worker's start to its first training steps, from the start of the process."""
     bench.note("import", bench.import_s, "s")
@@ -162,11 +155,9 @@ def agreement(bench: Bench, options: argparse.Namespace) -> None:
     checkpoint = options.out / "agreement.pt"
     checkpoint.unlink(missing_ok=True)
     losses: dict[str, list[float]] = {}
-    for way in ("plain", "plain recorded", "plain recorded resumed", "fused", "compiled recorded"):
+    for way in ("plain", "plain recorded", "plain recorded resumed", "inductor recorded"):
         began = bench.synchronised()
-        resumed = way.endswith("resumed")
-        trainer = bench.trainer(config, checkpoint=checkpoint if "recorded" in way else None)
-        trainer = trainer if resumed else way_of(trainer, way)
+        trainer = bench.trainer(config, checkpoint=checkpoint if "recorded" in way else None, way=way)
         if way == "plain recorded":
             trainer.train(on_epoch=lambda reports, one=trainer: one.save() if reports[0].epoch == 2 else None)
         else:
@@ -176,7 +167,7 @@ def agreement(bench: Bench, options: argparse.Namespace) -> None:
         bench.note(f"{way}: losses differ at most by", difference, "of 1")
         bench.note(f"{way}: recordings", trainer.recordings, "")
         bench.note(f"{way}: 6 epochs", bench.synchronised() - began, "s, compilation included")
-        if resumed:
+        if way.endswith("resumed"):
             checkpoint.unlink()
 
 
@@ -194,7 +185,7 @@ def trial(bench: Bench, options: argparse.Namespace) -> None:
     write_result(paths, outcome.result)
     bench.note("process to result", time.time() - PROCESS_START, "s")
     bench.note("epochs", trainer.progress.epoch, "")
-    bench.note("path", trainer.network.path, "")
+    bench.note("backend", trainer.network.backend, "")
     bench.note("recordings", trainer.recordings, "")
     bench.note("test MAE", outcome.result.metrics.test_mae, "target's unit")
     bench.note("rate", outcome.result.cost.structures_per_second, "structures/s")
@@ -273,7 +264,7 @@ def group(bench: Bench, _: argparse.Namespace) -> None:
     bench.note("epoch of one", alone, "s")
     trainer = bench.trainer(*(bench.trial("srcgcnn", 3, seed) for seed in range(size)))
     first, together = bench.epoch_times(trainer, epochs)
-    bench.note(f"path of {size}", trainer.network.path, "")
+    bench.note(f"backend of {size}", trainer.network.backend, "")
     bench.note(f"first {SETTLED} epochs of {size}", first, "s")
     bench.note(f"epoch of {size}", together, "s")
     bench.note("group against one by one", size * alone / together, "times")
@@ -284,8 +275,8 @@ def ways(bench: Bench, _: argparse.Namespace) -> None:
     epochs = 2 if bench.tiny else 5
     steps = -(-len(bench.lists[0]) // 256)
     for size in (1, 2) if bench.tiny else (1, GROUP_SIZE):
-        for way in ("plain", "plain recorded", "compiled", "compiled recorded"):
-            trainer = way_of(bench.trainer(*(bench.trial("srcgcnn", 3, seed) for seed in range(size))), way)
+        for way in ("plain", "plain recorded", "inductor", "inductor recorded"):
+            trainer = bench.trainer(*(bench.trial("srcgcnn", 3, seed) for seed in range(size)), way=way)
             first, other = bench.epoch_times(trainer, epochs)
             name = f"M={size} {way}"
             bench.note(f"{name}: start", first - SETTLED * other, "s more than settled epochs")
@@ -301,7 +292,7 @@ def memory(bench: Bench, _: argparse.Namespace) -> None:
         trainer = bench.trainer(bench.trial("srcgcnn", depth))
         bench.epoch_times(trainer, 1)
         peaks[depth] = peak_memory_mb(bench.device)
-        bench.note(f"T={depth} ({trainer.network.path})", peaks[depth], "MB")
+        bench.note(f"T={depth} ({trainer.network.backend})", peaks[depth], "MB")
         bench.note(f"T={depth} against T=1", peaks[depth] / peaks[1], "times")
         del trainer
 

@@ -29,15 +29,14 @@ from srcgcnn.training.graphset import GraphSet
 
 DEFAULTS = {"T": 3, "M": 1, "batch size": 256}
 AXES = {"T": [1, 2, 3, 5, 8, 16, 32], "M": [1, 2, 4, 8], "batch size": [16, 32, 64, 128, 256, 512]}
-PATHS = ("plain", "compiled")
+BACKENDS = ("plain", "native")
 
 
-def structures_per_second(graphs: GraphSet, crystals: int, path: str, point: dict[str, int], steps: int) -> float:
+def structures_per_second(graphs: GraphSet, crystals: int, backend: str, point: dict[str, int], steps: int) -> float:
     members, batch_size = point["M"], point["batch size"]
     model = ModelConfig("srcgcnn", point["T"])
-    network = CrystalGraphNetwork(model, graphs.element_features, ["none"] * members)
+    network = CrystalGraphNetwork(model, graphs.element_features, ["none"] * members, backend)
     network.reset_parameters(list(range(members)))
-    network.path = path
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
     generator, seconds = torch.Generator().manual_seed(0), []
     for number in range(steps + 1):
@@ -54,21 +53,21 @@ def structures_per_second(graphs: GraphSet, crystals: int, path: str, point: dic
 def measure(graphs: GraphSet, crystals: int, steps: int) -> pd.DataFrame:
     rows = []
     for axis, values in AXES.items():
-        for path in PATHS:
+        for backend in BACKENDS:
             for value in values:
-                if path == "plain" and (axis, value) == ("T", 32):
+                if backend == "plain" and (axis, value) == ("T", 32):
                     continue  # 4 GB
-                rate = structures_per_second(graphs, crystals, path, {**DEFAULTS, axis: value}, steps)
-                rows.append({"axis": axis, "value": value, "path": path, "structures_per_second": round(rate, 1)})
-                print(f"{axis} = {value:<4} {path:<9} {rate:8.0f} structures/s", flush=True)
+                rate = structures_per_second(graphs, crystals, backend, {**DEFAULTS, axis: value}, steps)
+                rows.append({"axis": axis, "value": value, "backend": backend, "structures_per_second": round(rate, 1)})
+                print(f"{axis} = {value:<4} {backend:<9} {rate:8.0f} structures/s", flush=True)
     return pd.DataFrame(rows)
 
 
 def draw(table: pd.DataFrame, path: Path, threads: int) -> None:
     figure, panels = plt.subplots(1, len(AXES), figsize=(10, 3.2), sharey=True, layout="constrained")
     for panel, axis in zip(panels, AXES, strict=True):
-        for name, color in zip(PATHS, ("tab:gray", "tab:blue"), strict=True):
-            line = table[(table["axis"] == axis) & (table["path"] == name)]
+        for name, color in zip(BACKENDS, ("tab:gray", "tab:blue"), strict=True):
+            line = table[(table["axis"] == axis) & (table["backend"] == name)]
             panel.plot(line["value"], line["structures_per_second"], "o-", color=color, label=name)
         panel.set_xscale("log", base=2)
         panel.set_xticks(AXES[axis], [str(value) for value in AXES[axis]])

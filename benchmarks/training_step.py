@@ -23,13 +23,19 @@ import torch
 from torch.nn import functional as F
 
 from srcgcnn.data.store import GraphStore
+from srcgcnn.models import network as network_module
 from srcgcnn.models.config import ModelConfig
-from srcgcnn.models.network import CrystalGraphNetwork
+from srcgcnn.models.network import DEEPEST_PLAIN, CrystalGraphNetwork
 from srcgcnn.training.allocator import keep_freed_memory
 from srcgcnn.training.graphset import GraphSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from srcgcnn.models.backend import Backend
+
+
+OURS = ("native", "recomputed", "kept")
 
 
 class Crystals:
@@ -55,14 +61,18 @@ class Crystals:
         return features, gaussians, torch.from_numpy(graph.neighbours.astype("int64"))
 
 
-def ours(crystals: Crystals, depth: int, path: str) -> Iterator[float]:
-    """Our step as the trainer takes it: batch by index arithmetic, forward, backward, Adam."""
-    network = CrystalGraphNetwork(ModelConfig("srcgcnn", depth), crystals.graphs.element_features)
+def ours(crystals: Crystals, depth: int, side: str) -> Iterator[float]:
+    """Our step as the trainer takes it: batch by index arithmetic, forward, backward, Adam.
+
+    `recomputed` and `kept` are the plain operators: with every step computed again for the backward, and with none.
+    """
+    backend: Backend = "native" if side == "native" else "plain"
+    network = CrystalGraphNetwork(ModelConfig("srcgcnn", depth), crystals.graphs.element_features, backend=backend)
     network.reset_parameters([0])
-    network.path = path
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
     for rows in itertools.cycle(crystals.batches):
         optimizer.zero_grad(set_to_none=True)
+        network_module.DEEPEST_PLAIN = {"recomputed": 0, "kept": depth}.get(side, DEEPEST_PLAIN)
         loss = F.mse_loss(network(crystals.graphs.batch(rows[None]))[0], crystals.targets[rows])
         loss.backward()
         optimizer.step()
@@ -168,8 +178,7 @@ def compare(sides: dict[str, Iterator[float]], steps: int, clock: Callable[[], f
 
 
 def sides_of(crystals: Crystals, depth: int, folder: Path | None) -> dict[str, Iterator[float]]:
-    sides = {"compiled": ours(crystals, depth, "compiled"), "fused": ours(crystals, depth, "fused")}
-    sides["plain"] = ours(crystals, depth, "plain")
+    sides = {side: ours(crystals, depth, side) for side in OURS}
     if folder is not None:
         sides["authors"] = authors(crystals, depth, folder)
     sides["PyG"] = pyg(crystals, depth)
@@ -183,24 +192,24 @@ def print_times(crystals: Crystals, arguments: argparse.Namespace) -> None:
         f"medians of {arguments.steps} steps, ms\n"
     )
     others = [*(["authors"] if arguments.authors else []), "PyG"]
-    columns = ["compiled", "fused", "plain", *others]
-    ratios = "".join(f" | {other} / compiled" for other in others)
+    columns = [*OURS, *others]
+    ratios = "".join(f" | {other} / native" for other in others)
     print("| T | limit | " + " | ".join(columns) + ratios + " |")
     print("|" + "---|" * (2 + len(columns) + len(others)))
     for depth in arguments.depths:
         seconds = compare(sides_of(crystals, depth, arguments.authors), arguments.steps, clock)
         middle = {name: 1000 * median(values) for name, values in seconds.items()}
         cells = [f"{limit_ms(crystals, depth, clock):.0f}", *(f"{middle[name]:.0f}" for name in columns)]
-        cells += [f"{middle[name] / middle['compiled']:.1f}" for name in others]
+        cells += [f"{middle[name] / middle['native']:.1f}" for name in others]
         print(f"| {depth} | " + " | ".join(cells) + " |", flush=True)
 
 
 def print_memory(arguments: argparse.Namespace, depths: list[int]) -> None:
     """Peak resident memory of a training step less that before it, each in a process of its own."""
-    print("\n| T | " + " | ".join(f"{path}, MB" for path in ("compiled", "plain")) + " |\n|---|---|---|")
+    print("\n| T | " + " | ".join(f"{side}, MB" for side in OURS) + " |\n|" + "---|" * (1 + len(OURS)))
     for depth in depths:
         cells = []
-        for path in ("compiled", "plain"):
+        for side in OURS:
             command = [sys.executable, __file__, str(arguments.store), "--target", arguments.target]
             command += [
                 "--batch-size",
@@ -209,7 +218,7 @@ def print_memory(arguments: argparse.Namespace, depths: list[int]) -> None:
                 str(arguments.crystals),
                 "--memory-of",
                 str(depth),
-                path,
+                side,
             ]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             cells.append(f"{json.loads(done.stdout):.0f}" if done.returncode == 0 else "out of memory")
@@ -221,12 +230,12 @@ def resident_mb(field: str) -> float:
     return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
 
 
-def print_peak(crystals: Crystals, depth: int, path: str) -> None:
-    for _ in itertools.islice(ours(crystals, 1, path), 1):  # compile, and load libraries
+def print_peak(crystals: Crystals, depth: int, side: str) -> None:
+    for _ in itertools.islice(ours(crystals, 1, side), 1):  # compile, and load libraries
         pass
     before = resident_mb("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
-    for _ in itertools.islice(ours(crystals, depth, path), 2):
+    for _ in itertools.islice(ours(crystals, depth, side), 2):
         pass
     print(resident_mb("VmHWM") - before)
 
