@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srcgcnn.driver.progress import read_progress
-from srcgcnn.launch.rendezvous import JobIds, read_record_file
+from srcgcnn.launch.rendezvous import JobIds
 from srcgcnn.launch.slurm.queue import queued, slurm
+from srcgcnn.records import read_if_whole
 from srcgcnn.run.paths import RunPaths
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def main() -> None:
     paths = RunPaths(Path(tempfile.mkdtemp(prefix="slurm-elastic-", dir=".")) / "run")
     script = [sys.executable, str(ROOT / "sweeps" / "depth_sweep.py"), "--cluster", options.site]
     subprocess.run([*script, "--out", str(paths.out), *options.flags], check=True, stdout=subprocess.DEVNULL)
-    array = (read_record_file(paths.jobs, JobIds) or JobIds()).workers[0]
+    array = (read_if_whole(JobIds, paths.jobs) or JobIds()).workers[0]
     later = [f"{array}_1", f"{array}_2"]
     try:
         for job in later:

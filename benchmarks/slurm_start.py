@@ -18,7 +18,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from srcgcnn.launch.rendezvous import JobIds, read_record_file
+from srcgcnn.launch.rendezvous import JobIds
+from srcgcnn.records import read_if_whole
 from srcgcnn.run.paths import RunPaths
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def milestones(paths: RunPaths) -> dict[str, Callable[[], bool]]:
     """What is waited for, in order: a name and whether it has come."""
 
     def jobs() -> JobIds:
-        return read_record_file(paths.jobs, JobIds) or JobIds()
+        return read_if_whole(JobIds, paths.jobs) or JobIds()
 
     def said(words: str, head: bool) -> bool:
         ids = [jobs().head] if head else list(jobs().workers)

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: write beside, flush, rename. A full disk is waited for.
+"""Files that are either whole or absent: write beside, flush, rename. A full disk, or one that is away, is waited for.
 
 Logs are the exception: a line that finds no space is lost, and whoever wrote it goes on.
 """
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 SPACE_PATIENCE_S = 3600.0  # a shared folder at its quota is soon noticed by its owner
 SPACE_PAUSE_S = 5.0
-FULL = (errno.ENOSPC, errno.EDQUOT)
+PASSING = (errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EIO)  # full, or a server of files that comes back
+MEND_INTERVAL_S = 2.0
 
 
 def write_bytes(path: Path, data: bytes, space_patience_s: float = SPACE_PATIENCE_S) -> None:
@@ -30,21 +31,22 @@ def write_bytes(path: Path, data: bytes, space_patience_s: float = SPACE_PATIENC
     Args:
         path: the file; its folder is made.
         data: all of it.
-        space_patience_s: how long to wait for space where the file system is full, or the quota used up.
+        space_patience_s: how long to wait where the file system is full, the quota used up, or the server of a
+            network file system away (stale handles, errors of input and output).
 
     Raises:
-        OSError: it cannot be written, or is still full.
+        OSError: it cannot be written, or still not.
     """
     deadline, warned = time.monotonic() + space_patience_s, False
     while True:
         try:
             _write_beside_and_rename(path, data)
         except OSError as error:
-            if error.errno not in FULL or time.monotonic() >= deadline:
+            if error.errno not in PASSING or time.monotonic() >= deadline:
                 raise
             if not warned:
                 with suppress(OSError):  # the log may lie on the same disk
-                    print(f"no space left for {path}; waiting for it", file=sys.stderr, flush=True)
+                    print(f"{path}: {error.strerror}; trying again", file=sys.stderr, flush=True)
             warned = True
             time.sleep(SPACE_PAUSE_S)
         else:
@@ -75,6 +77,33 @@ def make_private(folder: Path) -> None:
         folder.chmod(0o700)
 
 
+class KeptFiles:
+    """Small files that one process answers for: what somebody removes or damages is written again."""
+
+    def __init__(self) -> None:
+        self._contents: dict[Path, bytes] = {}
+        self._looked = 0.0
+
+    def keep(self, path: Path) -> None:
+        """Answer for a file as it is now."""
+        self._contents[path] = path.read_bytes()
+
+    def drop(self, path: Path) -> None:
+        """Leave a file alone from now on."""
+        self._contents.pop(path, None)
+
+    def mend_if_due(self) -> None:
+        """Compare all files every few seconds, and write what differs; says which."""
+        if time.monotonic() - self._looked < MEND_INTERVAL_S:
+            return
+        self._looked = time.monotonic()
+        for path, content in self._contents.items():
+            with suppress(OSError):  # a full disk: next time
+                if not path.is_file() or path.read_bytes() != content:
+                    write_bytes(path, content, space_patience_s=0.0)
+                    print(f"{path} was removed or damaged: written again", file=sys.stderr, flush=True)
+
+
 class _LossyFile(io.FileIO):
     """A file that swallows what finds no space."""
 
@@ -82,7 +111,7 @@ class _LossyFile(io.FileIO):
         try:
             return super().write(data)
         except OSError as error:
-            if error.errno not in FULL:
+            if error.errno not in PASSING:
                 raise
             return memoryview(data).nbytes
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast, dataclass_transform, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from pathlib import Path
 
     from pydantic import TypeAdapter
 
@@ -89,6 +91,43 @@ def parse(kind: type[Record], data: Any, where: str) -> Record:
         return cast("Record", _adapter(kind).validate_python(data))  # type: ignore[arg-type]
     except ValidationError as error:
         raise RecordError(describe(error, kind, where)) from None
+
+
+def read_record_file(kind: type[Record], path: Path) -> Record:
+    """Read one record from its JSON file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        RecordError: the file, named, cannot be read, is not JSON in UTF-8, or holds something else.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or not JSON
+        raise RecordError(f"{path}: not readable ({error})") from None
+    return parse(kind, data, str(path))
+
+
+def read_if_whole(kind: type[Record], path: Path) -> Record | None:
+    """Read one record; None where there is none, or where it is damaged, which is said once for every damage.
+
+    For files that their writer renews: whoever reads them goes on.
+    """
+    try:
+        record = read_record_file(kind, path)
+    except FileNotFoundError:
+        return None
+    except RecordError as error:
+        if _SAID.get(str(path)) != str(error):
+            _SAID[str(path)] = str(error)
+            print(f"damaged, and left out: {error}", file=sys.stderr, flush=True)
+        return None
+    _SAID.pop(str(path), None)
+    return record
+
+
+_SAID: dict[str, str] = {}  # path -> what was said of it last
 
 
 @cache

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from srcgcnn.files import write_text
-from srcgcnn.records import RecordError, as_dict, parse, record
+from srcgcnn.records import as_dict, read_if_whole, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -131,8 +131,5 @@ class ProgressFile:
 
 
 def read_progress(paths: RunPaths) -> SweepProgress | None:
-    """Read the file; None where no driver has written one, or it cannot be read."""
-    try:
-        return parse(SweepProgress, json.loads(paths.progress.read_text(encoding="utf-8")), str(paths.progress))
-    except (OSError, json.JSONDecodeError, RecordError):
-        return None
+    """Read the file; None where no driver has written one, or it is damaged."""
+    return read_if_whole(SweepProgress, paths.progress)

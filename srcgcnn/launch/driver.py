@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srcgcnn.driver.display import SweepDisplay
-from srcgcnn.launch.head import HEAD_ADDRESS, STATUS_ERROR
+from srcgcnn.launch.deaths import STATUS_ERROR
+from srcgcnn.launch.head import HEAD_ADDRESS
+from srcgcnn.launch.job_log import outlive_full_disk
 from srcgcnn.launch.local import conduct
 from srcgcnn.launch.rendezvous import read_request
-from srcgcnn.launch.slurm.job import outlive_full_disk
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.record import read_record

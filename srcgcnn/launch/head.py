@@ -12,11 +12,17 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from srcgcnn.files import write_text
+from filelock import Timeout
+
+from srcgcnn.files import KeptFiles, write_text
+from srcgcnn.launch.batch import EXIT_TERMINATED, BatchError
+from srcgcnn.launch.deaths import STATUS_ERROR, note_death
+from srcgcnn.launch.job_log import say
 from srcgcnn.launch.ray_node import (
+    RayDiedError,
     RayNode,
     RayNodeError,
     free_ports,
@@ -31,76 +37,112 @@ from srcgcnn.launch.rendezvous import (
     HeadAddress,
     JobIds,
     SweepEndRecord,
-    read_record_file,
+    read_jobs,
     read_request,
+    submission_lock,
     write_record_file,
 )
-from srcgcnn.launch.slurm.job import EXIT_TERMINATED, Wishes, end_of_allocation, job_id, outlive_full_disk, say
-from srcgcnn.launch.slurm.queue import SlurmError, cancel, queued, requeue
+from srcgcnn.launch.submit import submit_workers
 from srcgcnn.launch.token import write_token
-from srcgcnn.run.paths import RunPaths
+from srcgcnn.records import RecordError, read_if_whole
+from srcgcnn.sweep.record import job_name, read_record
 
 if TYPE_CHECKING:
+    from srcgcnn.launch.batch import Allocation, BatchSystem
     from srcgcnn.launch.rendezvous import LaunchRequest
+    from srcgcnn.run.paths import RunPaths
 
 POLL_S = 0.5
 TEND_INTERVAL_S = 30.0
 LEAVE_BEFORE_END_S = 90.0  # by the head's own clock; the warning signal may come earlier or never
 HAND_BACK_S = 5.0  # workers see within a second that the head leaves, and write checkpoints
+SUBMITTER_S = 120.0  # for whoever submits the workers at this moment
 DRIVER = "srcgcnn.launch.driver"
 HEAD_ADDRESS = "SRCGCNN_HEAD_ADDRESS"
 MOST_DRIVERS = 5
 DRIVER_PAUSE_S = 20.0
-STATUS_ERROR = 2
 ENDS_OF_A_DRIVER = (0, 1, 130)  # all trained, some trials failed, stopped; the rest is worth another attempt
-
-
-class HeadJob:
-    """What submitit calls in the head job."""
-
-    def __init__(self, out: str) -> None:
-        self.out = out
-
-    def __call__(self) -> int:
-        """Run the sweep to its end; leaves by `sys.exit` where SLURM is to start the job again, or trials failed."""
-        outlive_full_disk()
-        if status := Head(RunPaths(Path(self.out))).run():
-            sys.exit(status)
-        return 0
+STATUSES = (*ENDS_OF_A_DRIVER, STATUS_ERROR, EXIT_TERMINATED)  # of a head that ended by itself
 
 
 class Head:
     """A head from its start to its end."""
 
-    def __init__(self, paths: RunPaths) -> None:
-        self._paths, self._request = paths, read_request(paths)
+    def __init__(self, paths: RunPaths, system: BatchSystem, allocation: Allocation) -> None:
+        self._paths, self._system, self._allocation = paths, system, allocation
+        self._request = read_request(paths)
         self._site = self._request.site
         time_min = self._site.worker.time_min if self._site.gang else self._site.head.time_min
-        self._end_at = end_of_allocation(time_min) - LEAVE_BEFORE_END_S
-        self._wishes, self._replaced = Wishes(), 0
+        self._end_at = allocation.ends_at(time_min) - LEAVE_BEFORE_END_S
+        self._replaced, self._kept = 0, KeptFiles()
         self._tended = time.monotonic()
 
     def run(self) -> int:
         """Return the exit status of the job."""
-        self._wishes.listen()
-        self._paths.sweep_end.unlink(missing_ok=True)
-        self._paths.head_address.unlink(missing_ok=True)
-        self._paths.backlog.unlink(missing_ok=True)
+        self._allocation.listen()
+        if not self._take_over():
+            return 0
         try:
             node, address = self._start_ray()
-        except (RayNodeError, OSError):
-            self._conclude(STATUS_ERROR)  # workers must not wait, and be paid for, in vain
+        except RayDiedError as error:
+            return self._start_again(str(error))
+        except (RayNodeError, OSError) as error:
+            self._conclude(STATUS_ERROR, str(error))  # workers must not wait, and be paid for, in vain
             raise
         try:
             return self._drive(node, address)
         finally:
+            self._kept.drop(self._paths.head_address)
             self._paths.head_address.unlink(missing_ok=True)
             node.end()
+
+    def _take_over(self) -> bool:
+        """Become the head of this sweep; False where another one is, or where heads died too often.
+
+        A worker or a person that submits a head may be killed before it writes down which: the first of two that starts
+        is the one.
+        """
+        try:
+            with submission_lock(self._paths, SUBMITTER_S):
+                return self._is_the_one()
+        except Timeout:  # a submitter hangs
+            return self._is_the_one()
+
+    def _is_the_one(self) -> bool:
+        jobs, mine = read_jobs(self._paths), self._allocation.id
+        if jobs.head != mine and self._others_in_the_queue(jobs.head):
+            say(f"job {jobs.head} is the head of this sweep; this one leaves")
+            return False
+        if self._paths.head_address.exists() and note_death(self._paths, "its node was lost, or it was killed"):
+            say("heads died too often without one new result: the sweep ends")
+            return False
+        for old in (self._paths.sweep_end, self._paths.head_address, self._paths.backlog):
+            old.unlink(missing_ok=True)
+        self._restore_record()
+        write_record_file(self._paths.jobs, JobIds(mine, jobs.workers))
+        for path in (self._paths.spec, self._paths.launch_request, self._paths.jobs):
+            self._kept.keep(path)
+        return True
+
+    def _others_in_the_queue(self, head: str) -> bool:
+        try:
+            return bool(head and self._system.jobs((head,)))
+        except BatchError as error:
+            say(f"whether another head is there is not known: {error}")
+            return False
+
+    def _restore_record(self) -> None:
+        """Put back what was asked for, where somebody damaged it since."""
+        try:
+            read_record(self._paths)
+        except RecordError as error:
+            say(f"{error}: taken from {self._paths.launched_spec}")
+            write_text(self._paths.spec, self._paths.launched_spec.read_text(encoding="utf-8"))
 
     def _start_ray(self) -> tuple[RayNode, HeadAddress]:
         token, host = write_token(self._paths.ray_token), node_address(self._site.interface)
         port, client_port, dashboard_port, agent_port = free_ports(4, self._site.port_range)
-        folder = private_folder(self._site.temp_folder, f"h{job_id()}")
+        folder = private_folder(self._site.temp_folder, f"h{self._allocation.id}", self._allocation.restarts)
         self._environment = ray_environment(token)
         arguments = ["--head", f"--node-ip-address={host}", f"--port={port}", "--num-cpus=0", "--num-gpus=0"]
         # with the default client port a second head on this host would die a minute later (measured)
@@ -114,12 +156,13 @@ class Head:
             node.end()
             raise
         shown = dashboard_port if self._site.dashboard else 0
-        address = HeadAddress(f"{host}:{port}", secrets.token_hex(8), job_id(), socket.gethostname(), shown)
+        address = HeadAddress(f"{host}:{port}", secrets.token_hex(8), self._allocation.id, socket.gethostname(), shown)
         say(f"Ray's head listens on {address.address}")
         if shown:
             write_text(self._paths.tunnel, tunnel_command(self._request, address) + "\n")
             say(f"dashboard: {tunnel_command(self._request, address)}")
         write_record_file(self._paths.head_address, address)
+        self._kept.keep(self._paths.head_address)
         return node, address
 
     def _drive(self, node: RayNode, address: HeadAddress) -> int:
@@ -134,13 +177,13 @@ class Head:
                 break
             say(f"the driver died of signal {-ended}; 9 may be the memory limit" if ended < 0 else "the driver failed")
             write_record_file(self._paths.head_address, address)  # as it was; this waits while the disk is full
-        self._conclude(status)
+        self._conclude(status, "" if status in ENDS_OF_A_DRIVER else "the driver failed again and again: see the log")
         return status
 
     def _drive_once(self, node: RayNode, address: HeadAddress, pause_s: float) -> int | None:
         """Run one driver to its end; returns its status, or None where this job itself has to leave."""
         resume_at = time.monotonic() + pause_s
-        while time.monotonic() < resume_at and not self._wishes.end:
+        while time.monotonic() < resume_at and not self._allocation.end_asked:
             time.sleep(POLL_S)
         environment = {**self._environment, HEAD_ADDRESS: address.address}
         driver = subprocess.Popen(
@@ -150,14 +193,16 @@ class Head:
         )
         try:
             while (status := driver.poll()) is None:
-                if self._wishes.end:
-                    say("SLURM ends this job; started again it goes on from the result files")
+                if self._allocation.end_asked:
+                    say(f"{self._system.name} ends this job; started again it goes on from the result files")
                     return None
                 if not node.running:
-                    say(f"Ray's head died:\n{node.log}")
-                if not node.running or self._wishes.warned or time.time() > self._end_at:
-                    self._go_back_to_the_queue()
+                    self._start_again(f"Ray's head died:\n{node.log}")
                     return None
+                if self._allocation.warned or time.time() > self._end_at:
+                    self._go_back_to_the_queue(address)
+                    return None
+                self._kept.mend_if_due()
                 self._tend(driver)
                 time.sleep(POLL_S)
         finally:
@@ -166,24 +211,43 @@ class Head:
                 driver.wait()
         return status
 
-    def _go_back_to_the_queue(self) -> None:
-        """Let workers save, then let SLURM start this job anew."""
+    def _go_back_to_the_queue(self, address: HeadAddress) -> None:
+        """Let workers save, then let this job be started anew."""
         say("this head leaves, and goes on after its next start")
-        self._paths.head_address.unlink(missing_ok=True)
+        self._kept.drop(self._paths.head_address)
+        write_record_file(self._paths.head_address, replace(address, leaves=True))
         time.sleep(HAND_BACK_S)
+        self._paths.head_address.unlink(missing_ok=True)  # before SLURM's SIGKILL can leave it there
+        self._requeue()
+
+    def _start_again(self, reason: str) -> int:
+        """Ray died: start again, on another node perhaps; give up where that was of no use too often."""
+        say(reason)
+        self._kept.drop(self._paths.head_address)
+        self._paths.head_address.unlink(missing_ok=True)
+        if note_death(self._paths, reason.strip().splitlines()[-1]):
+            say("heads died too often without one new result: the sweep ends")
+            self._end_waiting_workers()
+            return STATUS_ERROR
+        self._requeue()
+        return EXIT_TERMINATED
+
+    def _requeue(self) -> None:
         try:
-            requeue(job_id())
-        except SlurmError as error:
+            self._system.requeue(self._allocation.id)
+        except BatchError as error:
             say(f"not requeued ({error}); submit the sweep again to go on")
 
-    def _conclude(self, status: int) -> None:
+    def _conclude(self, status: int, reason: str = "") -> None:
         """Tell the workers that the sweep is over. Those that run leave by themselves."""
         say(f"the driver ended with status {status}")
-        write_record_file(self._paths.sweep_end, SweepEndRecord(status, job_id()))
-        jobs = read_record_file(self._paths.jobs, JobIds) or JobIds()
+        write_record_file(self._paths.sweep_end, SweepEndRecord(status, self._allocation.id, reason))
+        self._end_waiting_workers()
+
+    def _end_waiting_workers(self) -> None:
         try:
-            cancel(jobs.workers, waiting_only=True)
-        except SlurmError as error:
+            self._system.cancel(read_jobs(self._paths).workers, waiting_only=True)
+        except BatchError as error:
             say(f"workers that wait in the queue will end when they start ({error})")
 
     def _tend(self, driver: subprocess.Popen[bytes]) -> None:
@@ -191,12 +255,11 @@ class Head:
         if self._site.gang or time.monotonic() - self._tended < TEND_INTERVAL_S:
             return
         self._tended = time.monotonic()
-        backlog = read_record_file(self._paths.backlog, Backlog)
+        backlog = read_if_whole(Backlog, self._paths.backlog)
         if backlog is None or not backlog.waiting + backlog.running:
             return
-        jobs = read_record_file(self._paths.jobs, JobIds) or JobIds()
         try:
-            if queued(jobs.workers):
+            if self._system.jobs(read_jobs(self._paths).workers):
                 return
             if self._replaced < self._site.replacements:
                 self._replace(backlog)
@@ -204,17 +267,14 @@ class Head:
                 say(f"no worker is left, and none of {self._replaced} replacements finished the work: the sweep stops")
                 self._replaced += 1
                 driver.send_signal(signal.SIGINT)  # it says in MLflow that it was stopped
-        except SlurmError as error:
+        except BatchError as error:
             say(f"workers are not looked after for the moment: {error}")
 
     def _replace(self, backlog: Backlog) -> None:
-        from srcgcnn.launch.slurm.sbatch import job_name
-        from srcgcnn.launch.slurm.submit import submit_workers
-        from srcgcnn.sweep.record import read_record
-
         self._replaced += 1
         name = job_name(read_record(self._paths).spec.name)
-        jobs = submit_workers(self._site, self._paths, name, backlog.waiting + backlog.running)
+        jobs = submit_workers(self._system, self._site, self._paths, name, backlog.waiting + backlog.running)
+        self._kept.keep(self._paths.jobs)
         say(f"no worker was left: submitted new ones (array {jobs.workers[-1]})")
 
 
@@ -223,7 +283,3 @@ def tunnel_command(request: LaunchRequest, address: HeadAddress) -> str:
     user, port = getpass.getuser(), address.dashboard_port
     jump = f"-J {user}@{request.login_host} " if request.login_host else ""
     return f"ssh -N -L {port}:127.0.0.1:{port} {jump}{user}@{address.host}   then open http://127.0.0.1:{port}"
-
-
-if __name__ == "__main__":
-    raise SystemExit(Head(RunPaths(Path(sys.argv[1]))).run())

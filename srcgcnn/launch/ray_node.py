@@ -1,4 +1,4 @@
-"""One Ray node inside a SLURM job: started closed to others, watched, drained, and ended by process id.
+"""One Ray node inside a job: started closed to others, watched, drained, and ended by process id.
 
 Several of them, of one user or of many, may share a machine: each has its own temporary folder, and a head its own
 ports. `ray stop` is never used: it ends every Ray process that it sees.
@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from srcgcnn.driver.preemption import DEADLINE, NODE_FOLDER, STOP_FILE
+from srcgcnn.launch.reaper import end_watcher, start_watcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 MAX_TEMP_CHARACTERS = 39  # a unix socket's path has 107 bytes; Ray adds up to 68 to the temporary folder
 OBJECT_STORE_BYTES = 100 * 2**20  # trials exchange a few numbers only; Ray's default is 30 % of the memory
 ALIVE = "alive.lock"
+ATTEMPTS = 10
 ABANDONED_S = 60.0  # younger folders may be about to be locked
 END_GRACE_S = 1.0  # whoever has something to save was asked before; some sites kill 5 s after SIGTERM
 START_TIMEOUT_S = 120.0
@@ -36,6 +38,10 @@ START_TIMEOUT_S = 120.0
 
 class RayNodeError(RuntimeError):
     """Ray does not start on this node; the message says why and what to do."""
+
+
+class RayDiedError(RayNodeError):
+    """Ray was started and did not stay; another start may do better."""
 
 
 def node_address(interface: str = "") -> str:
@@ -89,27 +95,41 @@ def free_ports(count: int, bounds: tuple[int, int]) -> list[int]:
     raise RayNodeError(f"no {count} free ports in {low}..{high} on {socket.gethostname()}; widen port_range")
 
 
-def private_folder(temp_folder: str, name: str) -> Path:
-    """Make `TEMP/srcgcnn-UID/NAME.START`, which only this user may enter (Ray makes its own folders 0777).
+def private_folder(temp_folder: str, name: str, restarts: int = 0) -> Path:
+    """Make `TEMP/srcgcnn-UID/NAME.RESTARTS`, which only this user may enter (Ray makes its own folders 0777).
 
-    START counts the restarts of the job: SLURM may start it again while a part of its cluster that cannot be reached
-    still has a process that uses the old folder.
+    A job may be started again while a part of its cluster that cannot be reached still has a process that uses the old
+    folder.
 
     Raises:
         RayNodeError: the path is too long for sockets, or the folder belongs to somebody else.
     """
     base = Path(temp_folder) / f"srcgcnn-{os.getuid()}"
-    folder = base / f"{name}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+    folder = base / f"{name}.{restarts}"
     if len(str(folder)) > MAX_TEMP_CHARACTERS:
         raise RayNodeError(f"{folder} has more than {MAX_TEMP_CHARACTERS} characters; shorten temp_folder")
-    base.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = base.lstat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise RayNodeError(f"{base} is not a folder that only you can enter; remove it, or change temp_folder")
-    _remove_abandoned(base, name)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700)
+    for attempt in range(ATTEMPTS):  # a job that ends at this moment removes `base` where it was the last one
+        base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            status = base.lstat()
+            if status.st_uid != os.getuid() or status.st_mode & 0o077:
+                raise RayNodeError(f"{base} is not a folder that only you can enter; remove it, or change temp_folder")
+            _remove_abandoned(base, name)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(mode=0o700)
+        except FileNotFoundError:
+            if attempt == ATTEMPTS - 1:
+                raise
+        else:
+            break
     return folder
+
+
+def remove_private_folder(folder: Path) -> None:
+    """Remove a private folder, and the one around it where nothing else is in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        folder.parent.rmdir()
 
 
 def _remove_abandoned(base: Path, name: str) -> None:
@@ -163,6 +183,7 @@ class RayNode:
             preexec_fn=ignore_warning_signal,  # noqa: PLW1509 - it calls signal() only
         )
         self._family: dict[int, psutil.Process] = {}
+        self._watcher = start_watcher(folder)
 
     @property
     def running(self) -> bool:
@@ -204,7 +225,8 @@ class RayNode:
         self._process.wait()
         self._log.close()
         self._alive.release()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        end_watcher(self._watcher)
+        remove_private_folder(self.folder)
 
 
 def _kill(process: psutil.Process) -> None:
@@ -215,7 +237,7 @@ def _kill(process: psutil.Process) -> None:
 
 
 def ignore_warning_signal() -> None:
-    """Run in a child before exec: SLURM sends the warning signal to every process of a step, and raylet dies of it."""
+    """Run in a child before exec: a batch system may send its warning to every process, and raylet dies of it."""
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
@@ -223,16 +245,16 @@ def wait_for_port(node: RayNode, address: str, port: int) -> None:
     """Return when the port answers.
 
     Raises:
-        RayNodeError: Ray ended, or did not answer in time.
+        RayDiedError: Ray ended, or did not answer in time.
     """
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if not node.running:
-            raise RayNodeError(f"Ray's head ended at once on {socket.gethostname()}:\n{node.log}")
+            raise RayDiedError(f"Ray's head ended at once on {socket.gethostname()}:\n{node.log}")
         try:
             socket.create_connection((address, port), timeout=1.0).close()
         except OSError:
             time.sleep(0.2)
         else:
             return
-    raise RayNodeError(f"Ray's head did not answer on {address}:{port} in {START_TIMEOUT_S:.0f} s:\n{node.log}")
+    raise RayDiedError(f"Ray's head did not answer on {address}:{port} in {START_TIMEOUT_S:.0f} s:\n{node.log}")

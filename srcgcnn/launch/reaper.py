@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -29,16 +30,33 @@ REMOVALS = 8
 @contextmanager
 def reaping(scratch: Path) -> Iterator[None]:
     """Watch this process from outside while the block runs; `scratch` goes too if this process is killed."""
-    watcher = subprocess.Popen(
-        [sys.executable, "-m", "srcgcnn.launch.reaper", str(os.getpid()), str(scratch)],
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is for the driver
-    )
+    watcher = start_watcher(scratch)
     try:
         yield
     finally:
-        watcher.terminate()
-        watcher.wait()
+        end_watcher(watcher)
+
+
+def start_watcher(scratch: Path) -> subprocess.Popen[bytes]:
+    """Watch this process from outside: if it is killed, its descendants are ended, and `scratch` is removed."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "srcgcnn.launch.reaper", str(os.getpid()), str(scratch)],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for the driver
+        preexec_fn=_ignore_signals,  # noqa: PLW1509 - it calls signal() only
+    )
+
+
+def _ignore_signals() -> None:
+    """Run in the watcher before exec: a batch system sends its signals to every process of a job."""
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def end_watcher(watcher: subprocess.Popen[bytes]) -> None:
+    """End the watcher: this process ends by itself, and cleans up."""
+    watcher.kill()
+    watcher.wait()
 
 
 def watch(pid: int) -> None:
@@ -68,6 +86,9 @@ def remove(scratch: Path) -> None:
                 _kill(process)
         shutil.rmtree(scratch, ignore_errors=True)
         time.sleep(POLL_S)
+    if scratch.parent.name == f"srcgcnn-{os.getuid()}":
+        with suppress(OSError):
+            scratch.parent.rmdir()  # where it was the last one
 
 
 def _kill(process: psutil.Process) -> None:

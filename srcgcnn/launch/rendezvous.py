@@ -7,20 +7,22 @@ and a Ray node that clings to the old cluster would wait a minute before it give
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
 
 from srcgcnn.files import SPACE_PATIENCE_S, write_text
 from srcgcnn.launch.site import parse_site
 from srcgcnn.launch.slurm_site import SlurmSite
-from srcgcnn.records import RecordError, as_dict, parse, record
+from srcgcnn.records import RecordError, as_dict, read_if_whole, record
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from srcgcnn.run.paths import RunPaths
-
-Record = TypeVar("Record")
 
 
 @record
@@ -30,9 +32,10 @@ class HeadAddress:
     Attributes:
         address: host:port of Ray's global control service.
         boot: random; new at every start of a head.
-        job: SLURM's job id.
+        job: id of its job.
         host: name of the node.
         dashboard_port: port on the head's loopback, 0 without a dashboard.
+        leaves: the head is about to end this cluster: workers save and go.
     """
 
     address: str
@@ -40,6 +43,7 @@ class HeadAddress:
     job: str
     host: str
     dashboard_port: int = 0
+    leaves: bool = False
 
 
 @record
@@ -65,10 +69,11 @@ class Backlog:
 
 @record
 class SweepEndRecord:
-    """The driver ran to its end: its exit status, and the head job it ran in."""
+    """The driver ran to its end, or nobody tries any more: exit status, the head job it ran in, and why it gave up."""
 
     status: int
     job: str
+    reason: str = ""
 
 
 @record
@@ -107,7 +112,7 @@ def read_request(paths: RunPaths) -> LaunchRequest:
     try:
         data = json.loads(paths.launch_request.read_text(encoding="utf-8"))
         site = parse_site(data["site"], where)
-    except (OSError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise RecordError(f"{where}: not readable ({error}); submit the sweep again to write it") from None
     if not isinstance(site, SlurmSite):
         raise RecordError(f"{where}: describes a {site.kind} site, not a SLURM cluster")
@@ -119,9 +124,18 @@ def write_record_file(path: Path, record: Any, space_patience_s: float = SPACE_P
     write_text(path, json.dumps(as_dict(record), indent=1) + "\n", space_patience_s)
 
 
-def read_record_file(path: Path, kind: type[Record]) -> Record | None:
-    """Read one record; None where the file is not there, or cannot be read for the moment."""
-    try:
-        return parse(kind, json.loads(path.read_text(encoding="utf-8")), str(path))
-    except (OSError, json.JSONDecodeError):
-        return None
+def read_jobs(paths: RunPaths) -> JobIds:
+    """Return the jobs of a sweep; none where it was never on a cluster."""
+    return read_if_whole(JobIds, paths.jobs) or JobIds()
+
+
+@contextmanager
+def submission_lock(paths: RunPaths, timeout_s: float) -> Iterator[None]:
+    """Be the only one who submits jobs of this sweep, or looks whether a head is needed.
+
+    Raises:
+        Timeout: somebody else is.
+    """
+    paths.launch.mkdir(parents=True, exist_ok=True)
+    with FileLock(paths.submission_lock, timeout=timeout_s, is_singleton=False):
+        yield

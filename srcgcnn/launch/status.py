@@ -1,4 +1,4 @@
-"""A sweep for people: where it stands, its logs, its end. Asks SLURM once for all jobs, and Ray nothing."""
+"""A sweep for people: where it stands, its logs, its end. Asks the batch system once for all jobs, and Ray nothing."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ import psutil
 from rich.table import Table
 
 from srcgcnn.driver.progress import read_progress
-from srcgcnn.launch.rendezvous import Backlog, HeadAddress, JobIds, SweepEndRecord, WorkerNote, read_record_file
-from srcgcnn.launch.slurm.queue import QueuedJob, SlurmError, cancel, queued
+from srcgcnn.launch.batch import BatchError, QueuedJob
+from srcgcnn.launch.deaths import HeadDeaths, read_deaths
+from srcgcnn.launch.rendezvous import Backlog, HeadAddress, SweepEndRecord, WorkerNote, read_jobs
+from srcgcnn.launch.systems import batch_system
+from srcgcnn.records import read_if_whole
 from srcgcnn.run.failures import read_failures
 from srcgcnn.run.log import find_log
 from srcgcnn.run.results import finished_keys
@@ -48,9 +51,12 @@ class SweepStatus:
         progress: what the driver wrote last, None where none has run.
         alive: whether that driver seems to run still.
         backlog: groups waiting and running, None before the driver has spoken.
-        jobs: what SLURM has of it; None where SLURM gave no answer.
-        head: the running head.
+        jobs: what the batch system has of it; None where it gave no answer.
+        head_job: id of the head's job.
+        head: the head, as it wrote itself down.
+        deaths: of heads, since the last new result.
         end: exit status of the driver, None while the sweep is not over.
+        end_reason: why it gave up.
         broken: worker jobs that found their node unfit, and why.
     """
 
@@ -64,8 +70,11 @@ class SweepStatus:
     alive: bool
     backlog: Backlog | None
     jobs: tuple[QueuedJob, ...] | None
+    head_job: str
     head: HeadAddress | None
+    deaths: HeadDeaths
     end: int | None
+    end_reason: str
     broken: tuple[WorkerNote, ...]
 
 
@@ -75,13 +84,13 @@ def status_of(paths: RunPaths) -> SweepStatus:
 
     record = read_record(paths)
     plan = plan_sweep(record.spec, record.data, paths)
-    ids = _ids(paths)
+    ids = read_jobs(paths)
     progress = read_progress(paths)
     try:
-        jobs: tuple[QueuedJob, ...] | None = tuple(queued(ids.all)) if ids.all else ()
-    except SlurmError:
+        jobs: tuple[QueuedJob, ...] | None = tuple(batch_system().jobs(ids.all)) if ids.all else ()
+    except BatchError:
         jobs = None
-    end = read_record_file(paths.sweep_end, SweepEndRecord)
+    end = read_if_whole(SweepEndRecord, paths.sweep_end)
     return SweepStatus(
         trials=len(plan.trials),
         finished=len(finished_keys(paths) & {trial.key for trial in plan.trials}),
@@ -91,10 +100,13 @@ def status_of(paths: RunPaths) -> SweepStatus:
         submitted=paths.launch_request.exists(),
         progress=progress,
         alive=progress is not None and driver_lives(progress),
-        backlog=read_record_file(paths.backlog, Backlog),
+        backlog=read_if_whole(Backlog, paths.backlog),
         jobs=jobs,
-        head=read_record_file(paths.head_address, HeadAddress),
+        head_job=ids.head,
+        head=read_if_whole(HeadAddress, paths.head_address),
+        deaths=read_deaths(paths),
         end=end.status if end else None,
+        end_reason=end.reason if end else "",
         broken=tuple(note for note in worker_notes(paths) if note.state == "broken"),
     )
 
@@ -102,7 +114,7 @@ def status_of(paths: RunPaths) -> SweepStatus:
 def worker_notes(paths: RunPaths) -> list[WorkerNote]:
     """Return the last word of every worker job."""
     files = sorted(paths.worker_note("any").parent.glob("*.json"))
-    return [note for note in (read_record_file(file, WorkerNote) for file in files) if note]
+    return [note for note in (read_if_whole(WorkerNote, file) for file in files) if note]
 
 
 def status_text(status: SweepStatus, paths: RunPaths) -> str:
@@ -117,6 +129,8 @@ def status_text(status: SweepStatus, paths: RunPaths) -> str:
     if status.backlog and status.end is None:
         lines.append(f"groups     {status.backlog.running} train, {status.backlog.waiting} wait for a worker")
     lines += [f"job        {_job_line(job)}" for job in status.jobs or ()]
+    if status.deaths.deaths and status.end is None:
+        lines.append(f"head       died {status.deaths.deaths} times since the last result: {status.deaths.reason}")
     lines += [f"broken     job {note.job} on {note.host}: {note.reason}" for note in status.broken]
     for failure in read_failures(paths):
         lines.append(f"failed     {failure.key} {failure.label}: {failure.reason.splitlines()[-1]}")
@@ -174,12 +188,23 @@ def _phase(status: SweepStatus, paths: RunPaths) -> str:
     if not status.submitted:
         return _local_phase(status, paths)
     if status.end is not None:
-        return ENDS.get(status.end, f"the driver ended with status {status.end}; srcgcnn logs {paths.out}")
+        how = ENDS.get(status.end, f"the driver ended with status {status.end}; srcgcnn logs {paths.out}")
+        return f"{how}: {status.end_reason}" if status.end_reason else how
     if status.jobs is None:
-        return "SLURM gives no answer (not a login node, or busy)"
+        return f"{batch_system().name} gives no answer (not a login node, or busy)"
+    head = next((job for job in status.jobs if job.belongs_to(status.head_job)), None)
+    if head is None:
+        return _headless_phase(status, paths)
+    return "running" if status.head and not head.waits else "waits for its head"
+
+
+def _headless_phase(status: SweepStatus, paths: RunPaths) -> str:
+    """Say where a sweep stands whose head is not in the queue, and which did not say that it is over."""
+    if not status.left:
+        return "finished"
     if not status.jobs:
         return f"no job is left, and the sweep is not over: srcgcnn resume {paths.out}"
-    return "running" if status.head else "waits for its head"
+    return f"its head is gone; a worker submits another soon, or you: srcgcnn resume {paths.out}"
 
 
 def _job_line(job: QueuedJob) -> str:
@@ -195,7 +220,7 @@ def log_files(paths: RunPaths, job: str | None, trial: str | None = None) -> lis
     Raises:
         FileNotFoundError: there is none; those that exist are named.
     """
-    ids = _ids(paths)
+    ids = read_jobs(paths)
     if trial is not None or not (job or ids.head):
         return [find_log(paths, trial or "").path]
     wanted = job or ids.head
@@ -223,13 +248,13 @@ def cancel_jobs(paths: RunPaths, chosen: list[str] | None, *, waiting_only: bool
     Raises:
         ValueError: a job is not one of this sweep, or not there any more; those that are are listed.
     """
-    ids = _ids(paths)
-    alive = {job.job_id: job for job in queued(ids.all)}
+    ids = read_jobs(paths)
+    alive = {job.job_id: job for job in batch_system().jobs(ids.all)}
     if unknown := [job for job in chosen or () if job not in alive]:
         raise ValueError(f"no job {', '.join(unknown)} of {paths.out}; there: {', '.join(alive) or 'none'}")
     workers = [job_id for job_id in alive if job_id != ids.head]
-    wanted = [job for job in chosen or workers if not waiting_only or alive[job].state == "PENDING"]
-    cancel(tuple(wanted))
+    wanted = [job for job in chosen or workers if not waiting_only or alive[job].waits]
+    batch_system().cancel(tuple(wanted))
     return wanted
 
 
@@ -237,20 +262,19 @@ def cancel_sweep(paths: RunPaths) -> list[str]:
     """Cancel all jobs of a sweep and wait until they are gone; returns their ids.
 
     Raises:
-        SlurmError: SLURM refuses, or jobs are still there after two minutes.
+        BatchError: the batch system refuses, or jobs are still there after two minutes.
     """
     cancelled: list[str] = []
+    system = batch_system()
     deadline, pause = time.monotonic() + CANCEL_TIMEOUT_S, 0.5
-    while left := [job.job_id for job in queued(_ids(paths).all)]:  # a head may submit workers in its last second
+    while left := [
+        job.job_id for job in system.jobs(read_jobs(paths).all)
+    ]:  # a head may submit workers in its last second
         if new := [job_id for job_id in left if job_id not in cancelled]:
-            cancel(_ids(paths).all)
+            system.cancel(read_jobs(paths).all)
             cancelled += new
         if time.monotonic() > deadline:
-            raise SlurmError(f"still there after {CANCEL_TIMEOUT_S:.0f} s: {', '.join(left)}")
+            raise BatchError(f"still there after {CANCEL_TIMEOUT_S:.0f} s: {', '.join(left)}")
         time.sleep(pause)
         pause = min(2 * pause, 8.0)
     return cancelled
-
-
-def _ids(paths: RunPaths) -> JobIds:
-    return read_record_file(paths.jobs, JobIds) or JobIds()

@@ -6,11 +6,14 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from srcgcnn.launch.rendezvous import Backlog, JobIds, LaunchRequest, SweepEndRecord, read_record_file
-from srcgcnn.launch.slurm.queue import SlurmError, queued
-from srcgcnn.launch.slurm.sbatch import job_name, sbatch_texts
-from srcgcnn.launch.slurm.submit import REFUSED, submit, verdict
+from srcgcnn.launch.batch import BatchError
+from srcgcnn.launch.rendezvous import Backlog, LaunchRequest, SweepEndRecord, read_jobs
+from srcgcnn.launch.submit import submit
+from srcgcnn.launch.systems import batch_system
+from srcgcnn.records import read_if_whole
 from srcgcnn.run.results import finished_keys
+from srcgcnn.sweep.plan import plan_sweep
+from srcgcnn.sweep.record import job_name
 from srcgcnn.terminal import make_console
 
 if TYPE_CHECKING:
@@ -22,22 +25,22 @@ if TYPE_CHECKING:
     from srcgcnn.sweep.record import SweepRecord
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 30.0
-ASK_SLURM_S = 60.0
+ASK_QUEUE_S = 60.0
 EXIT_LOST = 3  # the jobs are gone and the sweep is not over
 
 
 def show_submission(plan: Plan, paths: RunPaths, site: SlurmSite) -> bool:
-    """Print GPU-hours, every sbatch text, and what SLURM says of each; returns whether it would take them."""
-    console, accepted = make_console(), True
+    """Print GPU-hours, every text, and what the batch system says of each; returns whether it would take them."""
+    console, system, accepted = make_console(), batch_system(), True
     if plan.over:
         return accepted
     console.print(f"GPU-hours: {gpu_hours(plan, site)}", soft_wrap=True)
-    for name, text in sbatch_texts(site, paths, job_name(plan.spec.name), plan.parallel_groups).items():
+    for name, text in system.texts(site, paths, job_name(plan.spec.name), plan.parallel_groups).items():
         console.print(f"--- sbatch text: {name}", soft_wrap=True)
         console.print(text.rstrip(), soft_wrap=True)
-        said = verdict(text, paths.launch)
-        accepted = accepted and not said.startswith(REFUSED)
-        console.print(f"--- SLURM on it: {said}", soft_wrap=True)
+        taken, said = system.verdict(text, paths.launch)
+        accepted = accepted and taken
+        console.print(f"--- {system.name} on it: {said}", soft_wrap=True)
     return accepted
 
 
@@ -72,13 +75,13 @@ def launch_slurm(
         wait: stay and show progress.
 
     Raises:
-        SlurmError: SLURM refuses, or the sweep is submitted already.
+        BatchError: the batch system refuses, or the sweep is submitted already.
     """
     console = make_console()
     if plan.over:
         console.print(f"nothing is left to train; results: srcgcnn results {paths.out}")
         return 0
-    jobs = submit(plan, paths, LaunchRequest(site, tracking_uri, socket.getfqdn()), record)
+    jobs = submit(batch_system(), plan, paths, LaunchRequest(site, tracking_uri, socket.getfqdn()), record)
     workers = f", workers {', '.join(jobs.workers)}" if jobs.workers else " with its workers"
     console.print(f"submitted: head {jobs.head}{workers}")
     for what, command in (
@@ -95,7 +98,7 @@ def wait_for_end(paths: RunPaths, plan: Plan, console: Console) -> int:
     """Show progress until the sweep is over. Ctrl-C, or a closed terminal, ends the waiting only."""
     pause, asked, shown = FIRST_WAIT_S, time.monotonic(), ""
     while True:
-        end = read_record_file(paths.sweep_end, SweepEndRecord)
+        end = read_if_whole(SweepEndRecord, paths.sweep_end)
         line = _progress(paths, plan)
         if line != shown:
             console.print(f"{time.strftime('%T')} {line}", soft_wrap=True)
@@ -104,32 +107,38 @@ def wait_for_end(paths: RunPaths, plan: Plan, console: Console) -> int:
             _wait_for_jobs(paths)
             console.print(f"results: srcgcnn results {paths.out}   MLflow: srcgcnn ui {paths.out}", soft_wrap=True)
             return end.status
-        if time.monotonic() - asked > ASK_SLURM_S:
+        if time.monotonic() - asked > ASK_QUEUE_S:
             asked = time.monotonic()
-            if _head_is_gone(paths):
-                console.print(f"the head job is gone: srcgcnn logs {paths.out}; to go on: srcgcnn resume {paths.out}")
-                return EXIT_LOST
+            if _all_jobs_are_gone(paths):
+                return _over_without_a_word(paths, plan, console)
         time.sleep(pause)
         pause = min(1.5 * pause, LONGEST_WAIT_S)
 
 
-def _head_is_gone(paths: RunPaths) -> bool:
-    """Whether the head left the queue before the sweep was over. A SLURM that is away for a while says nothing."""
-    jobs = read_record_file(paths.jobs, JobIds) or JobIds()
+def _all_jobs_are_gone(paths: RunPaths) -> bool:
+    """Whether nobody is left who could go on. A batch system that is away for a while says nothing."""
     try:
-        return not queued((jobs.head,)) and not paths.sweep_end.exists()
-    except SlurmError:
+        return not batch_system().jobs(read_jobs(paths).all) and not paths.sweep_end.exists()
+    except BatchError:
         return False
+
+
+def _over_without_a_word(paths: RunPaths, plan: Plan, console: Console) -> int:
+    """Say how a sweep ended whose jobs are gone and left no word: by its results."""
+    if plan_sweep(plan.spec, plan.data, paths).over:
+        console.print(f"results: srcgcnn results {paths.out}   MLflow: srcgcnn ui {paths.out}", soft_wrap=True)
+        return 0
+    console.print(f"its jobs are gone: srcgcnn logs {paths.out}; to go on: srcgcnn resume {paths.out}")
+    return EXIT_LOST
 
 
 def _wait_for_jobs(paths: RunPaths) -> None:
     """Return when the last job has left the queue, or after a while."""
-    deadline = time.monotonic() + ASK_SLURM_S
-    jobs = read_record_file(paths.jobs, JobIds) or JobIds()
+    deadline = time.monotonic() + ASK_QUEUE_S
     try:
-        while queued(jobs.all) and time.monotonic() < deadline:
+        while batch_system().jobs(read_jobs(paths).all) and time.monotonic() < deadline:
             time.sleep(FIRST_WAIT_S)
-    except SlurmError:
+    except BatchError:
         return
 
 
@@ -141,7 +150,7 @@ def _progress(paths: RunPaths, plan: Plan) -> str:
     parts = [f"{len(finished)} trials done" if searched else f"{len(finished & keys)}/{len(keys)} trials done"]
     if failed:
         parts.append(f"{failed} failed")
-    backlog = read_record_file(paths.backlog, Backlog)
+    backlog = read_if_whole(Backlog, paths.backlog)
     if backlog:
         parts.append(f"{backlog.running} groups train, {backlog.waiting} wait")
     elif not paths.head_address.exists():

@@ -6,16 +6,18 @@ ask (a power cut, a kill) costs the time since their last checkpoint.
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from srcgcnn.driver.preemption import ALLOCATION_S, NODE_STORE, running_groups, too_full_for_more
+from srcgcnn.launch.batch import EXIT_TERMINATED, BatchError
+from srcgcnn.launch.head_watch import HeadWatch, answers
+from srcgcnn.launch.job_log import say
 from srcgcnn.launch.ray_node import (
     RayNode,
     RayNodeError,
@@ -25,27 +27,12 @@ from srcgcnn.launch.ray_node import (
     private_folder,
     ray_environment,
 )
-from srcgcnn.launch.rendezvous import (
-    Backlog,
-    HeadAddress,
-    WorkerNote,
-    read_record_file,
-    read_request,
-    write_record_file,
-)
-from srcgcnn.launch.slurm.job import (
-    EXIT_TERMINATED,
-    Wishes,
-    device_count,
-    end_of_allocation,
-    job_id,
-    outlive_full_disk,
-    say,
-    shown_job_id,
-    task_id,
-)
-from srcgcnn.launch.slurm.queue import SlurmError, requeue
-from srcgcnn.run.paths import RunPaths
+from srcgcnn.launch.rendezvous import Backlog, HeadAddress, WorkerNote, read_request, write_record_file
+from srcgcnn.records import read_if_whole
+
+if TYPE_CHECKING:
+    from srcgcnn.launch.batch import Allocation, BatchSystem
+    from srcgcnn.run.paths import RunPaths
 
 POLL_S = 0.5
 WAIT_FOR_HEAD_S = 900.0  # a requeued head waits two minutes by SLURM's default before it may start
@@ -55,34 +42,31 @@ SHORT_S = 30.0  # a Ray node that ends sooner did not really join
 MOST_SHORT = 3
 EXIT_BROKEN = 3
 IMPORTS = "import ray, torch, torch_geometric, numpy, safetensors"
-
-
-class WorkerJob:
-    """What submitit calls in a worker job."""
-
-    def __init__(self, out: str, kind: int = 0) -> None:
-        self.out, self.kind = out, kind
-
-    def __call__(self) -> str:
-        """Work until nothing is left; returns why it left, or exits where SLURM is to start the job again."""
-        outlive_full_disk()
-        return Worker(RunPaths(Path(self.out)), self.kind).run()
+# a build of torch for CPUs would train there without a word; builds for ROCm answer by the same names
+DEVICES = """import torch
+found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+if found < {count}:
+    raise SystemExit(f"torch {{torch.__version__}} finds {{found}} of {count} devices")"""
+LOOK_INTERVAL_S = 10.0  # at the head's port
+TOLERATED_S = 15.0  # without a readable head.json while the head answers: the head writes it again
 
 
 class Worker:
     """A worker from its start to its end."""
 
-    def __init__(self, paths: RunPaths, kind: int = 0) -> None:
+    def __init__(self, paths: RunPaths, system: BatchSystem, allocation: Allocation, kind: int = 0) -> None:
         self._paths, self._site = paths, read_request(paths).site
+        self._system, self._allocation = system, allocation
         self._request = self._site.worker_kinds[kind]
-        self._end_at = end_of_allocation(self._request.time_min) - self._request.leave_before_end_s
+        self._end_at = allocation.ends_at(self._request.time_min) - self._request.leave_before_end_s
         self._allocation_s = self._end_at - time.time()
-        self._wishes, self._short, self._full = Wishes(), 0, False
+        self._short, self._full = 0, False
+        self._watch_head = HeadWatch(paths, system, self._site)
         self._store: Path | None = None
 
     def run(self) -> str:
         """Serve one head after the other."""
-        self._wishes.listen()
+        self._allocation.listen()
         self._check_environment()
         self._copy_store()
         waiting_since = time.monotonic()
@@ -90,33 +74,43 @@ class Worker:
             self._leave_if_asked()
             if self._paths.sweep_end.exists():
                 return self._left("the sweep is over")
-            head = read_record_file(self._paths.head_address, HeadAddress)
-            if head is not None:
+            head = read_if_whole(HeadAddress, self._paths.head_address)
+            if head is not None and not head.leaves and answers(head.address):
+                self._watch_head.heard()
                 if self._serve(head):
                     return self._left("nothing waits for this worker")
                 waiting_since = time.monotonic()
-            elif time.monotonic() - waiting_since > WAIT_FOR_HEAD_S:
+                continue
+            self._watch_head.missed()
+            if time.monotonic() - waiting_since > WAIT_FOR_HEAD_S:
                 return self._left(f"no head for {WAIT_FOR_HEAD_S:.0f} s; it submits new workers when it starts")
             time.sleep(POLL_S)
 
     def _check_environment(self) -> None:
         """Leave before trials come to a job without the devices that they need, or to a Python that does not work."""
         self._note("waiting")
-        if self._site.group_gpus > device_count():
-            shown = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        devices = self._allocation.devices
+        if self._site.group_gpus > devices.count:
             self._broken(
-                f"a group needs {self._site.group_gpus:g} devices, and SLURM gave this job {device_count()} "
-                f"(CUDA_VISIBLE_DEVICES={shown!r}): see gpu_form, gpu_type and drop in the site file"
+                f"a group needs {self._site.group_gpus:g} devices, and {self._system.name} gave this job "
+                f"{devices.count} ({devices.told_by}): see gpu_form, gpu_type and drop in the site file"
             )
+        self._check_python(IMPORTS, "")
+        if self._site.group_gpus:
+            advice = f"; {self._system.name} gave them ({devices.told_by}): install the torch of these devices"
+            self._check_python(DEVICES.format(count=devices.count), advice)
+
+    def _check_python(self, code: str, advice: str) -> None:
         done = subprocess.run(
-            [sys.executable, "-c", IMPORTS],
+            [sys.executable, "-c", code],
             capture_output=True,
             text=True,
             check=False,
             preexec_fn=ignore_warning_signal,
         )
-        if done.returncode and not self._wishes.end:
-            self._broken(f"`{IMPORTS}` fails on this node: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+        if done.returncode and not self._allocation.end_asked:
+            said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            self._broken(f"{said}{advice}" if advice else f"`{code}` fails on this node: {said}")
 
     def _copy_store(self) -> None:
         """Give this node a copy of the store, where the site has a folder for it; else trials read the original."""
@@ -146,9 +140,10 @@ class Worker:
             environment[NODE_STORE] = str(self._store)
         node = RayNode(folder, arguments, environment, self._end_at)
         self._note("joined", head.address)
+        self._named_at = self._looked_at = time.monotonic()
         try:
             idle = self._watch(node, head)
-            node.drain(SAVE_ON_KILL_S if self._wishes.end else SAVE_S)
+            node.drain(SAVE_ON_KILL_S if self._allocation.end_asked else SAVE_S)
         finally:
             node.end()
         if not idle:
@@ -161,20 +156,22 @@ class Worker:
             f"--address={head.address}",
             f"--node-ip-address={node_address(self._site.interface)}",
             f"--num-cpus={self._request.cpus}",
-            f"--num-gpus={device_count()}",
+            f"--num-gpus={self._allocation.devices.count}",
             # the agent that shows logs in the dashboard has one fixed port by default: the first Ray of a node takes it
             f"--dashboard-agent-listen-port={free_ports(1, self._site.port_range)[0]}",
         ]
-        return private_folder(self._site.temp_folder, f"w{task_id()}"), arguments
+        return self._private_folder(), arguments
+
+    def _private_folder(self) -> Path:
+        return private_folder(self._site.temp_folder, f"w{self._allocation.task_id}", self._allocation.restarts)
 
     def _watch(self, node: RayNode, head: HeadAddress) -> bool:
         """Return True when idle for long enough, False when the node must leave for another reason."""
         self._last_log, busy_at = "", time.monotonic()
         while node.running:
-            now = read_record_file(self._paths.head_address, HeadAddress)
-            if self._must_leave() or now != head:
+            if self._must_leave() or self._is_lost(head):
                 return False
-            backlog = read_record_file(self._paths.backlog, Backlog)
+            backlog = read_if_whole(Backlog, self._paths.backlog)
             running = running_groups(node.folder)
             if too_full_for_more(node.folder) and not running:
                 say("what waits does not fit the time that is left of this job")
@@ -188,19 +185,37 @@ class Worker:
         self._last_log = node.log
         return False
 
+    def _is_lost(self, head: HeadAddress) -> bool:
+        """Whether this head leaves, has ended, is another one by now, or has been silent for long."""
+        now = read_if_whole(HeadAddress, self._paths.head_address)
+        if self._paths.sweep_end.exists() or (now is not None and now != head):
+            return True
+        if now is not None:
+            self._named_at = time.monotonic()
+        elif time.monotonic() - self._named_at > TOLERATED_S:
+            return True
+        if time.monotonic() - self._looked_at < (LOOK_INTERVAL_S if now else 1.0):
+            return False
+        self._looked_at = time.monotonic()
+        if answers(head.address):
+            self._watch_head.heard()
+            return False
+        self._watch_head.missed()
+        return now is None
+
     def _must_leave(self) -> bool:
-        return self._wishes.end or self._wishes.warned or self._full or time.time() > self._end_at
+        return self._allocation.end_asked or self._allocation.warned or self._full or time.time() > self._end_at
 
     def _leave_if_asked(self) -> None:
-        """End this job; where SLURM only warned, put it back in the queue while work is left."""
-        if self._wishes.end:
-            self._left("SLURM ended the job")
+        """End this job; where it was only warned, put it back in the queue while work is left."""
+        if self._allocation.end_asked:
+            self._left(f"{self._system.name} ended the job")
             sys.exit(EXIT_TERMINATED)
         if self._must_leave():
             self._left("the time of this job is used; it is put back in the queue")
             try:
-                requeue(job_id())
-            except SlurmError as error:
+                self._system.requeue(self._allocation.id)
+            except BatchError as error:
                 say(f"not requeued ({error})")
             sys.exit(EXIT_TERMINATED)
 
@@ -224,6 +239,6 @@ class Worker:
         return reason
 
     def _note(self, state: str, reason: str = "") -> None:
-        note = WorkerNote(shown_job_id(), socket.gethostname(), state, reason)
+        note = WorkerNote(self._allocation.shown_id, socket.gethostname(), state, reason)
         with suppress(OSError):  # news only; a worker that has to leave does not wait for space
             write_record_file(self._paths.worker_note(note.job), note, space_patience_s=0.0)

@@ -156,6 +156,11 @@ class RunPaths:
         return self.launch / "request.json"
 
     @property
+    def launched_spec(self) -> Path:
+        """Copy of `spec` as it was submitted, for a head that finds the original damaged."""
+        return self.launch / "sweep.json"
+
+    @property
     def jobs(self) -> Path:
         """Ids of the jobs that were submitted."""
         return self.launch / "jobs.json"
@@ -179,6 +184,21 @@ class RunPaths:
     def sweep_end(self) -> Path:
         """How the driver ended; absent while work is left."""
         return self.launch / "end.json"
+
+    @property
+    def head_deaths(self) -> Path:
+        """How often the head died since the last new result."""
+        return self.launch / "deaths.json"
+
+    @property
+    def submission_lock(self) -> Path:
+        """Held by whoever submits jobs of this sweep."""
+        return self.launch / ".submission.lock"
+
+    @property
+    def head_missed(self) -> Path:
+        """Touched whenever a worker asks what became of the head."""
+        return self.launch / ".head-missed"
 
     @property
     def tunnel(self) -> Path:

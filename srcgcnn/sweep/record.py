@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from srcgcnn.files import write_text
-from srcgcnn.records import RecordError, as_dict, parse, record
+from srcgcnn.records import RecordError, as_dict, read_record_file, record
 from srcgcnn.run.trial import DataRef
 from srcgcnn.sweep.spec import SweepSpec
 
@@ -42,8 +42,15 @@ def read_record(paths: RunPaths) -> SweepRecord:
     Raises:
         RecordError: it is missing or damaged.
     """
+    again = "start the sweep again to write it"
     try:
-        data = json.loads(paths.spec.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise RecordError(f"{paths.spec}: not readable ({error}); start the sweep again to write it") from None
-    return parse(SweepRecord, data, str(paths.spec))
+        return read_record_file(SweepRecord, paths.spec)
+    except FileNotFoundError:
+        raise RecordError(f"{paths.spec}: there is none; {again}") from None
+    except RecordError as error:
+        raise RecordError(f"{error}; {again}") from None
+
+
+def job_name(sweep: str) -> str:
+    """Return the name that jobs of a sweep carry in the queue."""
+    return f"srcgcnn-{sweep}"

@@ -21,9 +21,10 @@ from srcgcnn.sweep.plan import TrialGroup
 
 WORKER = """
 import sys
-from pathlib import Path
-from srcgcnn.launch.worker import RunPaths, Worker
-Worker(RunPaths(Path(sys.argv[1]))).run()
+from srcgcnn.launch import head_watch
+from srcgcnn.launch.slurm.calls import WorkerJob
+head_watch.SILENT_S = head_watch.ASK_INTERVAL_S = 1.0
+print(WorkerJob(sys.argv[1])())
 """
 
 

@@ -186,12 +186,11 @@ def test_a_folder_that_nobody_holds_goes_and_one_in_use_stays(monkeypatch):
         assert first.stat().st_mode & 0o777 == first.parent.stat().st_mode & 0o777 == 0o700
         held = FileLock(first / ALIVE, is_singleton=False)
         held.acquire()
-        monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-        second = private_folder(temp, "w1")
+        second = private_folder(temp, "w1", restarts=1)
         assert first.exists()
         assert second != first
         held.release()
-        private_folder(temp, "w1")
+        private_folder(temp, "w1", restarts=1)
         assert not first.exists()
         second.parent.chmod(0o755)
         with pytest.raises(RayNodeError, match="only you can enter"):

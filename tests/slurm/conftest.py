@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from srcgcnn.launch.ray_node import ALIVE, private_folder
-from srcgcnn.launch.rendezvous import JobIds, SweepEndRecord, read_record_file
+from srcgcnn.launch.rendezvous import JobIds, SweepEndRecord
+from srcgcnn.records import read_if_whole
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import read_results
 
@@ -123,7 +124,7 @@ class LabSweep:
 
     @property
     def jobs(self):
-        return read_record_file(self.paths.jobs, JobIds) or JobIds()
+        return read_if_whole(JobIds, self.paths.jobs) or JobIds()
 
     def task(self, number):
         return f"{self.jobs.workers[0]}_{number}"
@@ -136,9 +137,20 @@ class LabSweep:
         wait_for(lambda: len(list(self.paths.checkpoints.glob("*.pt"))) >= groups, "checkpoints")
 
     def wait_for_end(self, seconds=300.0):
-        end = wait_for(lambda: read_record_file(self.paths.sweep_end, SweepEndRecord), "the end of the sweep", seconds)
+        end = wait_for(lambda: read_if_whole(SweepEndRecord, self.paths.sweep_end), "the end of the sweep", seconds)
         wait_for(lambda: not self.queue(), "an empty queue", 90)
         return end.status
+
+    def kill(self, job):
+        """Kill what runs in a job with SIGKILL, as the kernel does where memory is short."""
+        (process,) = [each for each in psutil.process_iter() if self._runs_in(each, job)]
+        process.kill()
+
+    def _runs_in(self, process, job):
+        try:
+            return "submitit.core._submit" in process.cmdline() and process.environ().get("SLURM_JOB_ID") == job
+        except (psutil.AccessDenied, psutil.NoSuchProcess):
+            return False
 
     def queue(self):
         ids = self.jobs.all

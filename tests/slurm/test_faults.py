@@ -102,6 +102,29 @@ def test_a_requeued_head_goes_on(sweep, whole):
     assert sweep.resumes() >= 1
 
 
+def test_a_head_that_is_killed_is_replaced_without_a_person(sweep, whole):
+    sweep.submit()
+    sweep.wait_until_training()
+    head = sweep.jobs.head
+    sweep.kill(head)
+    wait_for(lambda: sweep.jobs.head != head, "another head", 120)
+    whole(sweep)
+
+
+def test_files_of_a_running_sweep_that_are_removed_or_garbled_are_written_again(sweep, whole):
+    sweep.submit()
+    sweep.wait_until_training()
+    sweep.paths.head_address.unlink()
+    sweep.paths.spec.write_bytes(b"\xff\xfe")
+    sweep.paths.jobs.write_text("[]")
+    sweep.paths.backlog.write_text("{}")
+    sweep.paths.progress.write_bytes(b"\xff")
+    wait_for(lambda: sweep.paths.head_address.exists() and sweep.jobs.head, "files written again", 30)
+    assert "running" in sweep.srcgcnn("status")
+    whole(sweep)
+    assert sweep.resumes() == 0
+
+
 def test_a_cancelled_sweep_leaves_nothing_and_resumes(sweep, whole):
     sweep.submit()
     sweep.wait_until_training()

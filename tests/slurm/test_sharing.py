@@ -7,7 +7,8 @@ import time
 import psutil
 import pytest
 
-from srcgcnn.launch.rendezvous import Backlog, HeadAddress, read_record_file
+from srcgcnn.launch.rendezvous import Backlog, HeadAddress
+from srcgcnn.records import read_if_whole
 from tests.slurm.conftest import TOOLS, LabSweep, lab, wait_for
 
 
@@ -28,13 +29,13 @@ def test_the_sweep_starts_with_one_worker_and_uses_more_when_they_come(sweep, wh
 
 
 def _running(sweep):
-    backlog = read_record_file(sweep.paths.backlog, Backlog)
+    backlog = read_if_whole(Backlog, sweep.paths.backlog)
     return backlog.running if backlog else 0
 
 
 def test_without_the_token_the_cluster_answers_nobody(sweep):
     sweep.submit()
-    head = wait_for(lambda: read_record_file(sweep.paths.head_address, HeadAddress), "a head", 90)
+    head = wait_for(lambda: read_if_whole(HeadAddress, sweep.paths.head_address), "a head", 90)
     wait_for(sweep.paths.backlog.exists, "the driver", 120)
     for variables in (["RAY_AUTH_MODE=disabled"], ["RAY_AUTH_MODE=token", "RAY_AUTH_TOKEN=" + 64 * "0"]):
         command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", head.address]

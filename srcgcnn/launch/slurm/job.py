@@ -1,4 +1,4 @@
-"""What head and worker jobs have in common: signals turned into wishes, and the clock of the allocation.
+"""The allocation of a SLURM job: its ids, its clock, its devices, and signals turned into notes.
 
 submitit's own handlers are replaced: it ignores SIGTERM, and its `checkpoint()` is called neither on requeue nor on
 preemption nor when a node fails (measured). Our jobs need neither: one that starts again finds its work by itself.
@@ -7,31 +7,27 @@ preemption nor when a node fails (measured). Our jobs need neither: one that sta
 from __future__ import annotations
 
 import os
+import re
 import signal
-import sys
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from srcgcnn.files import open_log
+from srcgcnn.launch.batch import Devices
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import FrameType
 
-EXIT_TERMINATED = 143  # as a shell reports SIGTERM; sys.exit writes no result file, so SLURM may start the job again
+# Each of them may hide devices from a process: CUDA's, HIP's and the ROCm runtime's. SLURM sets those of its plugin.
+VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+GRANTED = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS")  # lists; SLURM_GPUS_ON_NODE is a number
 
 
-@dataclass
-class Wishes:
-    """What SLURM asked for since the job started.
+class SlurmAllocation:
+    """The allocation that this process runs in."""
 
-    Attributes:
-        end: SIGTERM: the job is cancelled, requeued or preempted; seconds are left.
-        warned: the signal ahead of the time limit or of a preemption.
-    """
-
-    end: bool = False
-    warned: bool = False
+    def __init__(self) -> None:
+        self.end_asked = self.warned = False
 
     def listen(self) -> None:
         """Install the handlers; they only take notes, so that the loop stays in charge."""
@@ -40,44 +36,69 @@ class Wishes:
         signal.signal(signal.SIGUSR2, self._on_warning)
 
     def _on_term(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self.end = True
+        self.end_asked = True
 
     def _on_warning(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self.warned = True
 
+    @property
+    def id(self) -> str:
+        """Id of this job; every task of an array has one of its own."""
+        return os.environ["SLURM_JOB_ID"]
 
-def job_id() -> str:
-    """Return the id of this job; every task of an array has one of its own."""
-    return os.environ["SLURM_JOB_ID"]
+    @property
+    def shown_id(self) -> str:
+        """The id as squeue shows it: `17`, or `17_3` for a task of an array; in a gang with the rank behind it."""
+        array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+        return f"{array}_{task}" if array and task else self.task_id
+
+    @property
+    def task_id(self) -> str:
+        """An id that no other task of the cluster has: that of the job, with the rank in jobs of several tasks."""
+        rank = os.environ.get("SLURM_PROCID", "0")
+        return self.id if rank == "0" else f"{self.id}t{rank}"
+
+    @property
+    def restarts(self) -> int:
+        """How often SLURM started this job again."""
+        return int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+
+    @property
+    def devices(self) -> Devices:
+        """The devices of this job."""
+        return devices_of(os.environ)
+
+    def ends_at(self, time_min: int) -> float:
+        """Return when SLURM will end this job, in Unix time: its own word, else now and the limit asked for."""
+        return float(os.environ.get("SLURM_JOB_END_TIME") or time.time() + 60.0 * time_min)
 
 
-def shown_job_id() -> str:
-    """Return the id as squeue shows it: `17`, or `17_3` for a task of an array; in a gang with the rank behind it."""
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    return f"{array}_{task}" if array and task else task_id()
+def devices_of(variables: Mapping[str, str]) -> Devices:
+    """Count the devices of a job from its variables.
+
+    What hides devices has the last word: the fewest that any of CUDA's and ROCm's variables leaves visible. Where none
+    of them is set, as on sites whose SLURM confines devices by cgroups alone, SLURM's own variables tell.
+    """
+    if visible := [name for name in VISIBLE if name in variables]:
+        told_by = ", ".join(f"{name}={variables[name]!r}" for name in visible)
+        return Devices(min(_listed(variables[name]) for name in visible), told_by)
+    for name in GRANTED:
+        if name in variables:
+            return Devices(_listed(variables[name]), f"{name}={variables[name]!r}")
+    if "SLURM_GPUS_ON_NODE" in variables:
+        number = re.search(r"\d+$", variables["SLURM_GPUS_ON_NODE"])
+        return Devices(int(number[0]) if number else 0, f"SLURM_GPUS_ON_NODE={variables['SLURM_GPUS_ON_NODE']!r}")
+    return Devices(0, f"none of {', '.join((*VISIBLE, *GRANTED, 'SLURM_GPUS_ON_NODE'))} is set")
 
 
-def task_id() -> str:
-    """Return an id that no other task of the cluster has: that of the job, with the rank in jobs of several tasks."""
-    rank = os.environ.get("SLURM_PROCID", "0")
-    return job_id() if rank == "0" else f"{job_id()}t{rank}"
-
-
-def end_of_allocation(time_min: int) -> float:
-    """Return when SLURM will end this job, in Unix time: its own word, else now and the limit that was asked for."""
-    return float(os.environ.get("SLURM_JOB_END_TIME") or time.time() + 60.0 * time_min)
-
-
-def device_count() -> int:
-    """Return how many devices SLURM gave to this job."""
-    return len([name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()])
-
-
-def outlive_full_disk() -> None:
-    """Let this process lose what it prints, and go on, while the disk of its log is full."""
-    sys.stdout, sys.stderr = open_log(1), open_log(2)
-
-
-def say(text: str) -> None:
-    """Write a line with the time into the job's log."""
-    print(f"{time.strftime('%F %T')} {text}", flush=True)
+def _listed(text: str) -> int:
+    """Count a list such as `0,1`, `0-3`, `GPU-8f2a,GPU-91cc`; `NoDevFiles`, `none` and -1 are no device."""
+    count = 0
+    for part in (part.strip() for part in text.split(",")):
+        if span := re.fullmatch(r"(\d+)-(\d+)", part):
+            count += int(span[2]) - int(span[1]) + 1
+        elif part.startswith("-"):
+            break  # CUDA sees none of those behind an invalid one
+        elif part and part.lower() not in ("nodevfiles", "none", "void"):
+            count += 1
+    return count

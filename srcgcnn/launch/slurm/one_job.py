@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from submitit.core import utils
 
 from srcgcnn.launch.slurm.queue import SlurmError, cancel, queued
-from srcgcnn.launch.slurm.submit import outside_of_jobs
+from srcgcnn.launch.slurm.system import submit_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rich.console import Console
+    from submitit.core import core
 
     from srcgcnn.launch.slurm.sbatch import SweepExecutor
 
@@ -29,9 +30,26 @@ def run_in_job(
     Raises:
         SlurmError: sbatch refuses, the job ended without an answer (the end of its log is shown), or time is over.
     """
-    with outside_of_jobs():
-        job = executor.submit(call)
+    return wait_for_answer(submit_call(executor, call, console), timeout_s)
+
+
+def submit_call(executor: SweepExecutor, call: Callable[[], Any], console: Console) -> core.Job[Any]:
+    """Submit a call and say where its log is.
+
+    Raises:
+        SlurmError: sbatch is missing, or refuses.
+    """
+    (job,) = submit_calls(executor, [call])
     console.print(f"waiting for job {job.job_id}; its log: {job.paths.stdout}", soft_wrap=True)
+    return job
+
+
+def wait_for_answer(job: core.Job[Any], timeout_s: float | None = None) -> Any:
+    """Return what the call of a job returned.
+
+    Raises:
+        SlurmError: the job ended without an answer (the end of its log is shown), or time is over.
+    """
     answer, started, pause = job.paths.result_pickle, time.monotonic(), FIRST_PAUSE_S
     while not answer.exists():
         time.sleep(pause)

@@ -4,40 +4,23 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+
+from srcgcnn.launch.batch import BatchError, QueuedJob, Usage
 
 TIMEOUT_S = 60.0
+ACCOUNTING_TIMEOUT_S = 10.0  # nobody waits long for a number
 OVER = {"CANCELLED", "COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"}
+WAITING = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"}
 
 
-class SlurmError(RuntimeError):
+class SlurmError(BatchError):
     """A SLURM command is missing or failed; the message holds what it said."""
 
 
-@dataclass(frozen=True)
-class QueuedJob:
-    """A job, or one task of an array, as squeue shows it.
-
-    Attributes:
-        job_id: `17`, or `17_3` for a task of an array.
-        state: SLURM's state in long form.
-        node: where it runs, "" while it waits.
-        used: time used.
-        limit: time limit.
-        reason: why it waits.
-    """
-
-    job_id: str
-    state: str
-    node: str
-    used: str
-    limit: str
-    reason: str
-
-
-def slurm(*command: str) -> str:
+def slurm(*command: str, timeout_s: float = TIMEOUT_S) -> str:
     """Run a SLURM command and return what it printed.
 
     Raises:
@@ -46,9 +29,9 @@ def slurm(*command: str) -> str:
     if shutil.which(command[0]) is None:
         raise SlurmError(f"{command[0]!r} is not on PATH: run this on a login node of the cluster")
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired:
-        raise SlurmError(f"{' '.join(command)} gave no answer in {TIMEOUT_S:.0f} s; SLURM is busy or down") from None
+        raise SlurmError(f"{' '.join(command)} gave no answer in {timeout_s:.0f} s; SLURM is busy or down") from None
     if done.returncode:
         raise SlurmError(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
     return done.stdout + done.stderr
@@ -59,8 +42,12 @@ def queued(ids: tuple[str, ...]) -> list[QueuedJob]:
     if not ids:
         return []
     listing = slurm("squeue", "-h", "-r", "-u", getpass.getuser(), "-o", "%i|%T|%N|%M|%l|%r")
-    rows = (QueuedJob(*line.strip().split("|")) for line in listing.splitlines() if line.count("|") == 5)
-    return [row for row in rows if row.job_id.split("_")[0] in ids and row.state not in OVER]
+    rows = [_row(*line.strip().split("|")) for line in listing.splitlines() if line.count("|") == 5]
+    return [row for row in rows if any(map(row.belongs_to, ids)) and row.state not in OVER]
+
+
+def _row(job_id: str, state: str, node: str, used: str, limit: str, reason: str) -> QueuedJob:
+    return QueuedJob(job_id, state, node, used, limit, reason, waits=state in WAITING)
 
 
 def cancel(ids: tuple[str, ...], *, waiting_only: bool = False) -> None:
@@ -87,3 +74,24 @@ def without_job_variables() -> dict[str, str]:
         for name, value in os.environ.items()
         if name == "SLURM_CONF" or not name.startswith(("SLURM_", "SRUN_"))
     }
+
+
+def usage(ids: tuple[str, ...]) -> Usage | None:
+    """Return what SLURM's accounting has for jobs, every restart of each counted; None where it has nothing."""
+    if not ids:
+        return None
+    fields = ("-n", "-P", "-X", "-D", "-o", "ElapsedRaw,AllocTRES", "-j", ",".join(ids))
+    try:
+        rows = [line.split("|") for line in slurm("sacct", *fields, timeout_s=ACCOUNTING_TIMEOUT_S).splitlines()]
+    except SlurmError:  # many sites keep no accounts, or let nobody ask
+        return None
+    known = [(float(row[0]) / 3600, row[1]) for row in rows if len(row) == 2 and row[0].isdigit()]
+    if not known:
+        return None
+    gpu_hours = sum(hours * _amount(granted, r"gres/gpu") for hours, granted in known)
+    return Usage(gpu_hours, sum(hours * _amount(granted, "cpu") for hours, granted in known))
+
+
+def _amount(granted: str, resource: str) -> int:
+    found = re.search(rf"(?:^|,){resource}=(\d+)", granted)
+    return int(found[1]) if found else 0

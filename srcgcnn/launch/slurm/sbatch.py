@@ -8,11 +8,12 @@ from __future__ import annotations
 import shlex
 import sys
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import submitit
 from submitit.core import utils
+
+from srcgcnn.launch.batch import WorkerArray
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,14 +152,6 @@ def _python(site: SlurmSite) -> str:
     return shlex.join(words)
 
 
-@dataclass(frozen=True)
-class WorkerArray:
-    """An array of worker jobs: which of the site's kinds, and how many."""
-
-    kind: int
-    size: int
-
-
 def worker_arrays(site: SlurmSite, groups: int) -> list[WorkerArray]:
     """Return the arrays that so many groups make use of, none longer than the site allows."""
     return [
@@ -182,8 +175,3 @@ def sbatch_texts(site: SlurmSite, paths: RunPaths, name: str, groups: int) -> di
         label = "workers" if len(arrays) == 1 else f"workers, array {number} of {len(arrays)}"
         texts[label] = worker_executor(site, paths, name, array.kind).text(array.size)
     return texts
-
-
-def job_name(sweep: str) -> str:
-    """Return the name that jobs of a sweep carry in the queue."""
-    return f"srcgcnn-{sweep}"

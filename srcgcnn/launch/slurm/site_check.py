@@ -1,7 +1,8 @@
 """`srcgcnn cluster check NAME`: does this site file work here? Asked before anything is paid for.
 
-On the login node: commands, SLURM's verdict on both jobs, and what the shared folder can do. With `--on-node` also the
-same Python, the same folder and free ports on a node, by one job of a minute.
+On the login node: commands, SLURM's verdict on every job, and what the shared folder can do. With `--on-node` also what
+nodes see: a job of a minute as the head asks for it, and one of every kind of worker. They have to find the folder, the
+lock that is held here, free ports, their devices, and the Python of the head.
 """
 
 from __future__ import annotations
@@ -10,31 +11,40 @@ import os
 import secrets
 import shutil
 import socket
+import subprocess
 import sys
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from srcgcnn.files import write_text
-from srcgcnn.launch.ray_node import RayNodeError, free_ports, node_address, private_folder
-from srcgcnn.launch.slurm.job import job_id
-from srcgcnn.launch.slurm.one_job import run_in_job
+from srcgcnn.launch.ray_node import RayNodeError, free_ports, node_address, private_folder, remove_private_folder
+from srcgcnn.launch.slurm.calls import system
+from srcgcnn.launch.slurm.job import SlurmAllocation
+from srcgcnn.launch.slurm.one_job import submit_call, wait_for_answer
 from srcgcnn.launch.slurm.queue import SlurmError
-from srcgcnn.launch.slurm.sbatch import head_executor, sbatch_texts
-from srcgcnn.launch.slurm.submit import verdict
+from srcgcnn.launch.slurm.sbatch import head_executor, sbatch_texts, worker_executor
+from srcgcnn.launch.worker import DEVICES
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.terminal import make_console
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from submitit.core import core
+
+    from srcgcnn.launch.slurm.sbatch import SweepExecutor
     from srcgcnn.launch.slurm_site import SlurmSite
 
 PACKAGES = ("srcgcnn", "ray", "torch", "numpy", "submitit")
 NODE_TIMEOUT_S = 600.0
+MINUTES = 5
+HELD = "held"
+PYTHON = "Python"
 
 
 @dataclass(frozen=True)
@@ -67,8 +77,9 @@ def _commands() -> Finding:
 
 def _verdicts(site: SlurmSite, paths: RunPaths) -> list[Finding]:
     most_groups = site.workers * 1000  # so many that every kind of worker is asked for
-    said = {name: verdict(text, paths.launch) for name, text in sbatch_texts(site, paths, "check", most_groups).items()}
-    return [Finding(f"SLURM on the {name}", not text.startswith("REFUSED"), text) for name, text in said.items()]
+    texts = sbatch_texts(site, paths, "check", most_groups)
+    said = {name: system().verdict(text, paths.launch) for name, text in texts.items()}
+    return [Finding(f"SLURM on the {name}", taken, text) for name, (taken, text) in said.items()]
 
 
 def _rename(paths: RunPaths) -> Finding:
@@ -106,22 +117,48 @@ def _mode(paths: RunPaths) -> Finding:
 
 
 class NodeProbe:
-    """What a node is asked to do; returns problems by what was tried."""
+    """What a node is asked to do; returns what was seen, or `FAILED: ...`, by what was tried."""
 
-    def __init__(self, folder: str, site: SlurmSite) -> None:
-        self.folder, self.site = folder, site
+    def __init__(self, folder: str, site: SlurmSite, *, wants_devices: bool) -> None:
+        self.folder, self.site, self.wants_devices = folder, site, wants_devices
 
     def __call__(self) -> dict[str, str]:
-        """Try folder, ports, temporary folder and address here."""
+        """Try folder, lock, ports, temporary folder, address and devices here."""
         probes: dict[str, Callable[[], str]] = {
             "shared folder on the node": lambda: _see(Path(self.folder)),
+            "locks between two nodes": lambda: _refused(Path(self.folder) / HELD),
             "address": lambda: node_address(self.site.interface),
             "ports": lambda: str(free_ports(3, self.site.port_range)),
             "temporary folder": lambda: _private(self.site.temp_folder),
-            "Python": lambda: repr(environment()),
+            PYTHON: lambda: repr(environment()),
             "host": socket.gethostname,
         }
+        if self.wants_devices:
+            probes["devices"] = lambda: _devices(self.site.group_gpus)
         return {name: _tried(probe) for name, probe in probes.items()}
+
+
+def _refused(path: Path) -> str:
+    """Try to take the lock that the login node holds."""
+    holder, here = path.with_suffix(".holder").read_text(encoding="utf-8"), socket.gethostname()
+    if holder == here:
+        return f"not tried: this job runs on {holder}, where the check runs"
+    try:
+        with FileLock(path, timeout=0, is_singleton=False):
+            raise OSError(f"{holder} holds a lock that {here} was given, too; use another folder for --out")
+    except Timeout:
+        return f"held by {holder}, refused on {here}"
+
+
+def _devices(group_gpus: float) -> str:
+    found = SlurmAllocation().devices
+    if found.count < group_gpus:
+        raise OSError(f"SLURM gave {found.count} ({found.told_by}), a group needs {group_gpus:g}: see gpu_form")
+    code = DEVICES.format(count=found.count)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OSError((done.stderr.strip().splitlines() or ["no message"])[-1])
+    return f"{found.count} ({found.told_by}), and torch finds them"
 
 
 def _see(folder: Path) -> str:
@@ -130,8 +167,8 @@ def _see(folder: Path) -> str:
 
 
 def _private(temp_folder: str) -> str:
-    folder = private_folder(temp_folder, f"c{job_id()}")
-    folder.rmdir()
+    folder = private_folder(temp_folder, f"c{SlurmAllocation().id}")
+    remove_private_folder(folder)
     return str(folder)
 
 
@@ -156,19 +193,43 @@ def _version(name: str) -> str:
 
 
 def _on_node(site: SlurmSite, paths: RunPaths) -> list[Finding]:
-    mark = secrets.token_hex(8)
+    """Run a probe as the head, and one as every kind of worker; SLURM may refuse some of them."""
+    mark, held = secrets.token_hex(8), paths.launch / HELD
     write_text(paths.launch / "from-login", mark)
-    executor = head_executor(site, paths, "check")
-    executor.update_parameters(time=min(5, site.head.time_min))
-    try:
-        probe = NodeProbe(str(paths.launch.resolve()), site)
-        said = run_in_job(executor, probe, make_console(), NODE_TIMEOUT_S)
-    except SlurmError as error:
-        return [Finding("a job on a node", False, str(error))]
-    here = repr(environment())
-    wanted = {"shared folder on the node": mark, "Python": here}
-    findings = []
-    for name, text in said.items():
-        good = text == wanted[name] if name in wanted else not text.startswith("FAILED")
-        findings.append(Finding(name, good, text if good or name not in wanted else f"{text}, but here {wanted[name]}"))
+    write_text(held.with_suffix(".holder"), socket.gethostname())
+    executors = {"head": head_executor(site, paths, "check")}
+    for kind in range(len(site.worker_kinds)):
+        name = "worker" if len(site.worker_kinds) == 1 else f"worker of kind {kind + 1}"
+        executors[name] = worker_executor(site, paths, "check", kind)
+    with ExitStack() as stack:
+        with suppress(Timeout, OSError, NotImplementedError):  # said by `_lock` already
+            stack.enter_context(FileLock(held, timeout=0, is_singleton=False))
+        return _probe(site, paths, executors, mark)
+
+
+def _probe(site: SlurmSite, paths: RunPaths, executors: dict[str, SweepExecutor], mark: str) -> list[Finding]:
+    findings: list[Finding] = []
+    jobs: dict[str, core.Job[Any]] = {}
+    for name, executor in executors.items():
+        executor.update_parameters(time=min(MINUTES, int(executor.parameters["time"])))
+        probe = NodeProbe(str(paths.launch.resolve()), site, wants_devices=name != "head" and site.group_gpus > 0)
+        try:
+            jobs[name] = submit_call(executor, probe, make_console())
+        except SlurmError as error:
+            findings.append(Finding(f"{name}: a job on a node", False, str(error)))
+    expected = {"shared folder on the node": (mark, "this folder has"), PYTHON: (repr(environment()), "here it is")}
+    for name, job in jobs.items():
+        try:
+            said = wait_for_answer(job, NODE_TIMEOUT_S)
+        except SlurmError as error:
+            findings.append(Finding(f"{name}: a job on a node", False, str(error)))
+            continue
+        findings += [_judged(name, what, text, *expected.get(what, (text, ""))) for what, text in said.items()]
+        if name == "head":
+            expected[PYTHON] = (said[PYTHON], "on the head's node it is")
     return findings
+
+
+def _judged(name: str, what: str, text: str, wanted: str, where: str) -> Finding:
+    good = text == wanted and not text.startswith("FAILED")
+    return Finding(f"{name}: {what}", good, text if text == wanted else f"{text}, but {where} {wanted}")

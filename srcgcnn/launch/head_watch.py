@@ -1,0 +1,84 @@
+"""How workers notice a head that is gone for good, and one of them submits another.
+
+A batch system does not start a job again that died by itself (killed, out of memory). Workers try the head's port,
+which costs nothing. Only where it stays silent does one of them, under a lock, ask the batch system.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from filelock import Timeout
+
+from srcgcnn.launch.batch import BatchError
+from srcgcnn.launch.deaths import note_death
+from srcgcnn.launch.job_log import say
+from srcgcnn.launch.rendezvous import HeadAddress, JobIds, read_jobs, submission_lock, write_record_file
+from srcgcnn.records import RecordError, read_if_whole
+from srcgcnn.sweep.record import job_name, read_record
+
+if TYPE_CHECKING:
+    from srcgcnn.launch.batch import BatchSystem
+    from srcgcnn.launch.slurm_site import SlurmSite
+    from srcgcnn.run.paths import RunPaths
+
+SILENT_S = 20.0  # a head may be busy, or just be replaced
+ASK_INTERVAL_S = 30.0  # of all workers together
+ANSWER_TIMEOUT_S = 3.0
+
+
+def answers(address: str) -> bool:
+    """Whether somebody listens at host:port."""
+    host, port = address.rsplit(":", 1)
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_TIMEOUT_S).close()
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
+
+
+class HeadWatch:
+    """One worker's view of the head."""
+
+    def __init__(self, paths: RunPaths, system: BatchSystem, site: SlurmSite) -> None:
+        self._paths, self._system, self._site = paths, system, site
+        self._silent_since: float | None = None
+
+    def heard(self) -> None:
+        """Note that the head answers."""
+        self._silent_since = None
+
+    def missed(self) -> None:
+        """Note that there is no head, or that it does not answer; after a while, ask and act."""
+        now = time.monotonic()
+        self._silent_since = now if self._silent_since is None else self._silent_since
+        if now - self._silent_since < SILENT_S or self._site.gang:  # a gang keeps its head itself
+            return
+        self._silent_since = now
+        try:
+            with submission_lock(self._paths, timeout_s=0):
+                self._replace_if_gone()
+        except Timeout:
+            return
+        except (BatchError, RecordError, OSError) as error:
+            say(f"the head does not answer, and was not replaced: {error}")
+
+    def _replace_if_gone(self) -> None:
+        mark = self._paths.head_missed
+        if mark.exists() and time.time() - mark.stat().st_mtime < ASK_INTERVAL_S:
+            return
+        mark.touch()
+        jobs, known = read_jobs(self._paths), read_if_whole(HeadAddress, self._paths.head_address)
+        head = jobs.head or (known.job if known else "")
+        if self._paths.sweep_end.exists() or (head and self._system.jobs((head,))):
+            return  # over, or in the queue: perhaps it starts again
+        self._paths.head_address.unlink(missing_ok=True)
+        why = f"its job {head or '(unknown)'} is gone from the queue (killed, or out of memory: see its log)"
+        if note_death(self._paths, why):
+            say("the head died too often without one new result: the sweep ends")
+            return
+        submitted = self._system.submit_head(self._site, self._paths, job_name(read_record(self._paths).spec.name))
+        write_record_file(self._paths.jobs, JobIds(submitted, jobs.workers))
+        say(f"the head was gone ({why}): submitted job {submitted}")

@@ -1,0 +1,203 @@
+"""Heads that die, submissions at the same moment, and damaged files: with commands that play SLURM, and real jobs."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from tracked_sweep import a_result
+
+from srcgcnn.files import KeptFiles
+from srcgcnn.launch.deaths import MOST_DEATHS, note_death, read_deaths
+from srcgcnn.launch.rendezvous import (
+    HeadAddress,
+    JobIds,
+    LaunchRequest,
+    SweepEndRecord,
+    read_jobs,
+    write_record_file,
+    write_request,
+)
+from srcgcnn.launch.site import parse_site
+from srcgcnn.launch.status import status_of, status_text
+from srcgcnn.models.config import ModelConfig
+from srcgcnn.records import RecordError, read_if_whole
+from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.results import write_result
+from srcgcnn.sweep.plan import plan_sweep
+from srcgcnn.sweep.record import SweepRecord, read_record, write_record
+from srcgcnn.sweep.spec import read_spec
+from tests.launch.test_jobs import WORKER
+
+SQUEUE = """#!/bin/sh
+for id in $(cat {queue}); do echo "$id|RUNNING|n1|1:00|9:00|None"; done
+"""
+SBATCH = """#!/bin/sh
+sleep 0.3
+flock {queue} sh -c 'n=$(($(cat {count}) + 1)); echo $n > {count}; echo $n >> {queue}; echo "Submitted batch job $n"'
+"""
+DEFINITION = Path(__file__).resolve().parents[2] / "sweeps" / "depth.toml"
+SITE = {"kind": "slurm", "worker": {"gpus": 0, "count": 1}}
+
+
+@pytest.fixture
+def queue(tmp_path, monkeypatch):
+    """SLURM's queue as a file of job ids; the next job is 101."""
+    files = {"queue": tmp_path / "queue", "count": tmp_path / "count"}
+    files["queue"].write_text("")
+    files["count"].write_text("100")
+    (tmp_path / "bin").mkdir()
+    for name, text in (("squeue", SQUEUE), ("sbatch", SBATCH)):
+        path = tmp_path / "bin" / name
+        path.write_text(text.format(**files))
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    return files["queue"]
+
+
+@pytest.fixture
+def paths(tmp_path, trial_of):
+    """A sweep that was submitted: head 17, workers 18."""
+    paths = RunPaths(tmp_path / "out")
+    axes = {"models": ["srcgcnn"], "depths": [2], "norms": ["step"], "alphas": ["none"], "seeds": 1}
+    spec = read_spec(DEFINITION, {"name": "depth", "axes": axes})
+    data = trial_of(ModelConfig("srcgcnn", 2)).data
+    write_record(paths, SweepRecord(spec, data, str(tmp_path), "depth_sweep.py"))
+    write_request(paths, LaunchRequest(parse_site(SITE, "site")))
+    write_record_file(paths.jobs, JobIds("17", ("18",)))
+    return paths
+
+
+def silent_head(paths, job="17"):
+    """Write the address of a head that is dead: nobody listens there."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    write_record_file(paths.head_address, HeadAddress(f"127.0.0.1:{port}", "boot", job, "n1"))
+
+
+@contextmanager
+def worker(paths, job):
+    """A worker job; it is told that the sweep is over at the end."""
+    variables = {**os.environ, "SLURM_JOB_ID": job}
+    started = subprocess.Popen([sys.executable, "-c", WORKER, str(paths.out)], env=variables, stdout=subprocess.PIPE)
+    try:
+        yield
+    finally:
+        write_record_file(paths.sweep_end, SweepEndRecord(0, "17"))
+        assert b"the sweep is over" in started.communicate(timeout=60)[0]
+
+
+def wait_for(condition, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_workers_replace_a_head_whose_job_is_gone_by_one_new_head(paths, queue):
+    queue.write_text("18\n19\n")
+    silent_head(paths)
+    with worker(paths, "18"), worker(paths, "19"):
+        wait_for(lambda: read_jobs(paths).head == "101")
+        time.sleep(3)
+        assert not paths.head_address.exists()
+        assert read_jobs(paths) == JobIds("101", ("18",))
+        assert queue.read_text().split() == ["18", "19", "101"]
+        assert read_deaths(paths).deaths == 1
+
+
+def test_a_head_that_the_queue_still_has_is_waited_for(paths, queue):
+    queue.write_text("17\n18\n")
+    silent_head(paths)
+    with worker(paths, "18"):
+        wait_for(paths.head_missed.exists)
+        time.sleep(3)
+        assert read_jobs(paths).head == "17"
+        assert paths.head_address.exists()
+
+
+def test_heads_that_die_without_a_new_result_are_given_up_and_status_says_so(paths, queue):
+    queue.write_text("18\n")
+    for _ in range(MOST_DEATHS - 1):
+        assert not note_death(paths, "out of memory")
+    with worker(paths, "18"):
+        wait_for(paths.sweep_end.exists)
+        assert f"died {MOST_DEATHS} times without one new result" in status_text(status_of(paths), paths)
+    assert queue.read_text().split() == ["18"]
+
+
+def test_a_new_result_forgives_the_deaths_before_it(paths):
+    for _ in range(MOST_DEATHS - 1):
+        note_death(paths, "killed")
+    paths.results.mkdir()
+    paths.result("a").write_text("{}")
+    assert read_deaths(paths).deaths == 0
+    assert not note_death(paths, "killed")
+
+
+def test_status_and_resume_believe_the_queue(paths, queue):
+    queue.write_text("18\n")
+    silent_head(paths)
+    assert "its head is gone" in status_text(status_of(paths), paths)
+    command = [sys.executable, "-m", "srcgcnn", "resume", str(paths.out)]
+    assert "head 101" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert read_jobs(paths) == JobIds("101", ("18",))
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "submitted already" in refused.stderr
+
+
+def test_of_two_submissions_in_the_same_second_one_is_refused(paths, queue, tmp_path):
+    paths.jobs.unlink()
+    record = read_record(paths)
+    plan = plan_sweep(record.spec, record.data, paths)
+    command = [sys.executable, "-m", "srcgcnn", "resume", str(paths.out)]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) for _ in range(2)]
+    said = b"".join(each.communicate(timeout=60)[1] for each in both)
+    assert sorted(each.returncode for each in both) == [0, 2]
+    assert b"submitted already" in said
+    assert queue.read_text().split() == ["101", "102"]  # one head, one worker
+    assert plan.groups
+
+
+def test_a_sweep_whose_last_word_is_missing_is_over_when_nothing_is_left(paths, queue):
+    record = read_record(paths)
+    for trial in plan_sweep(record.spec, record.data, paths).trials:
+        write_result(paths, a_result(trial))
+    assert "finished" in status_text(status_of(paths), paths).splitlines()[0]
+
+
+DAMAGED = (b"\xff\xfe\x00garbled", b"", b"[1, 2]", b'{"other": 1}', b"{" * 5000)
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_file_is_named_and_readers_go_on(paths, queue, capfd, content):
+    for path in (paths.head_address, paths.backlog, paths.jobs, paths.progress, paths.sweep_end, paths.head_deaths):
+        path.write_bytes(content)
+    for _ in range(2):
+        status_text(status_of(paths), paths)
+    said = capfd.readouterr().err
+    for path in (paths.head_address, paths.backlog, paths.jobs, paths.progress, paths.sweep_end, paths.head_deaths):
+        assert said.count(str(path)) == 1
+    paths.spec.write_bytes(content)
+    with pytest.raises(RecordError, match=r"sweep\.json"):
+        read_record(paths)
+
+
+@pytest.mark.parametrize("content", [None, *DAMAGED])
+def test_files_that_somebody_answers_for_are_written_again(tmp_path, content):
+    path, kept = tmp_path / "head.json", KeptFiles()
+    write_record_file(path, JobIds("1"))
+    kept.keep(path)
+    path.unlink() if content is None else path.write_bytes(content)
+    kept.mend_if_due()
+    assert read_if_whole(JobIds, path) == JobIds("1")
+    kept.drop(path)
+    path.unlink()
+    time.sleep(2.1)
+    kept.mend_if_due()
+    assert not path.exists()
