@@ -81,12 +81,12 @@ class KeptFiles:
     """Small files that one process answers for: what somebody removes or damages is written again."""
 
     def __init__(self) -> None:
-        self._contents: dict[Path, bytes] = {}
+        self._contents: dict[Path, tuple[bytes, int]] = {}
         self._looked = 0.0
 
     def keep(self, path: Path) -> None:
         """Answer for a file as it is now."""
-        self._contents[path] = path.read_bytes()
+        self._contents[path] = (path.read_bytes(), path.stat().st_mode & 0o777)
 
     def drop(self, path: Path) -> None:
         """Leave a file alone from now on."""
@@ -97,10 +97,10 @@ class KeptFiles:
         if time.monotonic() - self._looked < MEND_INTERVAL_S:
             return
         self._looked = time.monotonic()
-        for path, content in self._contents.items():
+        for path, (content, mode) in self._contents.items():
             with suppress(OSError):  # a full disk: next time
                 if not path.is_file() or path.read_bytes() != content:
-                    write_bytes(path, content, space_patience_s=0.0)
+                    _write_beside_and_rename(path, content, mode)
                     print(f"{path} was removed or damaged: written again", file=sys.stderr, flush=True)
 
 

@@ -93,6 +93,22 @@ def existing_run(out: Path) -> RunPaths:
     raise FileNotFoundError(f"{out} holds no sweep; beside it: {', '.join(known) or 'none'}")
 
 
+def add_budget(parser: argparse.ArgumentParser) -> None:
+    """Add the flag of a budget."""
+    what = "take no new group when the whole sweep has used N GPU-hours (core-hours where there are no GPUs)"
+    parser.add_argument("--budget-gpu-hours", type=_hours, metavar="N", help=what)
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = -1.0
+    if not 0 < hours < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours above 0")
+    return hours
+
+
 def alpha(text: str) -> float | str:
     """Read the damping of a command line: a number, or a word that the definition's reader judges."""
     try:

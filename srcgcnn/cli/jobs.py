@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from srcgcnn.cli.command import add_command, add_group, add_sweep_command, existing_run
+from srcgcnn.cli.command import add_budget, add_command, add_group, add_sweep_command, existing_run
 
 if TYPE_CHECKING:
     from srcgcnn.run.paths import RunPaths
@@ -29,7 +29,8 @@ def add_cluster_commands(commands: Any) -> None:
     )
     cancel.add_argument("--job", action="append", metavar="ID", help="only this job (17_3); may be given several times")
     cancel.add_argument("--waiting", action="store_true", help="only jobs that wait in the queue")
-    add_sweep_command(commands, "resume", "submit what is left of a sweep again, to the same site", _resume)
+    resume = add_sweep_command(commands, "resume", "submit what is left of a sweep again, to the same site", _resume)
+    add_budget(resume)
     check = add_command(
         add_group(commands, "cluster", "try a site file"),
         "check",
@@ -83,6 +84,7 @@ def _logs(options: argparse.Namespace) -> int:
 
 
 def _cancel(options: argparse.Namespace) -> int:
+    from srcgcnn.launch.local_driver import stop_driver
     from srcgcnn.launch.status import cancel_jobs, cancel_sweep
 
     paths = existing_run(options.out)
@@ -91,7 +93,12 @@ def _cancel(options: argparse.Namespace) -> int:
         print(f"cancelled: {', '.join(some)}" if some else "no such job of this sweep was there")
         return 0
     cancelled = cancel_sweep(paths)
-    print(f"cancelled: {', '.join(cancelled)}" if cancelled else "no job of this sweep was there")
+    if cancelled:
+        print(f"cancelled: {', '.join(cancelled)}")
+    elif stop_driver(paths):
+        print("stopped; finished trials are kept, and the same command goes on")
+    else:
+        print("nothing of this sweep runs")
     if cancelled and not paths.sweep_end.exists():
         _end_pages(paths)
     return 0
@@ -119,7 +126,8 @@ def _resume(options: argparse.Namespace) -> int:
     paths = existing_run(options.out)
     request, record = read_request(paths), read_record(paths)
     plan = plan_sweep(record.spec, record.data, paths, request.site.trials_per_group)
-    return launch_slurm(plan, paths, request.site, request.tracking_uri)
+    budget = options.budget_gpu_hours or request.budget_gpu_hours
+    return launch_slurm(plan, paths, request.site, request.tracking_uri, budget_gpu_hours=budget)
 
 
 def _check(options: argparse.Namespace) -> int:

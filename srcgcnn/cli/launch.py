@@ -29,6 +29,7 @@ class Launch:
         tracking_uri: MLflow store; None takes the one in the folder.
         dry_run: show, and stop.
         wait: on a cluster: stay and show progress.
+        budget_gpu_hours: no new group is taken when the sweep has used so many; core-hours where there are no GPUs.
     """
 
     paths: RunPaths
@@ -37,6 +38,7 @@ class Launch:
     tracking_uri: str | None = None
     dry_run: bool = False
     wait: bool = False
+    budget_gpu_hours: float | None = None
 
 
 def prepare_and_launch(spec: SweepSpec, stores: Path, how: Launch, *, strict: bool = False) -> int:
@@ -71,7 +73,15 @@ def launch(plan: Plan, found: FoundData, how: Launch, start: FoundStart | None =
     if how.site.kind == "slurm":
         from srcgcnn.launch.submission import launch_slurm
 
-        return launch_slurm(plan, how.paths, how.site, how.tracking_uri, record=record, wait=how.wait)
+        return launch_slurm(
+            plan,
+            how.paths,
+            how.site,
+            how.tracking_uri,
+            record=record,
+            wait=how.wait,
+            budget_gpu_hours=how.budget_gpu_hours,
+        )
     from srcgcnn.launch.local import launch_local
 
-    return launch_local(plan, record, how.paths, how.site, how.tracking_uri)
+    return launch_local(plan, record, how.paths, how.site, how.tracking_uri, how.budget_gpu_hours)

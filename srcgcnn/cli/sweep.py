@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srcgcnn.cli.axes import add_axis_flags, axes_of
-from srcgcnn.cli.command import add_command
+from srcgcnn.cli.command import add_budget, add_command
 from srcgcnn.tracking.uri import tracking_uri
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the plan, and what would be submitted, and stop")
     parser.add_argument("--wait", action="store_true", help="on a cluster: stay and show progress to the end")
     parser.add_argument("--gang", action="store_true", help="on a cluster: one job holds the head and all workers")
+    add_budget(parser)
     parser.add_argument(
         "--tracking-uri", type=tracking_uri, metavar="URI", help="MLflow store (default: SQLite in OUT)"
     )
@@ -139,5 +140,7 @@ def sweep(options: argparse.Namespace) -> int:
     paths = RunPaths(options.out or _folder(spec.name, options))
     if paths.out.exists() and not paths.out.is_dir():
         raise NotADirectoryError(f"--out {paths.out} is a file; give a folder")
-    how = Launch(paths, site, options.command_line, options.tracking_uri, options.dry_run, options.wait)
+    how = Launch(
+        paths, site, options.command_line, options.tracking_uri, options.dry_run, options.wait, options.budget_gpu_hours
+    )
     return prepare_and_launch(spec, options.stores, how, strict=options.strict)

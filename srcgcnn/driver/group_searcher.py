@@ -24,6 +24,8 @@ class GroupSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """Return the next group; None while the search waits for errors to learn from."""
+        if self._listener.budget_used:
+            return Searcher.FINISHED
         self._waiting += [*self._listener.take_lost(), *self._listener.take_proposed()]
         if self._waiting:
             return {"group": as_sent(self._plan, self._waiting.popleft()), **self._constants}

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from srcgcnn.training.progress import GroupProgress
 
 ENDED = "ended"
+DECLINED = "declined"
 REPORT_INTERVAL_S = 2.0  # Tune's documented limit is 50 to 100 reports a second in all; epochs are sent in batches
 
 
@@ -40,6 +41,9 @@ def train_in_worker(config: dict[str, Any]) -> None:
     sent, paths = read_sent(config), RunPaths(Path(config["out"]))
     group = TrialGroup.from_dict(sent, "the group sent by the driver")
     reporter = _Reporter()
+    if paths.budget_used.exists():
+        reporter.decline()
+        return
     if not paths.given_up(group.key).exists():
         _hand_back_where_time_is_short(sent["expected_s"])
         with counted_as_running(), group_log(paths, group) as log:
@@ -116,6 +120,10 @@ class _Reporter:
     def end(self) -> None:
         """Send what waits, and that the group came to its end."""
         self._send({ENDED: True})
+
+    def decline(self) -> None:
+        """Say that the group was not taken."""
+        self._send({DECLINED: True})
 
     def _send(self, more: dict[str, Any] | None = None) -> None:
         tune.report({"epochs": self._waiting, "usage": self._usage.look_if_due(), **(more or {})})

@@ -19,9 +19,10 @@ from srcgcnn.driver.payload import as_sent, read_sent, sent_key
 from srcgcnn.driver.progress import ProgressFile
 from srcgcnn.driver.retries import JUDGE_AFTER_S, RetryBudget, alive_ray_nodes
 from srcgcnn.driver.rungs import reached_before, tune_scheduler
-from srcgcnn.driver.trainable import ENDED, train_in_worker
+from srcgcnn.driver.spending import Spending
+from srcgcnn.driver.trainable import DECLINED, ENDED, train_in_worker
 from srcgcnn.driver.trial_error import error_text, reason_of, take_error
-from srcgcnn.files import write_text
+from srcgcnn.files import KeptFiles, write_text
 from srcgcnn.run.failures import write_failure
 from srcgcnn.run.results import find_result
 from srcgcnn.run.stopped import Stopped, write_stopped
@@ -85,6 +86,7 @@ def run_on_tune(
     writer: MlflowWriter,
     display: SweepDisplay,
     train: Callable[[dict[str, Any]], None] | None = None,
+    budget_hours: float | None = None,
 ) -> SweepEnd:
     """Run all groups of a plan on the connected Ray cluster, which may grow and shrink meanwhile.
 
@@ -96,6 +98,7 @@ def run_on_tune(
         writer: MLflow.
         display: the terminal.
         train: what workers do with a group, default `train_in_worker`; benchmarks of the driver give less work.
+        budget_hours: of the whole sweep, see `Spending`; no new group is taken when they are used.
     """
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's own banner; the display is ours
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # results are our files, not Tune's CSV and TensorBoard
@@ -109,7 +112,8 @@ def run_on_tune(
         search = Search(plan, paths)
     judge_after_s = JUDGE_AFTER_S if resources.nodes_come_and_go else 0.0
     budget = RetryBudget(resources.max_retries, alive_ray_nodes, judge_after_s)
-    listener = DriverCallback(plan, paths, writer, display, budget, search)
+    spending = Spending(paths, resources.cpus, resources.gpus, budget_hours)
+    listener = DriverCallback(plan, paths, writer, display, budget, search, spending)
     constants = {
         "store": str(store_folder.resolve()),
         "out": str(paths.out.resolve()),
@@ -177,15 +181,20 @@ class DriverCallback(Callback):
         display: SweepDisplay,
         budget: RetryBudget,
         search: Search | None,
+        spending: Spending,
     ) -> None:
         self._plan, self._paths, self._writer, self._display = plan, paths, writer, display
-        self._budget, self._search = budget, search
+        self._budget, self._search, self._spending = budget, search, spending
         self._groups: dict[str, TrialGroup] = {}
         self._progress = ProgressFile(paths, ())
         self._add(plan.groups)
         self._running: set[str] = set()
         self._lost: list[TrialGroup] = []
         self._concluded: set[str] = set()
+        self._declined: set[str] = set()
+        self._kept = KeptFiles()
+        if paths.spec.is_file():
+            self._kept.keep(paths.spec)
         self._backlog = (-1, -1)
         self._finished: set[str] = set()
         self._failed: dict[str, tuple[str, str]] = {}
@@ -205,6 +214,11 @@ class DriverCallback(Callback):
         return groups
 
     @property
+    def budget_used(self) -> bool:
+        """Whether no new group is to be taken."""
+        return self._spending.budget_used
+
+    @property
     def search_over(self) -> bool:
         """Whether nothing more will be proposed, and all proposals have ended."""
         return self._search is None or self._search.over
@@ -216,6 +230,8 @@ class DriverCallback(Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Judge failures whose cause was not known at once, and tell workers how much is left."""
         self._budget.settle()
+        self._spending.tick(len(self._running))
+        self._kept.mend_if_due()
         self._report_backlog()
         self._progress.write_if_due(self._display.remaining_s, self._proposals_left)
 
@@ -244,7 +260,11 @@ class DriverCallback(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Read what the worker wrote; a worker that did not come to its end was stopped by the scheduler."""
-        if self._plan.spec.scheduler.stops and not trial.last_result.get(ENDED):
+        if trial.last_result.get(DECLINED):
+            group = self._group(trial)
+            self._stopped(group)
+            self._declined.add(group.key)
+        elif self._plan.spec.scheduler.stops and not trial.last_result.get(ENDED):
             self._conclude_stopped(trial)
         else:
             self._conclude(trial, "the worker ended without a result")
@@ -343,11 +363,13 @@ class DriverCallback(Callback):
         self._writer.trial_failed(config.key, reason)
 
     def _report_backlog(self) -> None:
-        waiting = len(self._groups) - len(self._running) - len(self._concluded) + self._proposals_left
+        ended = len(self._concluded) + len(self._declined)
+        waiting = len(self._groups) - len(self._running) - ended + self._proposals_left
         now = (waiting, len(self._running))
         if now != self._backlog and self._paths.launch.is_dir():  # only jobs of a cluster want to know
             self._backlog = now
             write_text(self._paths.backlog, json.dumps({"waiting": now[0], "running": now[1]}))
+            self._kept.keep(self._paths.backlog)
 
     def _stopped(self, group: TrialGroup) -> None:
         if group.key in self._running:
@@ -364,6 +386,8 @@ class DriverCallback(Callback):
 
     def end(self) -> SweepEnd:
         """Sum up. Trials with neither result nor failure mean that somebody stopped the sweep."""
+        self._spending.tick(0)
+        self._spending.write()
         total = sum(len(group.trials) for group in self._groups.values())
         missing = total - len(self._finished) - len(self._failed) - len(self._stopped_early)
         self._progress.write(None, self._proposals_left, ended=True)

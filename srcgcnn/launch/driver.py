@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from srcgcnn.driver.tune import SweepEnd
-    from srcgcnn.launch.slurm_site import SlurmSite
+    from srcgcnn.launch.rendezvous import LaunchRequest
     from srcgcnn.sweep.plan import Plan
     from srcgcnn.tracking.writer import MlflowWriter
 
@@ -42,17 +42,18 @@ def drive(paths: RunPaths) -> int:
         plan,
         paths,
         request.tracking_uri,
-        lambda todo, writer, console: _run(todo, Path(record.store), paths, request.site, writer, console),
+        lambda todo, writer, console: _run(todo, Path(record.store), paths, request, writer, console),
         command=record.command,
         lock_timeout_s=LOCK_TIMEOUT_S,
     )
 
 
 def _run(
-    plan: Plan, store_folder: Path, paths: RunPaths, site: SlurmSite, writer: MlflowWriter, console: Console
+    plan: Plan, store_folder: Path, paths: RunPaths, request: LaunchRequest, writer: MlflowWriter, console: Console
 ) -> SweepEnd:
     import ray
 
+    site = request.site
     ray.init(address=os.environ[HEAD_ADDRESS], log_to_driver=False, logging_level=logging.ERROR)
     from srcgcnn.driver.tune import GroupResources, run_on_tune
 
@@ -65,7 +66,9 @@ def _run(
     )
     try:
         with SweepDisplay(plan, console) as display:
-            return run_on_tune(plan, store_folder, paths, resources, writer, display)
+            return run_on_tune(
+                plan, store_folder, paths, resources, writer, display, budget_hours=request.budget_gpu_hours
+            )
     finally:
         ray.shutdown()
 

@@ -35,7 +35,6 @@ from srcgcnn.launch.ray_node import (
 from srcgcnn.launch.rendezvous import (
     Backlog,
     HeadAddress,
-    JobIds,
     SweepEndRecord,
     read_jobs,
     read_request,
@@ -61,7 +60,8 @@ DRIVER = "srcgcnn.launch.driver"
 HEAD_ADDRESS = "SRCGCNN_HEAD_ADDRESS"
 MOST_DRIVERS = 5
 DRIVER_PAUSE_S = 20.0
-ENDS_OF_A_DRIVER = (0, 1, 130)  # all trained, some trials failed, stopped; the rest is worth another attempt
+STATUS_STOPPED = 130
+ENDS_OF_A_DRIVER = (0, 1, STATUS_STOPPED)  # all trained, some trials failed, stopped; the rest is worth another attempt
 STATUSES = (*ENDS_OF_A_DRIVER, STATUS_ERROR, EXIT_TERMINATED)  # of a head that ended by itself
 
 
@@ -119,7 +119,7 @@ class Head:
         for old in (self._paths.sweep_end, self._paths.head_address, self._paths.backlog):
             old.unlink(missing_ok=True)
         self._restore_record()
-        write_record_file(self._paths.jobs, JobIds(mine, jobs.workers))
+        write_record_file(self._paths.jobs, jobs.succeeded_by(mine, jobs.workers))
         for path in (self._paths.spec, self._paths.launch_request, self._paths.jobs):
             self._kept.keep(path)
         return True
@@ -241,6 +241,8 @@ class Head:
     def _conclude(self, status: int, reason: str = "") -> None:
         """Tell the workers that the sweep is over. Those that run leave by themselves."""
         say(f"the driver ended with status {status}")
+        if status == STATUS_STOPPED and self._paths.budget_used.exists():
+            reason = self._paths.budget_used.read_text(encoding="utf-8").strip()
         write_record_file(self._paths.sweep_end, SweepEndRecord(status, self._allocation.id, reason))
         self._end_waiting_workers()
 

@@ -15,7 +15,7 @@ from filelock import Timeout
 from srcgcnn.launch.batch import BatchError
 from srcgcnn.launch.deaths import note_death
 from srcgcnn.launch.job_log import say
-from srcgcnn.launch.rendezvous import HeadAddress, JobIds, read_jobs, submission_lock, write_record_file
+from srcgcnn.launch.rendezvous import HeadAddress, read_jobs, submission_lock, write_record_file
 from srcgcnn.records import RecordError, read_if_whole
 from srcgcnn.sweep.record import job_name, read_record
 
@@ -80,5 +80,5 @@ class HeadWatch:
             say("the head died too often without one new result: the sweep ends")
             return
         submitted = self._system.submit_head(self._site, self._paths, job_name(read_record(self._paths).spec.name))
-        write_record_file(self._paths.jobs, JobIds(submitted, jobs.workers))
+        write_record_file(self._paths.jobs, jobs.succeeded_by(submitted, jobs.workers))
         say(f"the head was gone ({why}): submitted job {submitted}")

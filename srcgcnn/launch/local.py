@@ -8,7 +8,7 @@ import shlex
 import shutil
 import signal
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +18,10 @@ from filelock import FileLock, Timeout
 from srcgcnn.analysis.tradeoff import as_csv, as_markdown, print_tradeoff, tradeoff_of
 from srcgcnn.driver.best_proposals import show_proposals
 from srcgcnn.driver.display import SweepDisplay
+from srcgcnn.launch.local_driver import noted_driver
 from srcgcnn.launch.reaper import reaping
 from srcgcnn.launch.token import write_token
+from srcgcnn.run.leftovers import remove_leftovers
 from srcgcnn.sweep.ended_groups import forget_ended_groups
 from srcgcnn.sweep.record import write_record
 from srcgcnn.terminal import make_console
@@ -47,7 +49,14 @@ class LaunchError(RuntimeError):
     """A sweep cannot start; the message says why and what to do."""
 
 
-def launch_local(plan: Plan, record: SweepRecord, paths: RunPaths, site: LocalSite, tracking_uri: str | None) -> int:
+def launch_local(
+    plan: Plan,
+    record: SweepRecord,
+    paths: RunPaths,
+    site: LocalSite,
+    tracking_uri: str | None,
+    budget_hours: float | None = None,
+) -> int:
     """Run a plan on this machine to its end and return the exit status of `conduct`.
 
     Raises:
@@ -57,7 +66,7 @@ def launch_local(plan: Plan, record: SweepRecord, paths: RunPaths, site: LocalSi
         plan,
         paths,
         tracking_uri,
-        lambda todo, writer, console: _run(todo, Path(record.store), paths, site, writer, console),
+        lambda todo, writer, console: _run(todo, Path(record.store), paths, site, writer, console, budget_hours),
         command=record.command,
         record=record,
     )
@@ -93,10 +102,11 @@ def conduct(
     from srcgcnn.tracking.writer import MlflowWriter
 
     console = make_console()
-    with _only_driver(paths, lock_timeout_s):
+    with _only_driver(paths, lock_timeout_s), noted_driver(paths) if record else nullcontext():
         if record is not None:
             write_record(paths, record)
         writer = MlflowWriter(paths, plan.spec.name, tracking_uri)
+        remove_leftovers(paths)
         end = None
         for todo in _rounds(plan, paths):
             if not todo.over:
@@ -108,6 +118,8 @@ def conduct(
             writer.sweep_finished(as_markdown(rows), as_csv(rows), stopped=interrupted)
             if interrupted:
                 break
+        else:
+            remove_leftovers(paths, nobody_writes=True)
         forget_ended_groups(plan, paths)
     if rows:
         print_tradeoff(rows, console)
@@ -172,7 +184,13 @@ def _only_driver(paths: RunPaths, timeout_s: float) -> Iterator[None]:
 
 
 def _run(
-    plan: Plan, store_folder: Path, paths: RunPaths, site: LocalSite, writer: MlflowWriter, console: Console
+    plan: Plan,
+    store_folder: Path,
+    paths: RunPaths,
+    site: LocalSite,
+    writer: MlflowWriter,
+    console: Console,
+    budget_hours: float | None,
 ) -> SweepEnd:
     console.print("starting Ray on this machine ...")
     with private_folder() as scratch, reaping(scratch), local_ray(paths, site, scratch, console) as gpus:
@@ -187,7 +205,7 @@ def _run(
             checkpoint_interval_s=site.checkpoint_interval_s,
         )
         with terminating_as_ctrl_c(), SweepDisplay(plan, console) as display:
-            return run_on_tune(plan, store_folder, paths, resources, writer, display)
+            return run_on_tune(plan, store_folder, paths, resources, writer, display, budget_hours=budget_hours)
 
 
 @contextmanager
@@ -242,6 +260,11 @@ def local_ray(paths: RunPaths, site: LocalSite, scratch: Path, console: Console)
 
 def _report(end: SweepEnd | None, paths: RunPaths, tracking_uri: str | None, console: Console, command: str) -> int:
     """Say how it ended and what to do next."""
+    if end is not None and end.interrupted and paths.budget_used.exists():
+        used = paths.budget_used.read_text(encoding="utf-8").strip()
+        again = f"the same command goes on with a larger --budget-gpu-hours: {command}"
+        console.print(f"Stopped: {used}. Finished trials are kept; {again}", soft_wrap=True)
+        return EXIT_INTERRUPTED
     if end is not None and end.interrupted:
         console.print(f"Stopped. Finished trials are kept; the same command goes on: {command}", soft_wrap=True)
         return EXIT_INTERRUPTED

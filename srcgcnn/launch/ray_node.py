@@ -149,6 +149,10 @@ def ray_environment(token: Path) -> dict[str, str]:
     """Return the environment of every Ray process of a sweep."""
     environment = dict(os.environ)
     environment.pop("RAY_ADDRESS", None)  # never another user's or an earlier cluster
+    if "ROCR_VISIBLE_DEVICES" in environment and "HIP_VISIBLE_DEVICES" not in environment:
+        # Ray counts AMD's devices by HIP's variable only; its numbers are of what the other one leaves visible
+        visible = [name for name in environment["ROCR_VISIBLE_DEVICES"].split(",") if name.strip()]
+        environment["HIP_VISIBLE_DEVICES"] = ",".join(str(number) for number in range(len(visible)))
     environment.update(
         RAY_AUTH_MODE="token",
         RAY_AUTH_TOKEN_PATH=str(token),

@@ -48,10 +48,16 @@ class HeadAddress:
 
 @record
 class JobIds:
-    """Jobs of a sweep: the head, and the ids of the worker arrays."""
+    """Jobs of a sweep: the head, the ids of the worker arrays, and those of earlier submissions."""
 
     head: str = ""
     workers: tuple[str, ...] = ()
+    earlier: tuple[str, ...] = ()
+
+    def succeeded_by(self, head: str, workers: tuple[str, ...]) -> JobIds:
+        """Return the jobs with another head and those workers; the others are of the past."""
+        past = [job for job in self.all if job not in (head, *workers)]
+        return JobIds(head, workers, (*self.earlier, *past))
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -93,6 +99,7 @@ class LaunchRequest:
     site: SlurmSite
     tracking_uri: str | None = None
     login_host: str = ""
+    budget_gpu_hours: float | None = None
 
 
 def write_request(paths: RunPaths, request: LaunchRequest) -> None:
@@ -116,7 +123,7 @@ def read_request(paths: RunPaths) -> LaunchRequest:
         raise RecordError(f"{where}: not readable ({error}); submit the sweep again to write it") from None
     if not isinstance(site, SlurmSite):
         raise RecordError(f"{where}: describes a {site.kind} site, not a SLURM cluster")
-    return LaunchRequest(site, data.get("tracking_uri"), data.get("login_host", ""))
+    return LaunchRequest(site, data.get("tracking_uri"), data.get("login_host", ""), data.get("budget_gpu_hours"))
 
 
 def write_record_file(path: Path, record: Any, space_patience_s: float = SPACE_PATIENCE_S) -> None:

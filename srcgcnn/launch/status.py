@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from srcgcnn.records import read_if_whole
 from srcgcnn.run.failures import read_failures
 from srcgcnn.run.log import find_log
 from srcgcnn.run.results import finished_keys
+from srcgcnn.run.spent import Spent, spent_line, write_charged
 from srcgcnn.sweep.record import read_record
 from srcgcnn.terminal import duration
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from srcgcnn.driver.progress import GroupState, SweepProgress
+    from srcgcnn.launch.rendezvous import JobIds
     from srcgcnn.run.paths import RunPaths
 
 CANCEL_TIMEOUT_S = 120.0
@@ -57,6 +60,7 @@ class SweepStatus:
         deaths: of heads, since the last new result.
         end: exit status of the driver, None while the sweep is not over.
         end_reason: why it gave up.
+        spent: what the sweep has used, and who says so.
         broken: worker jobs that found their node unfit, and why.
     """
 
@@ -75,6 +79,7 @@ class SweepStatus:
     deaths: HeadDeaths
     end: int | None
     end_reason: str
+    spent: str
     broken: tuple[WorkerNote, ...]
 
 
@@ -107,8 +112,17 @@ def status_of(paths: RunPaths) -> SweepStatus:
         deaths=read_deaths(paths),
         end=end.status if end else None,
         end_reason=end.reason if end else "",
+        spent=_spent(paths, ids),
         broken=tuple(note for note in worker_notes(paths) if note.state == "broken"),
     )
+
+
+def _spent(paths: RunPaths, ids: JobIds) -> str:
+    """Ask what was charged, and keep the answer for the report."""
+    if ids.all and (usage := batch_system().usage((*ids.all, *ids.earlier))):
+        with suppress(OSError):
+            write_charged(paths, Spent(usage.gpu_hours, usage.core_hours))
+    return spent_line(paths)
 
 
 def worker_notes(paths: RunPaths) -> list[WorkerNote]:
@@ -128,6 +142,7 @@ def status_text(status: SweepStatus, paths: RunPaths) -> str:
     lines.append(f"trials     {', '.join(counts)}")
     if status.backlog and status.end is None:
         lines.append(f"groups     {status.backlog.running} train, {status.backlog.waiting} wait for a worker")
+    lines.append(f"used       {status.spent}")
     lines += [f"job        {_job_line(job)}" for job in status.jobs or ()]
     if status.deaths.deaths and status.end is None:
         lines.append(f"head       died {status.deaths.deaths} times since the last result: {status.deaths.reason}")

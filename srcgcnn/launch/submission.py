@@ -63,6 +63,7 @@ def launch_slurm(
     *,
     record: SweepRecord | None = None,
     wait: bool = False,
+    budget_gpu_hours: float | None = None,
 ) -> int:
     """Submit what is left of a plan; returns the exit status.
 
@@ -73,6 +74,7 @@ def launch_slurm(
         tracking_uri: MLflow store; None takes the one in the folder.
         record: what is asked for now, kept once nobody else runs this sweep; None where the folder has it.
         wait: stay and show progress.
+        budget_gpu_hours: no new group is taken when the sweep has used so many.
 
     Raises:
         BatchError: the batch system refuses, or the sweep is submitted already.
@@ -81,7 +83,9 @@ def launch_slurm(
     if plan.over:
         console.print(f"nothing is left to train; results: srcgcnn results {paths.out}")
         return 0
-    jobs = submit(batch_system(), plan, paths, LaunchRequest(site, tracking_uri, socket.getfqdn()), record)
+    jobs = submit(
+        batch_system(), plan, paths, LaunchRequest(site, tracking_uri, socket.getfqdn(), budget_gpu_hours), record
+    )
     workers = f", workers {', '.join(jobs.workers)}" if jobs.workers else " with its workers"
     console.print(f"submitted: head {jobs.head}{workers}")
     for what, command in (

@@ -63,10 +63,10 @@ def _submit(
     site, name, groups = request.site, job_name(plan.spec.name), plan.parallel_groups
     workers = tuple(array for array in known.workers if any(job.belongs_to(array) for job in alive))
     if site.gang:
-        jobs = JobIds(system.submit_gang(site, paths, name, groups))
+        jobs = known.succeeded_by(system.submit_gang(site, paths, name, groups), ())
         write_record_file(paths.jobs, jobs)
         return jobs
-    jobs = JobIds(system.submit_head(site, paths, name), workers)
+    jobs = known.succeeded_by(system.submit_head(site, paths, name), workers)
     write_record_file(paths.jobs, jobs)
     if workers:
         return jobs
@@ -82,5 +82,5 @@ def submit_workers(system: BatchSystem, site: SlurmSite, paths: RunPaths, name: 
     for array in system.worker_arrays(site, groups):
         submitted = system.submit_workers(site, paths, name, array)
         jobs = read_jobs(paths)
-        write_record_file(paths.jobs, JobIds(jobs.head, (*jobs.workers, submitted)))
+        write_record_file(paths.jobs, jobs.succeeded_by(jobs.head, (*jobs.workers, submitted)))
     return read_jobs(paths)

@@ -141,6 +141,26 @@ class RunPaths:
         return f"sqlite:///{self.mlflow_db.resolve()}"
 
     @property
+    def spent(self) -> Path:
+        """What groups have used so far, by our own clocks."""
+        return self.out / "spent.json"
+
+    @property
+    def charged(self) -> Path:
+        """What a cluster's accounting said last."""
+        return self.out / "charged.json"
+
+    @property
+    def budget_used(self) -> Path:
+        """Marks a sweep that takes no new groups: its budget is used."""
+        return self.out / "budget-used"
+
+    @property
+    def driver(self) -> Path:
+        """The process that runs this sweep, for whoever wants to stop it."""
+        return self.out / ".driver.json"
+
+    @property
     def driver_lock(self) -> Path:
         """Held by the one driver that runs this sweep."""
         return self.out / ".driver.lock"

@@ -1,5 +1,6 @@
 """Jobs and what is told of them, without SLURM: workers that cannot work say why, and logs are found."""
 
+import errno
 import json
 import os
 import shutil
@@ -10,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from srcgcnn.driver.group_log import group_log
+from srcgcnn.files import write_text
 from srcgcnn.launch.rendezvous import HeadAddress, JobIds, LaunchRequest, write_record_file, write_request
 from srcgcnn.launch.site import parse_site
+from srcgcnn.launch.slurm.job import devices_of
 from srcgcnn.launch.status import cancel_sweep, worker_notes
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.run.failures import read_failures, write_failure
+from srcgcnn.run.leftovers import remove_leftovers
 from srcgcnn.run.log import find_log
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.sweep.plan import TrialGroup
@@ -32,14 +36,16 @@ print(WorkerJob(sys.argv[1])())
     ("site", "reason"),
     [
         ({"worker": {"gpus": 2}}, "a group needs 1 devices, and SLURM gave this job 0 (CUDA_VISIBLE_DEVICES='')"),
+        ({"worker": {"gpus": 1}, "variables": {"SLURM_JOB_GPUS": "3"}}, "finds 0 of 1 devices; SLURM gave them"),
         ({"worker": {"gpus": 0}, "interface": "no0"}, "interface='no0' has no address"),
     ],
 )
 def test_a_worker_that_cannot_work_here_is_named_with_the_reason(tmp_path, site, reason):
-    paths = RunPaths(tmp_path / "out")
+    paths, variables = RunPaths(tmp_path / "out"), site.pop("variables", {"CUDA_VISIBLE_DEVICES": ""})
     write_request(paths, LaunchRequest(parse_site({"kind": "slurm", **site}, "site")))
     write_record_file(paths.head_address, HeadAddress("10.0.0.1:1", "boot", "17", "head"))
-    variables = {**os.environ, "SLURM_JOB_ID": "18", "CUDA_VISIBLE_DEVICES": ""}
+    without = {name: value for name, value in os.environ.items() if "VISIBLE_DEVICES" not in name}
+    variables = {**without, "SLURM_JOB_ID": "18", **variables}
     command = [sys.executable, "-c", WORKER, str(paths.out)]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 3, done.stdout + done.stderr
@@ -118,3 +124,67 @@ def test_a_failure_without_words_is_still_told(tmp_path, trial_of):
     write_failure(paths, trial_of(ModelConfig("srcgcnn", 2)), "")
     (failure,) = read_failures(paths)
     assert failure.reason.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("variables", "count"),
+    [
+        ({}, 0),
+        ({"CUDA_VISIBLE_DEVICES": "0,1"}, 2),
+        ({"CUDA_VISIBLE_DEVICES": ""}, 0),
+        ({"CUDA_VISIBLE_DEVICES": "NoDevFiles"}, 0),
+        ({"CUDA_VISIBLE_DEVICES": "1,-1,2"}, 1),
+        ({"CUDA_VISIBLE_DEVICES": "GPU-8f2a,GPU-91cc"}, 2),
+        ({"ROCR_VISIBLE_DEVICES": "0,1,2"}, 3),
+        ({"HIP_VISIBLE_DEVICES": "4", "ROCR_VISIBLE_DEVICES": "4,5"}, 1),
+        ({"SLURM_JOB_GPUS": "0-3"}, 4),
+        ({"SLURM_STEP_GPUS": "2", "SLURM_JOB_GPUS": "0-3"}, 1),
+        ({"SLURM_GPUS_ON_NODE": "2"}, 2),
+        ({"SLURM_GPUS_ON_NODE": "gpu:4"}, 4),
+        ({"SLURM_JOB_GPUS": "0,1", "CUDA_VISIBLE_DEVICES": "0"}, 1),
+    ],
+)
+def test_devices_are_counted_from_the_variables_of_slurm_cuda_and_rocm(variables, count):
+    devices = devices_of(variables)
+    assert devices.count == count
+    assert all(name in devices.told_by for name in variables) or count
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.ENOSPC])
+def test_a_file_system_that_is_away_for_a_moment_is_waited_for(tmp_path, monkeypatch, number):
+    failures = iter([OSError(number, os.strerror(number))] * 2)
+    flush = os.fsync
+
+    def fsync(descriptor):
+        for failure in failures:
+            raise failure
+        flush(descriptor)
+
+    monkeypatch.setattr("srcgcnn.files.SPACE_PAUSE_S", 0.01)
+    monkeypatch.setattr("os.fsync", fsync)
+    write_text(tmp_path / "file", "whole")
+    assert (tmp_path / "file").read_text() == "whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_killed_writers_left_goes_and_what_is_being_written_stays(tmp_path):
+    paths = RunPaths(tmp_path)
+    old = {paths.results / ".a.json.1.ab.tmp", paths.launch / ".head.json.1.ab.tmp", paths.checkpoints / "a.pt.damaged"}
+    for path in (*old, paths.spec, paths.results / "a.json"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("")
+    for path in old:
+        os.utime(path, (0, 0))
+    young = {
+        paths.results / ".b.json.1.ab.tmp",
+        paths.launch / ".jobs.json.1.ab.tmp",
+        paths.checkpoints / "b.pt.damaged",
+    }
+    for path in young:
+        path.write_text("")
+    remove_leftovers(paths)
+    assert not any(path.exists() for path in old)
+    assert all(path.exists() for path in young)
+    remove_leftovers(paths, nobody_writes=True)
+    assert [path.name for path in paths.results.iterdir()] == ["a.json"]
+    assert (paths.launch / ".jobs.json.1.ab.tmp").exists()  # a worker may write there

@@ -28,7 +28,15 @@ SITE = {
     "checkpoint_interval_s": 1.0,
     "dashboard": False,
     "head": {"cpus": 1, "memory_gb": 1.5, "time_min": 30},
-    "worker": {"count": 3, "cpus": 1, "memory_gb": 1.0, "time_min": 20, "leave_before_end_s": 30, "idle_s": 5},
+    "worker": {
+        "count": 3,
+        "gpus": 0,
+        "cpus": 1,
+        "memory_gb": 1.0,
+        "time_min": 20,
+        "leave_before_end_s": 30,
+        "idle_s": 5,
+    },
 }
 
 

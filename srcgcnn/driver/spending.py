@@ -1,0 +1,60 @@
+"""What the groups of this driver use, added up while they train; and the end of a budget."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from srcgcnn.files import write_text
+from srcgcnn.run.spent import read_spent, write_spent
+
+if TYPE_CHECKING:
+    from srcgcnn.run.paths import RunPaths
+
+WRITE_INTERVAL_S = 5.0
+
+
+class Spending:
+    """Counts the time of running groups; where a budget is used, groups that start find a mark and do not train.
+
+    Args:
+        paths: the sweep's folder.
+        cpus: cores of one group.
+        gpus: devices of one group.
+        budget_hours: GPU-hours of the whole sweep, earlier runs counted; core-hours where groups have no GPU.
+    """
+
+    def __init__(self, paths: RunPaths, cpus: float, gpus: float, budget_hours: float | None) -> None:
+        self._paths, self._cpus, self._gpus, self._budget_hours = paths, cpus, gpus, budget_hours
+        self._spent, self._groups = read_spent(paths), 0
+        self._at = self._written = time.monotonic()
+        paths.budget_used.unlink(missing_ok=True)
+        self.tick(0)
+
+    @property
+    def budget_used(self) -> bool:
+        """Whether the budget is used."""
+        used = self._spent.gpu_hours if self._gpus else self._spent.core_hours
+        return self._budget_hours is not None and used >= self._budget_hours
+
+    def tick(self, running: int) -> None:
+        """Add the time since the last call for the groups that trained since; `running` train from now on."""
+        now = time.monotonic()
+        seconds, self._at = (now - self._at) * self._groups, now
+        self._spent, self._groups = self._spent.plus(seconds, self._gpus, self._cpus), running
+        if self.budget_used and not self._paths.budget_used.exists():
+            write_text(self._paths.budget_used, budget_text(self._budget_hours or 0.0, self._gpus) + "\n")
+        if now - self._written >= WRITE_INTERVAL_S:
+            self.write()
+
+    def write(self) -> None:
+        """Write down what was used."""
+        self._written = time.monotonic()
+        with suppress(OSError):  # a full disk: next time
+            write_spent(self._paths, self._spent)
+
+
+def budget_text(budget_hours: float, gpus: float) -> str:
+    """Say that a budget is used."""
+    return f"the budget of {budget_hours:g} {'GPU' if gpus else 'core'}-hours is used"

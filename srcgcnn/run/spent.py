@@ -1,0 +1,71 @@
+"""What a sweep has used, in GPU-hours and core-hours: by a cluster's accounting where there is one, else by our clocks.
+
+The driver adds up how long groups train, attempts that failed included, in `OUT/spent.json`; sweeps of earlier versions
+have the times of their results only. `OUT/charged.json` holds what a batch system said last.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+from srcgcnn.files import write_text
+from srcgcnn.records import as_dict, read_if_whole, record
+from srcgcnn.run.results import read_results
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from srcgcnn.run.paths import RunPaths
+    from srcgcnn.run.trial import TrialResult
+
+GPU = re.compile("nvidia|tesla|geforce|quadro|instinct|radeon", re.IGNORECASE)  # as drivers name devices
+
+
+@record
+class Spent:
+    """Hours of devices and of cores."""
+
+    gpu_hours: float
+    core_hours: float
+
+    def plus(self, seconds: float, gpus: float, cpus: float) -> Spent:
+        """Return the sum with what a group has used."""
+        return Spent(self.gpu_hours + seconds * gpus / 3600, self.core_hours + seconds * cpus / 3600)
+
+    @property
+    def text(self) -> str:
+        """For people: GPU-hours where there are any, else core-hours."""
+        return f"{self.gpu_hours:.3g} GPU-hours" if self.gpu_hours else f"{self.core_hours:.3g} core-hours"
+
+
+def spent_by(results: Iterable[TrialResult]) -> Spent:
+    """Return what finished trials used: a device each, or the cores that their threads ran on."""
+    spent = Spent(0.0, 0.0)
+    for result in results:
+        on_gpu = GPU.search(result.provenance.hardware) is not None
+        spent = spent.plus(result.cost.seconds, float(on_gpu), result.provenance.threads)
+    return spent
+
+
+def read_spent(paths: RunPaths) -> Spent:
+    """Return what the sweep has used so far by our own clocks."""
+    return read_if_whole(Spent, paths.spent) or spent_by(read_results(paths))
+
+
+def write_spent(paths: RunPaths, spent: Spent) -> None:
+    """Write down what was used so far; where the disk is full, the next time."""
+    write_text(paths.spent, json.dumps(as_dict(spent)) + "\n", space_patience_s=0.0)
+
+
+def write_charged(paths: RunPaths, charged: Spent) -> None:
+    """Write down what a batch system has charged so far."""
+    write_text(paths.charged, json.dumps(as_dict(charged)) + "\n", space_patience_s=0.0)
+
+
+def spent_line(paths: RunPaths) -> str:
+    """Return one line for status and report: what was used, and who says so."""
+    if charged := read_if_whole(Spent, paths.charged):
+        return f"{charged.text} (by the accounting of the cluster)"
+    return f"{read_spent(paths).text} (by our own clocks: training only)"
