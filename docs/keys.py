@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from srcgcnn.launch.site import LocalSite
+from srcgcnn.launch.site import LocalSite, RaySite
 from srcgcnn.launch.slurm_site import HeadRequest, SlurmSite, WorkerRequest
 from srcgcnn.sweep.search_spec import Range
 from srcgcnn.sweep.spec import SweepSpec
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HERE = Path(__file__).resolve().parent
-TABLES = {"slurm site": SlurmSite, "local site": LocalSite, "sweep": SweepSpec}
+TABLES = {"slurm site": SlurmSite, "local site": LocalSite, "ray site": RaySite, "sweep": SweepSpec}
 PAGES = ("slurm.md", "sweeps.md")
 START, END = "<!-- keys of a {}, written by `python -m docs.keys` -->\n", "<!-- end of keys -->\n"
 LISTED_ELSEWHERE = {  # tables that may be there several times, or not at all, with the keys of another one

@@ -82,6 +82,10 @@ def launch(plan: Plan, found: FoundData, how: Launch, start: FoundStart | None =
             wait=how.wait,
             budget_gpu_hours=how.budget_gpu_hours,
         )
+    if how.site.kind == "ray":
+        from srcgcnn.launch.existing_ray import launch_on_ray
+
+        return launch_on_ray(plan, record, how.paths, how.site, how.tracking_uri, how.budget_gpu_hours)
     from srcgcnn.launch.local import launch_local
 
     return launch_local(plan, record, how.paths, how.site, how.tracking_uri, how.budget_gpu_hours)

@@ -1,10 +1,11 @@
-"""Site files (`cluster/NAME.toml`): what a place to run on offers. `kind` says which of the two forms it has."""
+"""Site files (`cluster/NAME.toml`): what a place to run on offers. `kind` says which of three forms it has."""
 
 from __future__ import annotations
 
 import os
+import re
 import tomllib
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,8 +62,70 @@ class LocalSite:
         return max(1, self.usable_cpus // self.cpus_per_group)
 
 
-Site = LocalSite | SlurmSite
-KINDS: dict[str, type[LocalSite] | type[SlurmSite]] = {"local": LocalSite, "slurm": SlurmSite}
+@record
+class RaySite:
+    """A Ray cluster that runs already, which somebody else started and will end (KubeRay, `ray up`, a hosted one).
+
+    Attributes:
+        kind: `ray`: a Ray cluster that runs already.
+        address: host:port of its head; `auto` finds the one that this machine is a node of. The driver runs where the
+            command is given, so give it on a node of the cluster.
+        image: container image in which groups run; "" takes what the nodes have.
+        pip: packages that Ray installs for the groups, beside what the nodes have.
+        environment: variables that groups get.
+        parallel_groups: groups that will train at a time, for estimates and searches; the cluster itself decides.
+        cpus_per_group: cores of one group.
+        gpus_per_group: devices of one group; 0 trains on the CPU, 0.5 puts two on one.
+        trials_per_group: most trials that train as one stacked model.
+        max_retries: how often a group that failed starts again; lost nodes are not counted.
+        checkpoint_interval_s: time between checkpoints of a group: the most that a lost node costs.
+    """
+
+    kind: Literal["ray"] = "ray"
+    address: str = "auto"
+    image: str = ""
+    pip: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    parallel_groups: int = 4
+    cpus_per_group: int = 1
+    gpus_per_group: float = 0.0
+    trials_per_group: int = 1
+    max_retries: int = 3
+    checkpoint_interval_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Refuse what no cluster can do, and addresses that would start or hide a driver elsewhere."""
+        for name in ("parallel_groups", "cpus_per_group", "trials_per_group", "checkpoint_interval_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be positive")
+        if self.max_retries < 0 or self.gpus_per_group < 0:
+            raise ValueError("max_retries and gpus_per_group must not be negative")
+        if self.address != "auto" and not re.fullmatch(r"[^/:\s]+:\d+", self.address):
+            raise ValueError(
+                f"address={self.address!r} must be auto or host:port of the head (6379 by default); for ray:// run "
+                "the command on a node of the cluster, as `kubectl exec`, `ray exec` and `ray job submit` do"
+            )
+        if self.image and self.pip:
+            raise ValueError("image and pip exclude each other: Ray runs an image as it is")
+
+    @property
+    def workers(self) -> int:
+        """Groups that are expected to train at a time."""
+        return self.parallel_groups
+
+    @property
+    def runtime_env(self) -> dict[str, Any]:
+        """What Ray is asked to make for the groups."""
+        asked = {"env_vars": self.environment, "pip": list(self.pip), "image_uri": self.image}
+        return {name: value for name, value in asked.items() if value}
+
+
+Site = LocalSite | SlurmSite | RaySite
+KINDS: dict[str, type[LocalSite] | type[SlurmSite] | type[RaySite]] = {
+    "local": LocalSite,
+    "slurm": SlurmSite,
+    "ray": RaySite,
+}
 
 
 def site_named(name: str) -> Site:

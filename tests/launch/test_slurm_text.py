@@ -90,7 +90,7 @@ def test_the_sbatch_text_is_the_golden_one(name, here):
 
 def test_every_site_file_of_the_project_is_valid_and_the_commented_values_of_slurm_toml_are_the_defaults():
     for path in (ROOT / "cluster").glob("*.toml"):
-        assert read_site(ROOT / "cluster", path.stem).kind in ("local", "slurm")
+        assert read_site(ROOT / "cluster", path.stem).kind in ("local", "ray", "slurm")
     assert read_site(ROOT / "cluster", "slurm") == SlurmSite()
     assert isinstance(read_site(ROOT / "cluster", "local"), LocalSite)
 
@@ -98,7 +98,7 @@ def test_every_site_file_of_the_project_is_valid_and_the_commented_values_of_slu
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"kind": "pbs"}, "known kinds: local, slurm"),
+        ({"kind": "pbs"}, "known kinds: local, slurm, ray"),
         ({"kind": "slurm", "acount": "a"}, "known keys: account"),
         ({"kind": "slurm", "worker": {"gpu": 1}}, "known keys: constraint, count"),
         ({"kind": "slurm", "worker": {"gpu_form": "gpu"}}, "gpu_form"),

@@ -1,0 +1,142 @@
+"""A sweep on a Ray cluster that runs already. It is joined as any job joins it, and left; it is not ours to end."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import socket
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from srcgcnn.driver.display import SweepDisplay
+from srcgcnn.files import write_text
+from srcgcnn.launch.local import LaunchError, conduct, terminating_as_ctrl_c
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from srcgcnn.driver.tune import SweepEnd
+    from srcgcnn.launch.site import RaySite
+    from srcgcnn.run.paths import RunPaths
+    from srcgcnn.sweep.plan import Plan
+    from srcgcnn.sweep.record import SweepRecord
+    from srcgcnn.tracking.writer import MlflowWriter
+
+LOOK_TIMEOUT_S = 300.0  # a runtime environment is made on every node first
+SAME = ("torch", "numpy", "safetensors")  # Ray itself compares Python and Ray
+
+
+def launch_on_ray(
+    plan: Plan,
+    record: SweepRecord,
+    paths: RunPaths,
+    site: RaySite,
+    tracking_uri: str | None,
+    budget_hours: float | None = None,
+) -> int:
+    """Run a plan on a cluster that runs already, to its end, and return the exit status of `conduct`.
+
+    Raises:
+        LaunchError: another driver runs this sweep, the cluster does not answer, or a node cannot do the work.
+    """
+    return conduct(
+        plan,
+        paths,
+        tracking_uri,
+        lambda writer, console: _run(plan, Path(record.store), paths, site, writer, console, budget_hours),
+        command=record.command,
+        record=record,
+    )
+
+
+def _run(
+    plan: Plan,
+    store_folder: Path,
+    paths: RunPaths,
+    site: RaySite,
+    writer: MlflowWriter,
+    console: Console,
+    budget_hours: float | None,
+) -> SweepEnd:
+    import ray
+
+    try:
+        ray.init(address=site.address, runtime_env=site.runtime_env, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise LaunchError(f"no Ray cluster answers at address={site.address!r}: {said}") from None
+    from srcgcnn.driver.tune import GroupResources, run_on_tune
+
+    resources = GroupResources(
+        cpus=site.cpus_per_group,
+        gpus=site.gpus_per_group,
+        max_retries=site.max_retries,
+        checkpoint_interval_s=site.checkpoint_interval_s,
+        nodes_come_and_go=True,
+    )
+    try:
+        nodes = check_nodes(paths, store_folder)
+        console.print(f"Ray cluster at {site.address}: {len(nodes)} nodes ({', '.join(nodes)})", soft_wrap=True)
+        with terminating_as_ctrl_c(), SweepDisplay(plan, console) as display:
+            return run_on_tune(plan, store_folder, paths, resources, writer, display, budget_hours=budget_hours)
+    finally:
+        ray.shutdown()  # leaves the cluster as it is
+
+
+def check_nodes(paths: RunPaths, store_folder: Path) -> list[str]:
+    """Ask every node whether it sees the sweep's folder and the store, and has our packages; returns their names.
+
+    Raises:
+        LaunchError: a node does not, or gives no answer; it is named, with what to do.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    mark, word = paths.out / f".seen-{secrets.token_hex(4)}", secrets.token_hex(8)
+    write_text(mark, word)
+    look = ray.remote(num_cpus=0)(_look)
+    try:
+        asked = {
+            node["NodeManagerHostname"] + " " + node["NodeID"][:6]: look.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote(str(mark.resolve()), str(store_folder.resolve()), SAME)
+            for node in ray.nodes()
+            if node["Alive"]
+        }
+        answers = {name: _answer(name, reference) for name, reference in asked.items()}
+    finally:
+        mark.unlink(missing_ok=True)
+    here = {name: version(name) for name in SAME} | {"python": sys.version.split()[0]}
+    for name, (seen, store, versions) in answers.items():
+        if seen != word or not store:
+            unseen = paths.out if seen != word else store_folder
+            raise LaunchError(
+                f"node {name} does not see {unseen}: use --out and --stores that all nodes see"
+            )
+        other = [f"{key} {versions[key]} (here {value})" for key, value in here.items() if versions[key] != value]
+        if other:
+            raise LaunchError(f"node {name} has other packages: {', '.join(other)}; see image and pip in the site file")
+    return list(answers)
+
+
+def _answer(name: str, reference: Any) -> tuple[str, bool, dict[str, str]]:
+    import ray
+
+    try:
+        answer: tuple[str, bool, dict[str, str]] = ray.get(reference, timeout=LOOK_TIMEOUT_S)
+    except Exception as error:  # noqa: BLE001 - Ray wraps whatever goes wrong on a node in classes made on the way
+        said = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise LaunchError(f"node {name} cannot run this version of srcgcnn: {said}") from None
+    return answer
+
+
+def _look(mark: str, store: str, packages: tuple[str, ...]) -> tuple[str, bool, dict[str, str]]:
+    """Run on a node: read the mark, look for the store, and name versions."""
+    import srcgcnn.driver.trainable  # noqa: F401 - what groups need
+
+    path = Path(mark)
+    seen = path.read_text(encoding="utf-8") if path.exists() else f"nothing on {socket.gethostname()}"
+    versions = {name: version(name) for name in packages} | {"python": sys.version.split()[0]}
+    return seen, (Path(store) / "manifest.json").exists(), versions
