@@ -106,7 +106,7 @@ def test_workers_replace_a_head_whose_job_is_gone_by_one_new_head(paths, queue):
         wait_for(lambda: read_jobs(paths).head == "101")
         time.sleep(3)
         assert not paths.head_address.exists()
-        assert read_jobs(paths) == JobIds("101", ("18",))
+        assert read_jobs(paths) == JobIds("101", ("18",), ("17",))
         assert queue.read_text().split() == ["18", "19", "101"]
         assert read_deaths(paths).deaths == 1
 
@@ -146,7 +146,7 @@ def test_status_and_resume_believe_the_queue(paths, queue):
     assert "its head is gone" in status_text(status_of(paths), paths)
     command = [sys.executable, "-m", "srcgcnn", "resume", str(paths.out)]
     assert "head 101" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert read_jobs(paths) == JobIds("101", ("18",))
+    assert read_jobs(paths) == JobIds("101", ("18",), ("17",))
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "submitted already" in refused.stderr
 

@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.slurm)
-            item.add_marker(pytest.mark.timeout(420))
+            item.add_marker(pytest.mark.timeout(900))
             if reason:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
@@ -216,7 +216,7 @@ def calm():
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         check=True,
-        timeout=300,
+        timeout=900,
         capture_output=True,
     )
     return {
