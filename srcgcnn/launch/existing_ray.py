@@ -112,9 +112,7 @@ def check_nodes(paths: RunPaths, store_folder: Path) -> list[str]:
     for name, (seen, store, versions) in answers.items():
         if seen != word or not store:
             unseen = paths.out if seen != word else store_folder
-            raise LaunchError(
-                f"node {name} does not see {unseen}: use --out and --stores that all nodes see"
-            )
+            raise LaunchError(f"node {name} does not see {unseen}: use --out and --stores that all nodes see")
         other = [f"{key} {versions[key]} (here {value})" for key, value in here.items() if versions[key] != value]
         if other:
             raise LaunchError(f"node {name} has other packages: {', '.join(other)}; see image and pip in the site file")
