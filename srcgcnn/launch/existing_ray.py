@@ -45,7 +45,7 @@ def launch_on_ray(
         plan,
         paths,
         tracking_uri,
-        lambda writer, console: _run(plan, Path(record.store), paths, site, writer, console, budget_hours),
+        lambda todo, writer, console: _run(todo, Path(record.store), paths, site, writer, console, budget_hours),
         command=record.command,
         record=record,
     )
