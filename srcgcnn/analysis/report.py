@@ -18,10 +18,11 @@ from srcgcnn.analysis.findings import Findings, find, tradeoff_table
 from srcgcnn.analysis.interactive import plotly_source, trials_json
 from srcgcnn.analysis.paper import SOURCE
 from srcgcnn.analysis.probes import draw_probes
-from srcgcnn.analysis.study import Study, is_gpu, studies_of
+from srcgcnn.analysis.study import Study, studies_of
 from srcgcnn.analysis.style import DPI, Drawing, journal_style
 from srcgcnn.analysis.tables import shown_comparisons, shown_tradeoff, write_table
 from srcgcnn.files import write_bytes, write_text
+from srcgcnn.run.spent import is_gpu, spent_line
 from srcgcnn.version import __version__
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ def _render(paths: RunPaths, record: SweepRecord | None, sections: list[Section]
         sections=sections,
         left_out=left_out,
         paper_source=SOURCE,
-        cost=_cost(sections),
+        cost={**_cost(sections), "used in all": spent_line(paths)},
         provenance=_provenance(sections),
         version=__version__,
         plotly=Markup(plotly),  # noqa: S704 - a file of the plotly package

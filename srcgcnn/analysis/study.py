@@ -14,6 +14,7 @@ import pandas as pd
 from srcgcnn.analysis.intervals import Repeats
 from srcgcnn.analysis.tradeoff import errors_of, recipe_differences
 from srcgcnn.run.results import read_results
+from srcgcnn.run.spent import is_gpu
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -159,7 +160,6 @@ def _setting(result: TrialResult) -> object:
     return config.data.data_hash, config.data.target, config.training, tuple(widths.values())
 
 
-GPU_NAMES = ("NVIDIA", "Tesla", "GeForce", "Instinct", "Radeon")
 WIDTHS = ("hidden_channels", "head_channels", "head_layers", "task")
 
 
@@ -190,11 +190,6 @@ def _row(result: TrialResult) -> dict[str, object]:
         "seconds": result.cost.seconds,
         "memory_mb": result.cost.peak_memory_mb,
     }
-
-
-def is_gpu(result: TrialResult) -> bool:
-    """Whether a trial ran on a GPU, from the device's name: processors are not called so."""
-    return any(maker in result.provenance.hardware for maker in GPU_NAMES)
 
 
 def line_label(model: ModelConfig) -> str:

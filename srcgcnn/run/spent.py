@@ -7,7 +7,6 @@ have the times of their results only. `OUT/charged.json` holds what a batch syst
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING
 
 from srcgcnn.files import write_text
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.run.trial import TrialResult
 
-GPU = re.compile("nvidia|tesla|geforce|quadro|instinct|radeon", re.IGNORECASE)  # as drivers name devices
+GPU_NAMES = ("NVIDIA", "Tesla", "GeForce", "Instinct", "Radeon")
 
 
 @record
@@ -40,12 +39,16 @@ class Spent:
         return f"{self.gpu_hours:.3g} GPU-hours" if self.gpu_hours else f"{self.core_hours:.3g} core-hours"
 
 
+def is_gpu(result: TrialResult) -> bool:
+    """Whether a trial ran on a GPU, from the device's name: processors are not called so."""
+    return any(maker in result.provenance.hardware for maker in GPU_NAMES)
+
+
 def spent_by(results: Iterable[TrialResult]) -> Spent:
     """Return what finished trials used: a device each, or the cores that their threads ran on."""
     spent = Spent(0.0, 0.0)
     for result in results:
-        on_gpu = GPU.search(result.provenance.hardware) is not None
-        spent = spent.plus(result.cost.seconds, float(on_gpu), result.provenance.threads)
+        spent = spent.plus(result.cost.seconds, float(is_gpu(result)), result.provenance.threads)
     return spent
 
 
