@@ -115,6 +115,7 @@ class Head:
             return False
         if self._paths.head_address.exists() and note_death(self._paths, "its node was lost, or it was killed"):
             say("heads died too often without one new result: the sweep ends")
+            self._end_waiting_workers()
             return False
         for old in (self._paths.sweep_end, self._paths.head_address, self._paths.backlog):
             old.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from srcgcnn.run.spent import read_spent
 from tests.e2e.test_sweep import ENDLESS_EPOCHS, Sweep
@@ -47,4 +48,6 @@ def _cancel_of_a_finished_one(sweep):
 
 def _srcgcnn(command, sweep):
     arguments = [sys.executable, "-m", "srcgcnn", command, str(sweep.paths.out)]
-    return subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=240).stdout
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr + "".join(map(Path.read_text, sweep.folder.glob("*.log")))
+    return done.stdout
