@@ -1,16 +1,28 @@
 # Two commands do everything on a fresh machine: `make sweep` and `make test`. Only python >= 3.11 is needed.
+# While working: `make check` (the fast tests) and `make lint`.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# Tests in this many processes; each keeps to its own files, ports and Ray.
+WORKERS  ?= 2
+PARALLEL := -n $(WORKERS) --dist worksteal
 
 .PHONY: sweep check test test-slurm chaos coverage lint wheel clean
 
 sweep: $(READY)
 	$(BIN)/python sweeps/depth_sweep.py $(ARGS)
 
+# The fast lane: seconds per test, no Ray, no servers, no browser.
+check: $(READY)
+	$(BIN)/python -m pytest -m "not full and not slurm" $(PARALLEL) $(ARGS)
+
+# Everything that needs no SLURM.
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -m "not slurm" $(PARALLEL) $(ARGS)
+
+coverage: $(READY)
+	$(BIN)/python -m pytest -m "not slurm" $(PARALLEL) --cov --cov-report=term:skip-covered --cov-report=html $(ARGS)
 
 # A real SLURM with four nodes on this machine (needs root on Debian 12): up, tests, down.
 test-slurm: $(READY)

@@ -56,7 +56,7 @@ def test_the_wheel_holds_every_definition_once(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     shipped = sorted(name.removeprefix("srcgcnn/shipped/") for name in names if "/shipped/" in name)
     ours = [
-        path.relative_to(ROOT).as_posix() for kind in ("cluster", "sweeps") for path in (ROOT / kind).glob("*.toml")
+        path.relative_to(ROOT).as_posix() for kind in ("cluster", "sweeps") for path in (ROOT / kind).rglob("*.toml")
     ]
     assert shipped == sorted(ours)
     assert not [name for name in names if name.startswith(("cluster", "sweeps", "mlflow", "tests"))]

@@ -29,6 +29,7 @@ def sweep(demo_store, trial_of, tmp_path):
     return paths
 
 
+@pytest.mark.full
 def test_an_archive_answers_as_the_sweep_does_without_store_and_weights(sweep, tmp_path, capsys):
     folder = tmp_path / "study"
     assert main(["results", str(sweep.out), "--format", "csv"]) == 0

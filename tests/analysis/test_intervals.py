@@ -113,11 +113,13 @@ def test_seed_noise_alone_is_covered_too():
     assert shares["error: seeds and crystals, t"] > 0.91
 
 
+@pytest.mark.full
 def test_equal_variants_are_rarely_told_apart():
     _, after_holm = false_positives(World(), 5, 3, 60, 80)
     assert after_holm < 0.125  # 3 standard errors above 5 %
 
 
+@pytest.mark.full
 def test_the_planted_saturation_depth_is_found():
     shares = saturations(World(), {1: 0.24, 2: 0.19, 3: 0.14, 5: 0.14}, 4, 200, 40)
     assert shares[3] > 0.85

@@ -120,6 +120,7 @@ def test_names_of_points_do_not_collide_in_the_trade_off_figure(depths, tmp_path
         assert all(figure.bbox.containsx(box.x1) and panel.bbox.x1 < box.x0 for box in boxes)
 
 
+@pytest.mark.full
 def test_planted_differences_are_found(sweep):
     (study,) = studies_of(sweep)
     found = find(study)
@@ -133,6 +134,7 @@ def test_planted_differences_are_found(sweep):
     assert not non_inferior(compare(study, "CGCNN-1", "CGCNN-3"), 0.01).holds
 
 
+@pytest.mark.full
 def test_a_variant_that_is_better_on_the_test_set_than_the_best_of_validation_is_told(sweep, monkeypatch):
     (study,) = studies_of(sweep)
     monkeypatch.setattr(type(study), "best", "CGCNN-1")  # the validation set may be wrong
@@ -202,6 +204,7 @@ def test_a_partial_sweep_says_so(tmp_path):
     assert "a ranking needs repeated seeds" in page
 
 
+@pytest.mark.full
 def test_trials_stopped_by_a_scheduler_are_told_and_do_not_make_a_sweep_incomplete(tmp_path):
     spec = spec_of(scheduler=SchedulerSpec("asha", grace_epochs=1))
     paths, trials = sweep_in(tmp_path / "stopped", spec, keep=lambda trial: trial.model.depth != 2)
@@ -214,6 +217,7 @@ def test_trials_stopped_by_a_scheduler_are_told_and_do_not_make_a_sweep_incomple
     assert f"In {len(trials) - len(early)} of {len(trials) - len(early)} trials the best epoch is the last one" in page
 
 
+@pytest.mark.full
 def test_classification_has_accuracy_and_no_parity(tmp_path):
     spec = spec_of()
     spec = replace(spec, network=replace(spec.network, task="classification"))
@@ -223,6 +227,7 @@ def test_classification_has_accuracy_and_no_parity(tmp_path):
     assert not (paths.report / "figures" / "parity.png").exists()
 
 
+@pytest.mark.full
 def test_recipes_are_not_mixed(tmp_path, capsys):
     spec = spec_of()
     first = replace(spec, axes=(Axes(depths=(1, 3), seeds=(0, 1)),))
@@ -253,6 +258,7 @@ def test_commands_say_what_is_wrong(sweep, tmp_path, capsys):
     assert "no trial has finished" in capsys.readouterr().err
 
 
+@pytest.mark.full
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH")
 def test_a_real_browser_shows_it(sweep, tmp_path):
     log = tmp_path / "net.json"

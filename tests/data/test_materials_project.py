@@ -284,6 +284,7 @@ def test_a_sweep_asks_once_for_its_materials_and_a_plan_asks_nobody(materials, t
         DataSpec(source="demo", mp=MpFilter())
 
 
+@pytest.mark.full
 def test_the_key_stands_in_nothing_that_is_written_or_said(materials, tmp_path):
     """In a process of its own, with every logger at its most talkative, through success and failure."""
     code = (

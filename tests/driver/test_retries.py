@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from srcgcnn.run.paths import RunPaths
 
 SCRIPT = """
@@ -40,6 +42,7 @@ sys.exit(conduct(plan, paths, None, run, command="again"))
 """
 
 
+@pytest.mark.full
 def test_an_error_before_the_first_report_is_counted_as_the_groups_own(demo_store, tmp_path):
     paths = RunPaths(tmp_path / "run")
     command = [sys.executable, "-c", SCRIPT, str(demo_store.folder), str(paths.out)]

@@ -17,6 +17,8 @@ from srcgcnn.data.demo import demo_source
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import read_results
 
+pytestmark = pytest.mark.full
+
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "a-key-that-is-written-to-no-file"
 SITE = "dashboard = false\ncheckpoint_interval_s = 0.2\n"

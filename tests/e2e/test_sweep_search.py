@@ -17,6 +17,8 @@ from srcgcnn.sweep.plan import TrialGroup
 from srcgcnn.sweep.proposals import read_proposals
 from tests.e2e.test_sweep import ENDLESS_EPOCHS, Sweep, wait_for
 
+pytestmark = pytest.mark.full
+
 
 def srcgcnn(sweep, *arguments, expect=0):
     command = [sys.executable, "-m", "srcgcnn", *map(str, arguments)]

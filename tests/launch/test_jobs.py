@@ -32,6 +32,7 @@ print(WorkerJob(sys.argv[1])())
 """
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("site", "reason"),
     [

@@ -59,6 +59,7 @@ def test_scores_leave_out_tiny_targets_from_shares_only():
     assert found == pytest.approx({"mae": 4 / 3, "rmse": np.sqrt(10 / 3), "mape": 0.25, "max_error": 3.0})
 
 
+@pytest.mark.full
 def test_a_fold_is_trained_and_recorded_and_the_next_one_joins_it(tmp_path, monkeypatch, capsys):
     targets = write_dataset(tmp_path / "data", TASK.rows)
     (tmp_path / "site.toml").write_text('kind = "local"\ndashboard = false\ncpus = 1\n')

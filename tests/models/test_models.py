@@ -188,6 +188,7 @@ def test_size_classes_are_few_and_close():
     assert len({size for size in sizes if size > 5000}) < 10
 
 
+@pytest.mark.full
 def test_a_network_compiled_whole_computes_the_same_for_all_sizes_of_batches(crystals):
     """What a GPU runs, here compiled for the CPU, with the padding of static shapes: compiled once, not per size."""
     network = network_of(ModelConfig("srcgcnn", 1), crystals)

@@ -280,6 +280,7 @@ def ask(url, payload):
         return json.loads(answer.read(), parse_constant=pytest.fail)  # NaN is no JSON, though Python reads it
 
 
+@pytest.mark.full
 def test_the_registered_model_is_served_and_answers_a_cif(run, crystals, tmp_path, capfd):
     assert main(["register", str(run.out), "--name", "energy"]) == 2  # nothing is in MLflow yet
     assert "srcgcnn track" in capfd.readouterr().err

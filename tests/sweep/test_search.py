@@ -66,6 +66,7 @@ def proposals_of(paths):
     return [(found.params, found.values) for found in read_proposals(paths).proposals]
 
 
+@pytest.mark.full
 @settings(max_examples=4, deadline=None)
 @given(
     method=st.sampled_from([("tpe", '["val_error"]'), ("nsga2", '["val_error", "conv_params"]')]),
@@ -105,6 +106,7 @@ def test_a_search_is_scored_by_the_mean_over_seeds_and_goes_on_with_more_proposa
     assert len(proposals_of(paths)) == 8
 
 
+@pytest.mark.full
 def test_tpe_finds_the_planted_optimum_more_often_than_chance(tmp_path):
     found = {}
     for method in ("tpe", "random"):
@@ -116,6 +118,7 @@ def test_tpe_finds_the_planted_optimum_more_often_than_chance(tmp_path):
     assert found["tpe"] < 0.8 * found["random"], found
 
 
+@pytest.mark.full
 def test_a_finished_grid_is_known_and_costs_nothing(tmp_path):
     text = TEXT[: TEXT.index("[search.ranges]")].replace("[1, 2, 3, 5, 8]", "[1, 3]")
     paths = RunPaths(tmp_path / "out")

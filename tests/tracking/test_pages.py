@@ -14,7 +14,7 @@ from chromium import CHROMIUM, NO_CHROMIUM, chromium, visit
 from srcgcnn.run.results import read_results
 from tests.e2e.test_sweep import ENDLESS_EPOCHS, Sweep, runs_of, wait_for
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
+pytestmark = [pytest.mark.full, pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)]
 
 
 def test_mlflow_opens_on_the_trials_by_name_with_columns_and_charts_of_the_trade_off(tmp_path):

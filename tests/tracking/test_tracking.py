@@ -211,6 +211,7 @@ def test_classification_curves_have_their_own_name():
     assert names == {"epoch/train_loss", "epoch/val_error_rate", "epoch/learning_rate"}
 
 
+@pytest.mark.full
 def test_a_store_that_was_deleted_leaves_no_files_behind_after_a_rebuild(paths):
     live_sweep(paths)
     before = sorted(path.name for path in paths.mlflow_artifacts.rglob("result.json"))
@@ -258,6 +259,7 @@ def test_stopped_trials_are_rebuilt_and_no_longer_called_so_when_they_finish(pat
     assert "srcgcnn.stopped_early" not in child.data.tags
 
 
+@pytest.mark.full
 def test_the_sweeps_own_store_leaves_the_artifacts_of_another_one_alone(paths, empty_mlflow_db, tmp_path):
     from srcgcnn.tracking.writer import rebuild
 

@@ -22,6 +22,8 @@ from web import free_port, wait_for
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.tracking import ui
 
+pytestmark = pytest.mark.full
+
 ADMIN_PASSWORD = "correct-horse-battery"
 
 

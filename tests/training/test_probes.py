@@ -105,6 +105,7 @@ def test_results_of_older_versions_have_no_probes_and_are_read(demo_store, trial
     assert parse(TrialResult, written, "an older result") == replace(result, probes=None)
 
 
+@pytest.mark.full
 def test_the_report_draws_them_and_leaves_them_out_where_nobody_recorded_them(demo_store, trial_of, tmp_path):
     paths = RunPaths(tmp_path)
     for seed in range(2):

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import srcgcnn
 
 
+@pytest.mark.full
 def test_a_checkout_with_changes_is_recorded_as_such(tmp_path):
     package = tmp_path / "checkout" / "srcgcnn"
     shutil.copytree(Path(srcgcnn.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
