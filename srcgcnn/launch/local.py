@@ -19,6 +19,7 @@ from srcgcnn.analysis.tradeoff import as_csv, as_markdown, print_tradeoff, trade
 from srcgcnn.driver.best_proposals import show_proposals
 from srcgcnn.driver.display import SweepDisplay
 from srcgcnn.launch.local_driver import noted_driver
+from srcgcnn.launch.ray_node import ALIVE, remove_abandoned
 from srcgcnn.launch.reaper import reaping
 from srcgcnn.launch.token import write_token
 from srcgcnn.run.leftovers import remove_leftovers
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 EXIT_FAILED_TRIALS = 1
 EXIT_INTERRUPTED = 130  # as a shell reports Ctrl-C
 MOST_ROUNDS = 5  # of training again what was lost
+TEMP_PREFIX = "srcgcnn-"
 LONGEST_TEMP = 20  # characters of the temporary folder's path
 OBJECT_STORE_BYTES = 256 * 2**20  # trials exchange a few numbers; Ray's default takes 30 % of the memory
 
@@ -225,10 +227,15 @@ def private_folder() -> Iterator[Path]:
     Ray opens its own folder to everybody, and a socket path must stay below 107 bytes, of which Ray takes 68.
     """
     parent = tempfile.gettempdir()
-    folder = Path(tempfile.mkdtemp(prefix="srcgcnn-", dir=parent if len(parent) <= LONGEST_TEMP else "/tmp"))  # noqa: S108
+    parent = parent if len(parent) <= LONGEST_TEMP else "/tmp"  # noqa: S108
+    remove_abandoned(Path(parent).glob(f"{TEMP_PREFIX}{'?' * 8}"))
+    folder = Path(tempfile.mkdtemp(prefix=TEMP_PREFIX, dir=parent))
+    alive = FileLock(folder / ALIVE, is_singleton=False)
+    alive.acquire()
     try:
         yield folder
     finally:
+        alive.release()
         shutil.rmtree(folder, ignore_errors=True)
 
 

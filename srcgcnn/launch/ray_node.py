@@ -11,6 +11,7 @@ import secrets
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ from srcgcnn.driver.preemption import DEADLINE, NODE_FOLDER, STOP_FILE
 from srcgcnn.launch.reaper import end_watcher, start_watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 MAX_TEMP_CHARACTERS = 39  # a unix socket's path has 107 bytes; Ray adds up to 68 to the temporary folder
 OBJECT_STORE_BYTES = 100 * 2**20  # trials exchange a few numbers only; Ray's default is 30 % of the memory
@@ -114,7 +115,8 @@ def private_folder(temp_folder: str, name: str, restarts: int = 0) -> Path:
             status = base.lstat()
             if status.st_uid != os.getuid() or status.st_mode & 0o077:
                 raise RayNodeError(f"{base} is not a folder that only you can enter; remove it, or change temp_folder")
-            _remove_abandoned(base, name)
+            remove_abandoned([other for other in base.iterdir() if other.name.split(".")[0] != name])
+            remove_abandoned([other for other in base.iterdir() if other.name.split(".")[0] == name], min_age_s=0.0)
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(mode=0o700)
         except FileNotFoundError:
@@ -132,12 +134,15 @@ def remove_private_folder(folder: Path) -> None:
         folder.parent.rmdir()
 
 
-def _remove_abandoned(base: Path, name: str) -> None:
-    """Remove folders that a killed job of this user left on this node: nobody holds their lock any more."""
-    for folder in base.iterdir():
+def remove_abandoned(folders: Iterable[Path], min_age_s: float = ABANDONED_S) -> None:
+    """Remove those folders that a killed process of this user left here: nobody holds their lock any more."""
+    for folder in folders:
         mark = folder / ALIVE
         try:
-            if folder.name.split(".")[0] != name and time.time() - mark.stat().st_mtime < ABANDONED_S:
+            status = folder.lstat()
+            if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode):
+                continue
+            if time.time() - mark.stat().st_mtime < min_age_s:
                 continue
             with FileLock(mark, timeout=0, is_singleton=False):
                 shutil.rmtree(folder, ignore_errors=True)

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 
 from srcgcnn.driver.group_log import group_log
 from srcgcnn.files import write_text
+from srcgcnn.launch.local import private_folder as local_folder
+from srcgcnn.launch.ray_node import ALIVE
 from srcgcnn.launch.rendezvous import HeadAddress, JobIds, LaunchRequest, write_record_file, write_request
 from srcgcnn.launch.site import parse_site
 from srcgcnn.launch.slurm.job import devices_of
@@ -189,3 +192,15 @@ def test_what_killed_writers_left_goes_and_what_is_being_written_stays(tmp_path)
     remove_leftovers(paths, nobody_writes=True)
     assert [path.name for path in paths.results.iterdir()] == ["a.json"]
     assert (paths.launch / ".jobs.json.1.ab.tmp").exists()  # a worker may write there
+
+
+def test_the_folder_of_a_sweep_that_was_killed_goes_with_the_next_one_and_a_living_one_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", "/tmp")
+    with local_folder() as living, local_folder() as dead:
+        shutil.copytree(dead, copy := dead.with_name("srcgcnn-" + secrets.token_hex(4)))
+        for folder in (living, copy):
+            os.utime(folder / ALIVE, (0, 0))
+        with local_folder():
+            assert living.exists()
+            assert not copy.exists()
+    assert not living.exists()
