@@ -131,6 +131,35 @@ def test_heads_that_die_without_a_new_result_are_given_up_and_status_says_so(pat
     assert queue.read_text().split() == ["18"]
 
 
+def test_a_head_whose_ray_dies_at_every_start_goes_back_to_the_queue_and_ends_in_the_end(paths, queue, tmp_path):
+    queue.write_text("17\n")
+    asked = tmp_path / "asked"
+    for name in ("scontrol", "scancel"):
+        (tmp_path / "bin" / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {asked}\n')
+        (tmp_path / "bin" / name).chmod(0o755)
+    broken = tmp_path / "broken" / "ray" / "scripts"
+    broken.mkdir(parents=True)
+    for package in (broken.parent, broken):
+        (package / "__init__.py").write_text("")
+    (broken / "scripts.py").write_text("raise SystemExit('Ray has no memory here')")
+    python = f"{tmp_path / 'broken'}:{os.environ.get('PYTHONPATH', '')}"
+    variables = {**os.environ, "SLURM_JOB_ID": "17", "PYTHONPATH": python}
+    command = [sys.executable, "-m", "srcgcnn.launch.slurm.calls", str(paths.out)]
+    statuses = [
+        subprocess.run(command, env=variables, capture_output=True, timeout=120, check=False).returncode
+        for _ in range(MOST_DEATHS)
+    ]
+    assert statuses == [143] * (MOST_DEATHS - 1) + [2]
+    assert asked.read_text().splitlines() == ["scontrol requeue 17"] * (MOST_DEATHS - 1) + [
+        "scancel --state=PENDING 18"
+    ]
+    end = read_if_whole(SweepEndRecord, paths.sweep_end)
+    assert end.status == 2
+    assert f"died {MOST_DEATHS} times" in end.reason
+    assert "Ray has no memory here" in end.reason
+    assert not paths.head_address.exists()
+
+
 def test_a_new_result_forgives_the_deaths_before_it(paths):
     for _ in range(MOST_DEATHS - 1):
         note_death(paths, "killed")
