@@ -23,6 +23,7 @@ def add_cluster_commands(commands: Any) -> None:
     logs.add_argument("trial", nargs="?", metavar="TRIAL", help="beginning of a key, or a part of a label")
     logs.add_argument("--job", metavar="ID", help="a job as `status` names it (17 or 17_3); default: the head")
     logs.add_argument("--failed", action="store_true", help="failed trials with the end of their logs")
+    logs.add_argument("--follow", action="store_true", help="print new lines as they come, until Ctrl-C")
     logs.add_argument("--lines", type=_positive, default=40, metavar="N", help="last N lines (40)")
     cancel = add_sweep_command(
         commands, "cancel", "cancel all jobs of a sweep, or some; finished trials are kept", _cancel
@@ -67,7 +68,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _logs(options: argparse.Namespace) -> int:
-    from srcgcnn.launch.status import log_files, tail
+    from srcgcnn.launch.status import follow, log_files, tail
     from srcgcnn.run.failures import read_failures
 
     paths = existing_run(options.out)
@@ -77,9 +78,12 @@ def _logs(options: argparse.Namespace) -> int:
             if failure.log:
                 print(tail(Path(failure.log), options.lines))
         return 0
-    for path in log_files(paths, options.job, options.trial):
+    files = log_files(paths, options.job, options.trial)
+    for path in files:
         print(f"==> {path}")
         print(tail(path, options.lines))
+    if options.follow:
+        follow(files[-1])
     return 0
 
 

@@ -43,12 +43,16 @@ class Launch:
 
 def prepare_and_launch(spec: SweepSpec, stores: Path, how: Launch, *, strict: bool = False) -> int:
     """Find weights and graphs of a sweep, plan it, and launch the plan; returns the exit status."""
+    from srcgcnn.data.store import GraphStore
     from srcgcnn.launch.store_job import find_or_build
     from srcgcnn.prediction.start import find_start
     from srcgcnn.sweep.plan import plan_sweep
+    from srcgcnn.sweep.split_file import refuse_unknown_ids
 
     start = find_start(spec)
     found = find_or_build(spec.data, stores, how.site, dry_run=how.dry_run, strict=strict)
+    if found.manifest is not None and start.spec.training.split.lists:
+        refuse_unknown_ids(start.spec.training.split, GraphStore(found.folder).ids)
     plan = plan_sweep(start.spec, found.reference, how.paths, how.site.trials_per_group)
     return launch(plan, found, how, start)
 

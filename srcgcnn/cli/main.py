@@ -21,6 +21,7 @@ from srcgcnn.cli.params import add_params_command
 from srcgcnn.cli.profile import add_training_commands
 from srcgcnn.cli.reproduce import add_reproduce_command
 from srcgcnn.cli.results import add_analysis_commands
+from srcgcnn.cli.runs import add_runs_commands
 from srcgcnn.cli.sweep import add_sweep
 from srcgcnn.cli.tracking import add_tracking_commands
 from srcgcnn.version import __version__
@@ -32,6 +33,7 @@ NOTHING_DONE = 2
 INTERRUPTED = 130  # as a shell reports Ctrl-C
 GROUPS = (
     add_sweep,
+    add_runs_commands,
     add_cluster_commands,
     add_analysis_commands,
     add_archive_command,

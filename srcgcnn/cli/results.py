@@ -13,6 +13,20 @@ if TYPE_CHECKING:
     from srcgcnn.analysis.study import Study
 
 
+# What results can be sorted by: the field of a trade-off row, and the column of the table of trials
+SORTS = {
+    "val": ("val", "val_error"),
+    "test": ("test", "test_error"),
+    "depth": ("depth", "depth"),
+    "conv-params": ("conv_parameters", "conv_params"),
+    "total-params": ("total_parameters", "total_params"),
+    "seconds": ("seconds", "seconds"),
+}
+TRIAL_COLUMNS = (
+    "key", "variant", "seed", "split_seed", "val_error", "test_error", "unit", "conv_params", "total_params", "seconds",
+)  # fmt: skip
+
+
 def add_analysis_commands(commands: Any) -> None:
     """Add the commands to a parser's subparsers."""
     results = add_sweep_command(
@@ -21,9 +35,15 @@ def add_analysis_commands(commands: Any) -> None:
         "the trade-off table of a sweep",
         _results,
         description="Print error and parameters of every variant: means and intervals over seeds.",
-        examples="srcgcnn results runs/depth --format csv",
+        examples="""
+        srcgcnn results runs/depth --sort val
+        srcgcnn results runs/depth --trials --csv
+        """,
     )
     results.add_argument("--format", choices=["table", "markdown", "csv", "json"], default="table")
+    results.add_argument("--csv", action="store_const", dest="format", const="csv", help="the same as --format csv")
+    results.add_argument("--trials", action="store_true", help="one row per trial, not per variant")
+    results.add_argument("--sort", choices=list(SORTS), help="smallest first (default: by model and depth)")
     compare = add_sweep_command(
         commands,
         "compare",
@@ -57,7 +77,11 @@ def _add_margin(parser: argparse.ArgumentParser) -> None:
 def _results(options: argparse.Namespace) -> int:
     from srcgcnn.analysis import tradeoff
 
+    if options.trials:
+        return _print_trials(options)
     rows = tradeoff.tradeoff_of(existing_run(options.out))
+    if options.sort:
+        rows.sort(key=lambda row: _number(row, SORTS[options.sort][0]))
     if options.format == "table":
         from srcgcnn.terminal import make_console
 
@@ -69,6 +93,32 @@ def _results(options: argparse.Namespace) -> int:
         print(json.dumps(tradeoff.as_records(rows), indent=1))
     else:
         print((tradeoff.as_markdown if options.format == "markdown" else tradeoff.as_csv)(rows), end="")
+    return 0
+
+
+def _number(row: Any, name: str) -> float:
+    value = getattr(row, name)
+    return float(getattr(value, "mean", value))
+
+
+def _print_trials(options: argparse.Namespace) -> int:
+    import pandas as pd
+
+    from srcgcnn.analysis.trial_table import trial_rows
+    from srcgcnn.run.results import read_results
+
+    table = pd.DataFrame(trial_rows(read_results(existing_run(options.out))))
+    if options.sort and len(table):
+        table = table.sort_values(SORTS[options.sort][1])
+    if options.format == "csv":
+        print(table.to_csv(index=False), end="")
+    elif options.format == "json":
+        print(table.to_json(orient="records", indent=1))
+    elif not len(table):
+        print(f"{options.out}: no trial has finished yet")
+    else:
+        shown = table[[name for name in TRIAL_COLUMNS if name in table]]
+        print(shown.to_markdown(index=False) if options.format == "markdown" else shown.to_string(index=False))
     return 0
 
 

@@ -73,6 +73,10 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     training.add_argument("--epochs", type=int)
     training.add_argument("--batch-size", type=int)
     training.add_argument("--learning-rate", type=float)
+    training.add_argument("--task", choices=["regression", "classification"], help="classification: targets 0 and 1")
+    training.add_argument(
+        "--split", type=Path, metavar="FILE", help="csv with columns id and set: train, validation, test"
+    )
 
     start = parser.add_argument_group("start from trained weights")
     start.add_argument(
@@ -89,6 +93,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
 
 def overrides_of(options: argparse.Namespace) -> dict[str, Any]:
     """Return the given flags in the layout of a sweep definition."""
+    from srcgcnn.sweep.split_file import read_split_file
 
     def given(**values: Any) -> dict[str, Any]:
         return {name: value for name, value in values.items() if value is not None}
@@ -106,7 +111,13 @@ def overrides_of(options: argparse.Namespace) -> dict[str, Any]:
         "start": given(
             model=options.init_from, variant=options.init_variant, head=options.init_head, frozen=options.freeze
         ),
-        "training": given(epochs=options.epochs, batch_size=options.batch_size, learning_rate=options.learning_rate),
+        "network": given(task=options.task),
+        "training": given(
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            learning_rate=options.learning_rate,
+            split=options.split and {"kind": "lists", "lists": read_split_file(options.split)},
+        ),
     }
     return {**given(name=options.name), **{name: values for name, values in sections.items() if values}}
 

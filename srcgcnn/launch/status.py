@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from contextlib import suppress
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 CANCEL_TIMEOUT_S = 120.0
 SILENT_S = 60.0  # a driver on another node writes every few seconds; file systems may show it later
 FAILURE_LINES = 3
+FOLLOW_PAUSE_S = 1.0
 WAITING_SHOWN = 10
 SHOWN_STATES = ("running", "failed", "stopped", "waiting")
 ENDS = {0: "finished", 1: "finished, with failed trials", 130: "stopped", 2: "ended with an error"}
@@ -133,7 +135,7 @@ def worker_notes(paths: RunPaths) -> list[WorkerNote]:
 
 def status_text(status: SweepStatus, paths: RunPaths) -> str:
     """Write a status for people."""
-    lines = [f"sweep      {paths.out}: {_phase(status, paths)}"]
+    lines = [f"sweep      {paths.out}: {phase_of(status, paths)}"]
     counts = [f"{status.finished} of {status.trials} finished"]
     counts += [f"{status.failed} failed"] if status.failed else []
     counts += [f"{status.stopped} stopped early"] if status.stopped else []
@@ -199,7 +201,8 @@ def _local_phase(status: SweepStatus, paths: RunPaths) -> str:
     return f"not running, and not over; to go on: python {read_record(paths).command}"
 
 
-def _phase(status: SweepStatus, paths: RunPaths) -> str:
+def phase_of(status: SweepStatus, paths: RunPaths) -> str:
+    """Say in a few words what goes on."""
     if not status.submitted:
         return _local_phase(status, paths)
     if status.end is not None:
@@ -250,6 +253,16 @@ def log_files(paths: RunPaths, job: str | None, trial: str | None = None) -> lis
 def tail(path: Path, lines: int) -> str:
     """Return the last lines of a file."""
     return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def follow(path: Path) -> None:
+    """Print what is written to a log from now on, until Ctrl-C. Polls: shared file systems tell nobody of changes."""
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        stream.seek(0, os.SEEK_END)
+        while True:
+            text = stream.read()
+            print(text, end="", flush=True)
+            time.sleep(0.0 if text else FOLLOW_PAUSE_S)
 
 
 def cancel_jobs(paths: RunPaths, chosen: list[str] | None, *, waiting_only: bool) -> list[str]:

@@ -158,7 +158,10 @@ def test_the_command_names_what_was_found(tmp_path, capsys):
     checkpoint_of(tmp_path / "band-gap.pth.tar", recurrent=True, alpha=True)
     out = tmp_path / "gap.safetensors"
     assert main(["import-cgcnn", str(tmp_path / "band-gap.pth.tar"), "--out", str(out)]) == 0
-    assert "SR-CGCNN T=3 step-norm alpha=learned, band_gap [eV], mean -1.7, deviation 1.1" in capsys.readouterr().out
+    assert (
+        "SR-CGCNN T=3 step-norm alpha=learned width=16, band_gap [eV], mean -1.7, deviation 1.1"
+        in capsys.readouterr().out
+    )
     card = Ensemble.load(out).card
     assert (card.target, card.unit, card.exact_padding) == ("band_gap", "eV", True)
     assert card.origin.startswith("band-gap.pth.tar (sha256 ")

@@ -1,0 +1,62 @@
+"""Taking trials out of a sweep, with everything that was written for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from srcgcnn.run.results import read_results
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from srcgcnn.run.paths import RunPaths
+    from srcgcnn.run.trial import TrialResult
+
+
+def find_trials(paths: RunPaths, wanted: str) -> list[TrialResult]:
+    """Return the finished trials that are meant by a label of a variant or trial, or by the beginning of a key.
+
+    Raises:
+        ValueError: none is; the message lists the variants there.
+    """
+    results = list(read_results(paths))
+    found = [
+        result
+        for result in results
+        if wanted in (result.config.label, result.config.model.label) or (wanted and result.key.startswith(wanted))
+    ]
+    if not found:
+        known = ", ".join(sorted({result.config.model.label for result in results})) or "none"
+        raise ValueError(f"no trial {wanted!r} in {paths.out}; variants there: {known}")
+    return found
+
+
+def remove_trials(paths: RunPaths, keys: Sequence[str]) -> None:
+    """Remove trials while no driver works on their sweep.
+
+    Raises:
+        RuntimeError: a driver does.
+    """
+    try:
+        with FileLock(paths.driver_lock, timeout=0):
+            for key in keys:
+                _remove_trial(paths, key)
+    except Timeout:
+        raise RuntimeError(
+            f"{paths.out}: a driver runs this sweep; stop it first: srcgcnn cancel {paths.out}"
+        ) from None
+
+
+def _remove_trial(paths: RunPaths, key: str) -> None:
+    """Remove the files of a trial. The result goes first: without it the trial counts as never trained."""
+    for path in (
+        paths.result(key),
+        paths.predictions(key),
+        paths.model(key),
+        paths.failure(key),
+        paths.failure_log(key),
+        paths.stopped_trial(key),
+    ):
+        path.unlink(missing_ok=True)
