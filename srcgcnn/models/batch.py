@@ -70,6 +70,7 @@ class GraphBatch:
             self.crystal[member, :atoms],
             self.atom_counts[member],
             places,
+            neighbours.shape[1],
         )
 
 
@@ -86,6 +87,7 @@ class FlatGraph:
         crystal: int64 [N], crystal of each atom in 0..B-1.
         atom_counts: float32 [B], atoms of each crystal.
         places: int64 [E], where an edge stands in [N * K] slots; None where every slot is a real edge.
+        degree: K.
     """
 
     atomic_numbers: Tensor
@@ -95,6 +97,7 @@ class FlatGraph:
     crystal: Tensor
     atom_counts: Tensor
     places: Tensor | None
+    degree: int
 
     @property
     def sources(self) -> Tensor:
@@ -122,3 +125,33 @@ class FlatGraph:
         """Average the atoms [N, C] of every crystal: [B, C]."""
         sums = atoms.new_zeros(len(self.atom_counts), *atoms.shape[1:]).index_add(0, self.crystal, atoms)
         return sums / self.atom_counts[:, None]
+
+    def mean_over_edges_of_crystals(self, edges: Tensor) -> Tensor:
+        """Average over every crystal what the edges [E, C] of each atom average to: [B, C]."""
+        return self.mean_over_atoms(self.mean_over_edges(edges))
+
+    def softmax_over_edges(self, scores: Tensor) -> Tensor:
+        """Turn scores [E, H] into weights that add up to 1 over the edges of every atom: [E, H]."""
+        slots = self._in_slots(scores, -torch.inf)
+        return self._of_slots(torch.softmax(slots, dim=1))
+
+    def mean_of_products(self, left: Tensor, right: Tensor) -> Tensor:
+        """Average the products of [E, C] and [E, F] over the edges of every atom: [N, C, F].
+
+        No tensor [E, C, F] is made.
+        """
+        sums = self._in_slots(left, 0.0).transpose(1, 2) @ self._in_slots(right, 0.0)
+        ones = left.new_ones(len(left), 1)
+        return sums / self.sum_over_edges(ones).clamp(min=1)[..., None]
+
+    def _in_slots(self, rows: Tensor, empty: float) -> Tensor:
+        """Lay rows [E, C] into the K slots of every atom: [N, K, C]."""
+        atoms = len(self.atomic_numbers)
+        if self.places is not None:
+            slots = rows.new_full((atoms * self.degree, rows.shape[1]), empty)
+            rows = slots.index_copy(0, self.places, rows)
+        return rows.view(atoms, self.degree, rows.shape[1])
+
+    def _of_slots(self, slots: Tensor) -> Tensor:
+        rows = slots.flatten(0, 1)
+        return rows if self.places is None else rows.index_select(0, self.places)

@@ -256,7 +256,8 @@ def unstacked(state: State, graphs: Sequence[FlatGraph]) -> list[State]:
         if edges is not None and graph.places is not None:
             edges = edges[graph.places]
         crystals = None if state.crystals is None else state.crystals[member]
-        found.append(State(state.atoms[member, : len(graph.atomic_numbers)], edges, crystals))
+        memory = None if state.memory is None else state.memory[member, : len(graph.atomic_numbers)]
+        found.append(State(state.atoms[member, : len(graph.atomic_numbers)], edges, crystals, memory))
     return found
 
 
@@ -264,7 +265,7 @@ def stacked(states: Sequence[State], batch: GraphBatch, graphs: Sequence[FlatGra
     """Join the states of all models to one [M, ...], with zeros for padding."""
     _, atoms, degree = batch.neighbours.shape
     joined = torch.stack([_padded(one.atoms, atoms) for one in states])
-    edges = crystals = None
+    edges = crystals = memory = None
     if states[0].edges is not None:
         parts = [
             _at_places(cast("Tensor", one.edges), graph, atoms * degree)
@@ -273,7 +274,9 @@ def stacked(states: Sequence[State], batch: GraphBatch, graphs: Sequence[FlatGra
         edges = torch.stack(parts).unflatten(1, (atoms, degree))
     if states[0].crystals is not None:
         crystals = torch.stack([cast("Tensor", one.crystals) for one in states])
-    return State(joined, edges, crystals)
+    if states[0].memory is not None:
+        memory = torch.stack([_padded(cast("Tensor", one.memory), atoms) for one in states])
+    return State(joined, edges, crystals, memory)
 
 
 def _padded(rows: Tensor, count: int) -> Tensor:

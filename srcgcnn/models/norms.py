@@ -25,7 +25,8 @@ class NormSet(nn.Module):
     def __init__(self, models: int, config: ModelConfig) -> None:
         super().__init__()
         for name, width in config.block.norms(config).items():
-            self.add_module(name, KINDS[config.norm_kind](models, width))
+            kind = "batch" if name in config.block.always_batch else config.norm_kind
+            self.add_module(name, KINDS[kind](models, width))
 
     def __getattr__(self, name: str) -> StackedBatchNorm | StackedLayerNorm | StackedGroupNorm:
         """Return a norm by its name."""
@@ -102,6 +103,8 @@ def _with_own_statistics(norm: nn.Module) -> nn.Module:
         return _GroupNormOfOther(norm)
     if isinstance(norm, StackedBatchNorm):
         return _BatchNormOfOther(norm)
+    if isinstance(norm, StackedLayerNorm):
+        return norm
     raise TypeError(f"{type(norm).__name__} has no statistics")
 
 

@@ -7,7 +7,7 @@ h  = LayerNorm(h)                     (where asked for)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,7 @@ class Recurrence:
         if self.alphas is not None:
             after = state.moved_to(after, self.alphas[step])
         if self.layer_norm is not None:
-            after = State(self.layer_norm(after.atoms), after.edges, after.crystals)
+            after = replace(after, atoms=self.layer_norm(after.atoms))
         return after
 
 
@@ -77,10 +77,9 @@ def _recomputed(step: Callable[[State], State], state: State) -> State:
 
     def of_tensors(*parts: Tensor | None) -> tuple[Tensor | None, ...]:
         after = step(State(*parts))  # type: ignore[arg-type]
-        return after.atoms, after.edges, after.crystals
+        return after.parts
 
-    parts = (state.atoms, state.edges, state.crystals)
-    after = checkpoint(of_tensors, *parts, use_reentrant=False, preserve_rng_state=False, context_fn=_contexts)
+    after = checkpoint(of_tensors, *state.parts, use_reentrant=False, preserve_rng_state=False, context_fn=_contexts)
     return State(*after)
 
 

@@ -21,24 +21,32 @@ class State:
         atoms: [M, N, F], or [N, F] inside of a block without the model axis.
         edges: [M, N, K, Fe], or [E, Fe] inside of a block without the model axis; None where edges have no state.
         crystals: [M, B, Fu], or [B, Fu]; None where crystals have no state.
+        memory: [M, N, F], or [N, F]: what a recurrent cell hands to its next step beside the states, which skips and
+            damping leave alone; None where there is none.
     """
 
     atoms: Tensor
     edges: Tensor | None = None
     crystals: Tensor | None = None
+    memory: Tensor | None = None
 
     def merged(self, other: State, merge: Callable[[Tensor, Tensor], Tensor]) -> State:
-        """Merge the parts of two states, one by one."""
+        """Merge the parts of two states, one by one; parts that a step hands on as they were stay so."""
 
         def both(mine: Tensor | None, its: Tensor | None) -> Tensor | None:
-            return its if mine is None or its is None else merge(mine, its)
+            return its if mine is None or its is None or its is mine else merge(mine, its)
 
         edges, crystals = both(self.edges, other.edges), both(self.crystals, other.crystals)
-        return State(merge(self.atoms, other.atoms), edges, crystals)
+        return State(merge(self.atoms, other.atoms), edges, crystals, other.memory)
 
-    def plus(self, other: State) -> State:
-        """Add all parts."""
-        return self.merged(other, torch.add)
+    @property
+    def parts(self) -> tuple[Tensor | None, ...]:
+        """All attributes, in order."""
+        return self.atoms, self.edges, self.crystals, self.memory
+
+    def plus(self, before: State) -> State:
+        """Add the states before a step to these, which are those after it."""
+        return before.merged(self, torch.add)
 
     def moved_to(self, other: State, share: Tensor) -> State:
         """Go a share [M] or [] of the way to another state."""

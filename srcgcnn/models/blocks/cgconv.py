@@ -1,0 +1,55 @@
+"""The convolution of CGCNN as MatDeepLearn has it (PyTorch Geometric's CGConv): what DeeperCGCNN is built on.
+
+    z_ij = [h_i ; h_j ; e_ij]
+    h~_i = norm(h_i + mean_j sigmoid(W_f z_ij + b_f) * softplus(W_s z_ij + b_s))
+
+Other than in CGCNN's paper, messages are averaged, edges are not normalised, and no softplus follows the residual.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from srcgcnn.data.graph import GAUSSIAN_COUNT, GAUSSIAN_STEP_ANGSTROM
+from srcgcnn.models.blocks.block import Block, gaussians
+from srcgcnn.models.state import State
+
+if TYPE_CHECKING:
+    from srcgcnn.models.batch import FlatGraph
+    from srcgcnn.models.config import ModelConfig
+    from srcgcnn.models.norms import MemberNorms
+
+
+class GatedConvolution(Block):
+    """One convolution. The two Linear layers on z are one: the products with h are taken per atom, not per edge."""
+
+    centres: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Draw the weights."""
+        super().__init__(config)
+        width = config.hidden_channels
+        self.gates = nn.Linear(2 * width + GAUSSIAN_COUNT, 2 * width)  # columns: h_i, h_j, e_ij; rows: f, s
+        self.register_buffer("centres", torch.arange(GAUSSIAN_COUNT) * GAUSSIAN_STEP_ANGSTROM, persistent=False)
+
+    def expand(self, graph: FlatGraph) -> Tensor:
+        """Return Gaussians [E, 41]."""
+        return gaussians(graph, self.centres, GAUSSIAN_STEP_ANGSTROM)
+
+    def prepare(self, expanded: Tensor) -> Tensor:
+        """Return the edge part of both products: [E, 2F]."""
+        return F.linear(expanded, self.gates.weight[:, 2 * self.config.hidden_channels :])
+
+    def step(self, state: State, graph: FlatGraph, prepared: Tensor, norms: MemberNorms) -> State:
+        """Convolve: [N, F] to [N, F]."""
+        width = self.config.hidden_channels
+        of_centre = F.linear(state.atoms, self.gates.weight[:, :width], self.gates.bias)
+        of_neighbour = F.linear(state.atoms, self.gates.weight[:, width : 2 * width])
+        both = of_centre.index_select(0, graph.centres) + of_neighbour.index_select(0, graph.sources) + prepared
+        gate, core = both.chunk(2, dim=1)
+        found = graph.mean_over_edges(torch.sigmoid(gate) * F.softplus(core))
+        return State(norms.atoms(state.atoms + found if self.own_residual else found))

@@ -1,0 +1,102 @@
+"""MEGNet's step (Chen et al., Chem. Mater. 31, 3564 (2019)) in MatDeepLearn's form: edges, atoms and the crystal.
+
+    e', h', u' = each by its own two Linear layers with relu      of edges, atoms and crystals, width F
+    e~_ij = E([h'_j ; h'_i ; e'_ij ; u'])
+    h~_i  = A([h'_i ; mean_j e~_ij ; u'])
+    u~    = C([mean over edges e~ ; mean over atoms h~ ; u'])
+
+E, A and C are two times Linear, relu, norm. The step adds its un-embedded inputs to its results. Before the first step,
+the entry makes edge states of the Gaussians by Linear and relu, and the crystal's of nothing: a learned constant.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from srcgcnn.data.graph import GAUSSIAN_COUNT, GAUSSIAN_STEP_ANGSTROM
+from srcgcnn.models.blocks.block import Block, gaussians
+from srcgcnn.models.state import State
+
+if TYPE_CHECKING:
+    from srcgcnn.models.batch import FlatGraph
+    from srcgcnn.models.config import ModelConfig
+    from srcgcnn.models.norms import MemberNorm, MemberNorms
+
+CRYSTAL_FEATURES = 3  # zeros: MatDeepLearn has a place for features of a crystal, and puts nothing there
+
+
+class Entry(nn.Module):
+    """First states of edges and crystals."""
+
+    centres: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Draw the weights."""
+        super().__init__()
+        self.edges = nn.Linear(GAUSSIAN_COUNT, config.hidden_channels)
+        self.crystals = nn.Linear(CRYSTAL_FEATURES, config.hidden_channels)
+        self.register_buffer("centres", torch.arange(GAUSSIAN_COUNT) * GAUSSIAN_STEP_ANGSTROM, persistent=False)
+
+    def forward(self, graph: FlatGraph, state: State) -> State:
+        """Return states of edges [E, F] and crystals [B, F] beside those of the atoms."""
+        features = gaussians(graph, self.centres, GAUSSIAN_STEP_ANGSTROM)
+        nothing = features.new_zeros(len(graph.atom_counts), CRYSTAL_FEATURES)
+        return State(state.atoms, torch.relu(self.edges(features)), torch.relu(self.crystals(nothing)))
+
+
+class Embedding(nn.Module):
+    """Two times Linear and relu."""
+
+    def __init__(self, width: int) -> None:
+        """Draw the weights."""
+        super().__init__()
+        self.inner, self.outer = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Map [R, F] to [R, F]."""
+        return torch.relu(self.outer(torch.relu(self.inner(rows))))
+
+
+class Update(nn.Module):
+    """Two times Linear, relu and norm."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        """Draw the weights."""
+        super().__init__()
+        self.inner, self.outer = nn.Linear(inputs, width), nn.Linear(width, width)
+
+    def forward(self, rows: Tensor, inner_norm: MemberNorm, outer_norm: MemberNorm) -> Tensor:
+        """Map [R, inputs] to [R, F]."""
+        return outer_norm(torch.relu(self.outer(inner_norm(torch.relu(self.inner(rows))))))
+
+
+class GraphNetwork(Block):
+    """One update of edges, atoms and crystals."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Draw the weights."""
+        super().__init__(config)
+        width = config.hidden_channels
+        self.embed_edges, self.embed_atoms, self.embed_crystals = (Embedding(width) for _ in range(3))
+        self.update_edges, self.update_atoms = Update(4 * width, width), Update(3 * width, width)
+        self.update_crystals = Update(3 * width, width)
+
+    def step(self, state: State, graph: FlatGraph, prepared: None, norms: MemberNorms) -> State:  # noqa: ARG002
+        """Update all three: [E, F], [N, F], [B, F]."""
+        if state.edges is None or state.crystals is None:
+            raise ValueError("MEGNet needs states of edges and crystals: its entry makes them")
+        edges, atoms = self.embed_edges(state.edges), self.embed_atoms(state.atoms)
+        crystals = self.embed_crystals(state.crystals)
+        of_edge = crystals.index_select(0, graph.crystal.index_select(0, graph.centres))
+        ends = [atoms.index_select(0, graph.sources), atoms.index_select(0, graph.centres)]
+        edges = self.update_edges(torch.cat([*ends, edges, of_edge], dim=1), norms.edges_inner, norms.edges)
+        of_atom = crystals.index_select(0, graph.crystal)
+        rows = torch.cat([atoms, graph.mean_over_edges(edges), of_atom], dim=1)
+        atoms = self.update_atoms(rows, norms.atoms_inner, norms.atoms)
+        means = [graph.mean_over_edges_of_crystals(edges), graph.mean_over_atoms(atoms)]
+        crystals = self.update_crystals(torch.cat([*means, crystals], dim=1), norms.crystals_inner, norms.crystals)
+        after = State(atoms, edges, crystals)
+        return after.plus(state) if self.own_residual else after
