@@ -119,7 +119,7 @@ class ModelConfig:
             return replace(config, norm="step", alpha="none", layer_norm=False)
         if config.alpha == 1.0:
             config = replace(config, alpha="none")
-        if config.norm_kind == "layer" and config.norm == "affine":
+        if config.norm_kind == "layer" and config.norm == "affine" and not config.block.always_batch:
             config = replace(config, norm="shared")
         if config.depth == 1:
             alpha: Alpha = "learned" if config.alpha == "learned-scalar" else config.alpha

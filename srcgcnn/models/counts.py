@@ -57,7 +57,10 @@ def count_parameters(config: ModelConfig) -> ParameterCounts:
     CGCNN with F = 64 and 41 Gaussians: one Linear 169 -> 128 has 21,760, one pair of BatchNorms 384.
     """
     block, width = config.block, config.hidden_channels
-    norms = config.norm_sets * PER_CHANNEL[config.norm_kind] * sum(block.norms(config).values())
+    norms = config.norm_sets * sum(
+        channels * PER_CHANNEL["batch" if name in block.always_batch else config.norm_kind]
+        for name, channels in block.norms(config).items()
+    )
     convolution = config.distinct_blocks * block.weights(config) + norms
     embedding = (ELEMENT_FEATURES + 1) * width + block.entry_weights(config)
     extras = learned_alphas(config) + 2 * width * config.layer_norm

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+GATGNN_HEADS = 4
+CRYSTAL_FEATURES = 3  # of MEGNet, all zero: MatDeepLearn has a place for features of a crystal and puts nothing there
 EDGE_FEATURES = 41  # Gaussians of a distance (srcgcnn.data.graph.GAUSSIAN_COUNT)
 
 
@@ -41,6 +43,7 @@ class BlockSpec:
         entry: `module:Class` of what embeds edges and crystals once, before the first step; "" for none.
         entry_weights: trainable numbers of it.
         needs: parts of a graph beyond distances: `vectors`.
+        always_batch: names of norms that are BatchNorm whatever `norm_kind` says of the others.
     """
 
     title: str
@@ -53,6 +56,7 @@ class BlockSpec:
     entry: str = ""
     entry_weights: Callable[[Widths], int] = field(default=lambda _: 0)
     needs: tuple[str, ...] = ()
+    always_batch: tuple[str, ...] = ()
 
 
 def _cgcnn(config: Widths) -> int:
@@ -66,6 +70,36 @@ def _schnet(config: Widths) -> int:
     return filter_network + width * filters + linear(filters, width) + linear(width, width)
 
 
+def _cgconv(config: Widths) -> int:
+    width = config.hidden_channels
+    return 2 * linear(2 * width + EDGE_FEATURES, width)
+
+
+def _mpnn(config: Widths) -> int:
+    width, edges = config.hidden_channels, config.edge_width
+    edge_network = linear(EDGE_FEATURES, edges) + linear(edges, width * width)
+    return edge_network + linear(width, width) + 6 * linear(width, width)  # the last: a GRU has six products
+
+
+def _megnet(config: Widths) -> int:
+    width = config.hidden_channels
+    embeddings = 6 * linear(width, width)
+    return embeddings + sum(linear(inputs * width, width) + linear(width, width) for inputs in (4, 3, 3))
+
+
+def _megnet_entry(config: Widths) -> int:
+    return linear(EDGE_FEATURES, config.hidden_channels) + linear(CRYSTAL_FEATURES, config.hidden_channels)
+
+
+def _gatgnn(config: Widths) -> int:
+    width = config.hidden_channels
+    return 2 * width * GATGNN_HEADS * width + GATGNN_HEADS * 2 * width + width
+
+
+def _gatgnn_entry(config: Widths) -> int:
+    return linear(EDGE_FEATURES, config.hidden_channels)
+
+
 def linear(inputs: int, outputs: int) -> int:
     """Count the weights and biases of a Linear."""
     return (inputs + 1) * outputs
@@ -74,6 +108,15 @@ def linear(inputs: int, outputs: int) -> int:
 def on_atoms(config: Widths) -> dict[str, int]:
     """One norm, on the states of the atoms: what most blocks want."""
     return {"atoms": config.hidden_channels}
+
+
+def _on_everything_twice(config: Widths) -> dict[str, int]:
+    parts = ("edges", "atoms", "crystals")
+    return {f"{part}{layer}": config.hidden_channels for part in parts for layer in ("_inner", "")}
+
+
+def _on_scores_and_atoms(config: Widths) -> dict[str, int]:
+    return {"scores": GATGNN_HEADS, "atoms": config.hidden_channels}
 
 
 def _on_edges_and_atoms(config: Widths) -> dict[str, int]:
@@ -90,7 +133,27 @@ BLOCKS: dict[str, BlockSpec] = {
         model_axis=True,
         backends=("plain", "native"),
     ),
+    "cgconv": BlockSpec("CGConv", f"{_BLOCKS}.cgconv:GatedConvolution", _cgconv, on_atoms),
     "schnet": BlockSpec("SchNet", f"{_BLOCKS}.schnet:Interaction", _schnet, on_atoms),
+    "mpnn": BlockSpec("MPNN", f"{_BLOCKS}.mpnn:EdgeNetwork", _mpnn, on_atoms, own_residual=False),
+    "megnet": BlockSpec(
+        "MEGNet",
+        f"{_BLOCKS}.megnet:GraphNetwork",
+        _megnet,
+        _on_everything_twice,
+        entry=f"{_BLOCKS}.megnet:Entry",
+        entry_weights=_megnet_entry,
+    ),
+    "gatgnn": BlockSpec(
+        "GATGNN",
+        f"{_BLOCKS}.gatgnn:Attention",
+        _gatgnn,
+        _on_scores_and_atoms,
+        own_residual=False,
+        entry=f"{_BLOCKS}.gatgnn:Entry",
+        entry_weights=_gatgnn_entry,
+        always_batch=("scores",),
+    ),
 }
 
 # The tied form of CGCNN has the name of its paper; that of any other block is the block with `blocks = 1`.

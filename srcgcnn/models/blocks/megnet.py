@@ -18,14 +18,13 @@ from torch import Tensor, nn
 
 from srcgcnn.data.graph import GAUSSIAN_COUNT, GAUSSIAN_STEP_ANGSTROM
 from srcgcnn.models.blocks.block import Block, gaussians
+from srcgcnn.models.registry import CRYSTAL_FEATURES
 from srcgcnn.models.state import State
 
 if TYPE_CHECKING:
     from srcgcnn.models.batch import FlatGraph
     from srcgcnn.models.config import ModelConfig
     from srcgcnn.models.norms import MemberNorm, MemberNorms
-
-CRYSTAL_FEATURES = 3  # zeros: MatDeepLearn has a place for features of a crystal, and puts nothing there
 
 
 class Entry(nn.Module):

@@ -1,0 +1,261 @@
+"""Every block against its equations, written once and plainly, or against PyTorch Geometric's layer; and its counts."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+from torch_geometric.nn import CGConv, DiffGroupNorm, NNConv
+
+from srcgcnn.models.batch import FlatGraph, GraphBatch
+from srcgcnn.models.config import ModelConfig
+from srcgcnn.models.counts import count_parameters
+from srcgcnn.models.network import CrystalGraphNetwork, load
+from srcgcnn.models.registry import BLOCKS
+from srcgcnn.models.stacked import StackedGroupNorm
+from srcgcnn.models.state import State
+from srcgcnn.training.graphset import GraphSet
+
+FAMILIES = sorted(BLOCKS)
+OWN_MODELS = [name for name in FAMILIES if not BLOCKS[name].model_axis]
+CENTRES = (0.2 * torch.arange(41)).double()  # as the networks have them, in single precision
+
+
+@pytest.fixture(scope="module")
+def crystals(demo_store):
+    return GraphSet.of_store(demo_store, torch.device("cpu"))
+
+
+@pytest.fixture(params=[False, True], ids=["all edges", "some edges missing"])
+def graph(request):
+    """Two crystals of 3 and 4 atoms with up to 5 edges each."""
+    generator = torch.Generator().manual_seed(3)
+    crystal = torch.tensor([0, 0, 0, 1, 1, 1, 1])
+    centres = torch.arange(7).repeat_interleave(5)
+    sources = torch.where(
+        centres < 3,
+        torch.randint(0, 3, (35,), generator=generator),
+        torch.randint(3, 7, (35,), generator=generator),
+    )
+    distances = 1 + 4 * torch.rand(35, generator=generator, dtype=torch.float64)
+    places = torch.arange(35)
+    if request.param:
+        places = torch.tensor([edge for edge in range(35) if edge % 5 < 2 + edge // 10])
+    edges = torch.stack([sources, centres])[:, places]
+    counts = torch.tensor([3.0, 4.0], dtype=torch.float64)
+    kept = places if request.param else None
+    return FlatGraph(torch.zeros(7, dtype=torch.long), edges, distances[places], None, crystal, counts, kept, 5)
+
+
+class Norms:
+    """Stand-ins that are easy to tell apart: each scales and shifts by its name."""
+
+    def __getattr__(self, name):
+        return lambda rows: rows * (1 + 0.1 * len(name)) + 0.01 * len(name)
+
+
+def block_of(name, **settings_):
+    torch.manual_seed(0)
+    config = ModelConfig(name, 2, hidden_channels=6, **settings_)
+    block = load(BLOCKS[name].where)(config).double()
+    for value in block.parameters():
+        nn.init.normal_(value, std=0.4)
+    return block
+
+
+def states(width=6, edges=None):
+    generator = torch.Generator().manual_seed(1)
+
+    def draw(rows):
+        return torch.randn(rows, width, generator=generator, dtype=torch.float64, requires_grad=True)
+
+    return State(draw(7), draw(edges), draw(2)) if edges else State(draw(7))
+
+
+def apply(block, state, graph):
+    return block.step(state, graph, block.prepare(block.expand(graph)), Norms())
+
+
+def assert_same(found, expected, inputs):
+    """Values and gradients of the inputs agree in double precision."""
+    torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-10)
+    weights = torch.linspace(-1, 1, found.numel(), dtype=torch.float64).view_as(found)
+    of_found = torch.autograd.grad((found * weights).sum(), inputs, retain_graph=True, allow_unused=True)
+    of_expected = torch.autograd.grad((expected * weights).sum(), inputs, retain_graph=True, allow_unused=True)
+    for one, other in zip(of_found, of_expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9)
+
+
+def features(graph):
+    return torch.exp(-(((graph.distances[:, None] - CENTRES) / 0.2) ** 2))
+
+
+def test_cgconv_is_that_of_pytorch_geometric(graph):
+    block, state = block_of("cgconv"), states()
+    layer = CGConv(6, 41, aggr="mean").double()
+    with torch.no_grad():
+        for target, rows in ((layer.lin_f, slice(0, 6)), (layer.lin_s, slice(6, 12))):
+            target.weight.copy_(block.gates.weight[rows])
+            target.bias.copy_(block.gates.bias[rows])
+    expected = Norms().atoms(layer(state.atoms, graph.edge_index, features(graph)))  # the layer adds its input itself
+    assert_same(apply(block, state, graph).atoms, expected, [state.atoms])
+
+
+def test_mpnn_is_nnconv_and_a_gru(graph):
+    block, state = block_of("mpnn", edge_channels=8), states()
+    network = nn.Sequential(block.edge_inner, nn.ReLU(), block.edge_outer)
+    layer = NNConv(6, 6, network, aggr="mean").double()
+    with torch.no_grad():
+        layer.lin.weight.copy_(block.root.weight)
+        layer.bias.copy_(block.root.bias)
+    message = torch.relu(Norms().atoms(layer(state.atoms, graph.edge_index, features(graph))))
+    first = apply(block, state, graph)
+    assert_same(first.atoms, block.update(message, state.atoms), [state.atoms])
+    # after a skip the state is not the memory any more
+    skipped = first.plus(state)
+    assert skipped.memory is first.memory
+    again = torch.relu(Norms().atoms(layer(skipped.atoms, graph.edge_index, features(graph))))
+    assert_same(apply(block, skipped, graph).atoms, block.update(again, first.atoms), [state.atoms])
+
+
+def test_megnet_step_is_its_equations(graph):
+    block, state, norms = block_of("megnet"), states(edges=len(graph.distances)), Norms()
+
+    def twice(part, rows):
+        return torch.relu(part.outer(torch.relu(part.inner(rows))))
+
+    def update(part, rows, inner, outer):
+        return outer(torch.relu(part.outer(inner(torch.relu(part.inner(rows))))))
+
+    atoms, edges = twice(block.embed_atoms, state.atoms), twice(block.embed_edges, state.edges)
+    crystals = twice(block.embed_crystals, state.crystals)
+    new_edges = []
+    for number, (source, centre) in enumerate(graph.edge_index.T.tolist()):
+        row = torch.cat([atoms[source], atoms[centre], edges[number], crystals[graph.crystal[centre]]])
+        new_edges.append(update(block.update_edges, row, norms.edges_inner, norms.edges))
+    new_edges = torch.stack(new_edges)
+    means = torch.stack([new_edges[graph.edge_index[1] == atom].mean(dim=0) for atom in range(7)])
+    rows = torch.cat([atoms, means, crystals[graph.crystal]], dim=1)
+    new_atoms = update(block.update_atoms, rows, norms.atoms_inner, norms.atoms)
+    of_crystal = [
+        torch.cat([means[graph.crystal == one].mean(dim=0), new_atoms[graph.crystal == one].mean(dim=0), crystals[one]])
+        for one in range(2)
+    ]
+    new_crystals = update(block.update_crystals, torch.stack(of_crystal), norms.crystals_inner, norms.crystals)
+    found, inputs = apply(block, state, graph), [state.atoms, state.edges, state.crystals]
+    assert_same(found.atoms, new_atoms + state.atoms, inputs)
+    assert_same(found.edges, new_edges + state.edges, inputs)
+    assert_same(found.crystals, new_crystals + state.crystals, inputs)
+
+
+def test_gatgnn_step_is_its_equations(graph):
+    block, state, norms = block_of("gatgnn"), states(edges=len(graph.distances)), Norms()
+    found = apply(block, state, graph)
+    expected = []
+    for atom in range(7):
+        numbers = (graph.edge_index[1] == atom).nonzero()[:, 0].tolist()
+        scores, messages = [], []
+        for number in numbers:
+            source = int(graph.edge_index[0, number])
+            own = F.softplus(torch.cat([state.atoms[atom], state.edges[number]]) @ block.weight).view(4, 6)
+            other = F.softplus(torch.cat([state.atoms[source], state.edges[number]]) @ block.weight).view(4, 6)
+            score = F.softplus((block.attention * torch.cat([own, other], dim=1)).sum(dim=1))
+            scores.append(F.softplus(norms.scores(score)))
+            messages.append(other)
+        weights = torch.softmax(torch.stack(scores), dim=0)
+        expected.append((weights[..., None] * torch.stack(messages)).sum(dim=0).mean(dim=0) + block.bias)
+    assert_same(found.atoms, norms.atoms(torch.stack(expected)), [state.atoms, state.edges])
+    assert found.edges is state.edges
+    assert found.plus(state).edges is state.edges
+
+
+def test_group_normalisation_is_that_of_pytorch_geometric():
+    theirs, ours = DiffGroupNorm(8, 10, 0.01), StackedGroupNorm(1, 8)
+    with torch.no_grad():
+        ours.assignment[0].copy_(theirs.lin.weight.T)
+    rows = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(ours(rows[None])[0], theirs(rows))
+
+
+@given(
+    family=st.sampled_from(FAMILIES),
+    depth=st.integers(1, 4),
+    blocks=st.sampled_from([1, 2, "all", None]),
+    norm=st.sampled_from(["step", "affine", "shared"]),
+    norm_kind=st.sampled_from(["batch", "layer", "group"]),
+    width=st.sampled_from([4, 10]),
+    alpha=st.sampled_from(["none", 0.3, "learned", "learned-scalar"]),
+)
+@settings(max_examples=80, deadline=None)
+def test_closed_forms_count_what_is_built(family, depth, blocks, norm, norm_kind, width, alpha):
+    config = ModelConfig(
+        family, depth, norm, alpha, hidden_channels=width, blocks=blocks, norm_kind=norm_kind, edge_channels=6
+    ).canonical()
+    network = CrystalGraphNetwork(config, torch.zeros(101, 92), [config.alpha])
+    counts = count_parameters(config)
+    assert sum(value.numel() for value in network.parameters()) == counts.total
+    of_steps = [value for name, value in network.named_parameters() if name.split(".")[0] in ("blocks", "norms")]
+    assert sum(value.numel() for value in of_steps) == counts.convolution
+
+
+@pytest.mark.parametrize(
+    ("family", "widths", "per_layer"),
+    [
+        ("cgconv", {}, 50_400),
+        ("mpnn", {}, 1_086_000),
+        ("megnet", {}, 192_400),
+        ("gatgnn", {"hidden_channels": 64}, 33_480),
+    ],
+)
+def test_a_layer_has_the_published_number_of_parameters(family, widths, per_layer):
+    """Those of MatDeepLearn's layers at its widths; its edges have 50 features where ours have 41."""
+    sizes = {"hidden_channels": 100, "edge_channels": 100, **widths}
+    one, two = (count_parameters(ModelConfig(family, depth, blocks="all", **sizes)).total for depth in (1, 2))
+    of_features = {"cgconv": 9 * 2 * 100, "mpnn": 9 * 100}.get(family, 0)
+    assert two - one + of_features == per_layer
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("skip", ["none", "residual", "double"])
+def test_the_order_of_atoms_and_crystals_does_not_matter(family, skip, crystals):
+    network = network_of(ModelConfig(family, 3, skip=skip, hidden_channels=8), crystals).eval()
+    forwards = network(crystals.batch(torch.tensor([[4, 9]])))
+    backwards = network(crystals.batch(torch.tensor([[9, 4]])))
+    torch.testing.assert_close(forwards, backwards.flip(1), atol=1e-5, rtol=1e-5)
+
+
+def network_of(config, crystals, seeds=(0,)):
+    network = CrystalGraphNetwork(config, crystals.element_features, [config.alpha] * len(seeds))
+    network.reset_parameters(list(seeds))
+    return network
+
+
+@pytest.mark.parametrize("family", OWN_MODELS)
+def test_models_in_a_group_answer_as_they_do_alone(family, crystals):
+    config = ModelConfig(family, 2, blocks=1, alpha=0.5, hidden_channels=8)
+    group = network_of(config, crystals, (0, 1))
+    rows = torch.tensor([[3, 11], [7, 2]])
+    together = group(crystals.batch(rows))
+    for member, seed in enumerate((0, 1)):
+        alone = network_of(config, crystals, (seed,))(crystals.batch(rows[member : member + 1]))
+        torch.testing.assert_close(together[member], alone[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", OWN_MODELS)
+def test_gradients_are_those_of_small_changes(family, crystals):
+    network = network_of(ModelConfig(family, 2, blocks=1, hidden_channels=4, edge_channels=3), crystals).double()
+    batch = crystals.batch(torch.tensor([[0, 1]]))
+    doubled = [one.double() if one is not None and one.is_floating_point() else one for one in batch.tensors]
+    batch = GraphBatch.of(doubled)
+    value = next(value for name, value in network.named_parameters() if name.startswith("blocks.0"))
+    (gradient,) = torch.autograd.grad(network(batch).sum(), value)
+    with torch.no_grad():
+        place = gradient.abs().argmax()
+        step = torch.zeros_like(value).flatten()
+        step[place] = 1e-6
+        value.add_(step.view_as(value))
+        above = network(batch).sum()
+        value.sub_(2 * step.view_as(value))
+        below = network(batch).sum()
+    assert float((above - below) / 2e-6) == pytest.approx(float(gradient.flatten()[place]), rel=1e-4)
