@@ -50,10 +50,14 @@ class GraphBatch:
         """Build from `tensors`."""
         return cls(*tensors)  # type: ignore[arg-type]
 
+    def real_atoms(self, member: int) -> int:
+        """Return how many atoms of a model are no padding, which comes last."""
+        return self.atomic_numbers.shape[1] if self.atom_mask is None else int(self.atom_mask[member].sum())
+
     def flat(self, member: int) -> FlatGraph:
         """Return what one model sees, without padding."""
         numbers, neighbours = self.atomic_numbers[member], self.neighbours[member]
-        atoms = len(numbers) if self.atom_mask is None else int(self.atom_mask[member].sum())  # padding comes last
+        atoms = self.real_atoms(member)
         neighbours = neighbours[:atoms]
         places = None if self.edge_mask is None else self.edge_mask[member, :atoms].flatten().nonzero()[:, 0]
         centre = torch.arange(atoms, device=neighbours.device).repeat_interleave(neighbours.shape[1])

@@ -46,7 +46,7 @@ class ModelConfig:
         norm_kind: `batch` (BatchNorm), `layer` (LayerNorm) or `group` (differentiable group normalisation).
         skip: path around a step. `none`: the published step, with the residual that it may have of its own;
             `residual`: the sum of a step's input and its result, instead of its own residual; `double`: both.
-        readout: how the atoms of a crystal are pooled.
+        readout: how the atoms of a crystal are pooled: `mean`, `sum`, `max`, `attention` or `set2set` (`readout.py`).
         edge_channels: width of what a block makes of edges (filters, edge network); 0 takes `hidden_channels`.
     """
 
@@ -100,6 +100,12 @@ class ModelConfig:
     def edge_width(self) -> int:
         """Width of what a block makes of edges."""
         return self.edge_channels or self.hidden_channels
+
+    @property
+    def pooled_channels(self) -> int:
+        """Width of what the head reads: pooled atoms, and pooled edges and crystals where a block has them."""
+        beside = len(self.block.reads) - 1
+        return self.hidden_channels * (beside + (2 if self.readout == "set2set" else 1))
 
     @property
     def varies_steps(self) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from srcgcnn.data.elements import ELEMENT_FEATURES
+from srcgcnn.data.elements import ELEMENT_FEATURES, LARGEST_ATOMIC_NUMBER
+from srcgcnn.models.registry import linear
 
 if TYPE_CHECKING:
     from srcgcnn.models.config import ModelConfig
 
+ELEMENTS = LARGEST_ATOMIC_NUMBER + 1
 # Weights of a norm for every channel: weight and bias; group normalisation has both for each of 10 groups, and shares
 # rows out with 10 more
 PER_CHANNEL = {"batch": 2, "layer": 2, "group": 30}
@@ -63,7 +65,7 @@ def count_parameters(config: ModelConfig) -> ParameterCounts:
     )
     convolution = config.distinct_blocks * block.weights(config) + norms
     embedding = (ELEMENT_FEATURES + 1) * width + block.entry_weights(config)
-    extras = learned_alphas(config) + 2 * width * config.layer_norm
+    extras = learned_alphas(config) + 2 * width * config.layer_norm + _pool_parameters(config)
     return ParameterCounts(convolution, embedding + convolution + extras + _head_parameters(config))
 
 
@@ -72,7 +74,16 @@ def learned_alphas(config: ModelConfig) -> int:
     return {"learned": config.depth, "learned-scalar": 1}.get(str(config.alpha), 0)
 
 
+def _pool_parameters(config: ModelConfig) -> int:
+    width = config.hidden_channels
+    if config.readout == "attention":
+        return linear(width + ELEMENTS, width) + linear(width, width) + linear(width, 1)
+    if config.readout == "set2set":
+        return 4 * width * (2 * width + width + 2)  # an LSTM from 2F to F: four products of each, two biases
+    return 0
+
+
 def _head_parameters(config: ModelConfig) -> int:
     width, outputs = config.head_channels, head_layout(config)["outputs"]
     hidden = (config.head_layers - 1) * (width + 1) * width
-    return (config.hidden_channels + 1) * width + hidden + (width + 1) * outputs
+    return (config.pooled_channels + 1) * width + hidden + (width + 1) * outputs

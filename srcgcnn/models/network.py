@@ -23,7 +23,7 @@ from srcgcnn.models.inductor import CompiledCall, mark_sizes
 from srcgcnn.models.members import draw, members, stack
 from srcgcnn.models.norms import norms_of
 from srcgcnn.models.parts import current_name
-from srcgcnn.models.readout import Head, pooled
+from srcgcnn.models.readout import POOLS, Head, pooled
 from srcgcnn.models.recurrence import Recurrence
 from srcgcnn.models.stacked import StackedGroupNorm, StackedLayerNorm, StackedLinear, take_rows
 from srcgcnn.models.state import State
@@ -115,6 +115,7 @@ class CrystalGraphNetwork(Network):
         self.norms = norms_of(self.models, config)
         self.layer_norm = StackedLayerNorm(self.models, hidden) if config.layer_norm else None
         self._add_damping(alphas)
+        self.pool = POOLS[config.readout](self.models, hidden) if config.readout in POOLS else None
         self.head = Head(self.models, config)
         self._inductor = CompiledCall(type(self)._outputs)  # of no object: it would keep its network alive
         self.register_load_state_dict_pre_hook(_rename_earlier)
@@ -151,6 +152,8 @@ class CrystalGraphNetwork(Network):
             cast("StackedLinear", layer).reset_parameters(generators)
         if self.config.block.entry:
             draw(self.entry, self._make_entry, generators)
+        if self.pool is not None:
+            self.pool.reset_parameters(generators)
         for norm in self.norms.modules():
             if isinstance(norm, StackedGroupNorm) and "assignment" in norm._parameters:
                 norm.reset_parameters(generators)
@@ -238,7 +241,8 @@ class CrystalGraphNetwork(Network):
 
     def readout(self, state: State, batch: GraphBatch, dropout_mask: Tensor | None = None) -> Tensor:
         """Map the states [M, ...] after any step to the outputs of `forward`."""
-        outputs = self.head(pooled(self.config.readout, state.atoms, batch), dropout_mask)
+        crystals = pooled(self.config.readout, self.pool, state, self.config.block.reads, batch)
+        outputs = self.head(crystals, dropout_mask)
         return outputs if self.head.classify else outputs.squeeze(-1)
 
 

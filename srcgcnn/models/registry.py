@@ -44,6 +44,7 @@ class BlockSpec:
         entry_weights: trainable numbers of it.
         needs: parts of a graph beyond distances: `vectors`.
         always_batch: names of norms that are BatchNorm whatever `norm_kind` says of the others.
+        reads: states that the readout takes: `atoms`, and with them `edges` and `crystals` where they are an outcome.
     """
 
     title: str
@@ -57,6 +58,7 @@ class BlockSpec:
     entry_weights: Callable[[Widths], int] = field(default=lambda _: 0)
     needs: tuple[str, ...] = ()
     always_batch: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ("atoms",)
 
 
 def _cgcnn(config: Widths) -> int:
@@ -143,6 +145,7 @@ BLOCKS: dict[str, BlockSpec] = {
         _on_everything_twice,
         entry=f"{_BLOCKS}.megnet:Entry",
         entry_weights=_megnet_entry,
+        reads=("atoms", "edges", "crystals"),
     ),
     "gatgnn": BlockSpec(
         "GATGNN",

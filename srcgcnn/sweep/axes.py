@@ -11,7 +11,7 @@ from functools import cache
 from math import prod
 from typing import Any, Literal, get_args, get_type_hints
 
-from srcgcnn.models.config import Alpha, ModelConfig, Norm
+from srcgcnn.models.config import MOST_OF_ANY, Alpha, ModelConfig, Norm
 from srcgcnn.models.registry import block_of
 from srcgcnn.records import RecordError, parse, record
 from srcgcnn.run.trial import TrainingConfig
@@ -30,7 +30,7 @@ SEED_NAMES = ("seeds", "split_seeds")
 NOT_OF_CGCNN = frozenset({"model.norm", "model.alpha", "model.layer_norm"})
 NOT_VARIED = frozenset({"training.start"})  # filled in from [start]
 MOST_VALUES = 100_000  # of one axis, and trials of one sweep: planning stays a matter of seconds
-LARGEST = {"model.depth": 1_000, "model.hidden_channels": 65_536, "model.head_channels": 65_536}
+LARGEST = {"model.depth": 1_000, "model.hidden_channels": MOST_OF_ANY, "model.head_channels": MOST_OF_ANY}
 LARGEST_SEED = 2**63 - 1
 
 CountedBy = Literal["conv_params", "total_params"]

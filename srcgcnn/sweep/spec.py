@@ -77,7 +77,7 @@ class NetworkSpec:
         norm_kind: `batch`, `layer` or `group` (differentiable group normalisation).
         skip: path around a step. `none`: the published step; `residual`: around the step, instead of its own; `double`:
             both.
-        readout: how the atoms of a crystal are pooled: `mean`, `sum` or `max`.
+        readout: how the atoms of a crystal are pooled: `mean`, `sum`, `max`, `attention` or `set2set`.
         edge_channels: width of filters and edge networks; 0 takes `hidden_channels`.
     """
 

@@ -1,30 +1,20 @@
-"""Every block against its equations, written once and plainly, or against PyTorch Geometric's layer; and its counts."""
+"""Blocks against their equations, written once and plainly, or against PyTorch Geometric's layers."""
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 from torch_geometric.nn import CGConv, DiffGroupNorm, NNConv
 
-from srcgcnn.models.batch import FlatGraph, GraphBatch
+from srcgcnn.models.batch import FlatGraph
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.models.counts import count_parameters
-from srcgcnn.models.network import CrystalGraphNetwork, load
+from srcgcnn.models.network import load
 from srcgcnn.models.registry import BLOCKS
 from srcgcnn.models.stacked import StackedGroupNorm
 from srcgcnn.models.state import State
-from srcgcnn.training.graphset import GraphSet
 
-FAMILIES = sorted(BLOCKS)
-OWN_MODELS = [name for name in FAMILIES if not BLOCKS[name].model_axis]
 CENTRES = (0.2 * torch.arange(41)).double()  # as the networks have them, in single precision
-
-
-@pytest.fixture(scope="module")
-def crystals(demo_store):
-    return GraphSet.of_store(demo_store, torch.device("cpu"))
 
 
 @pytest.fixture(params=[False, True], ids=["all edges", "some edges missing"])
@@ -178,27 +168,6 @@ def test_group_normalisation_is_that_of_pytorch_geometric():
     torch.testing.assert_close(ours(rows[None])[0], theirs(rows))
 
 
-@given(
-    family=st.sampled_from(FAMILIES),
-    depth=st.integers(1, 4),
-    blocks=st.sampled_from([1, 2, "all", None]),
-    norm=st.sampled_from(["step", "affine", "shared"]),
-    norm_kind=st.sampled_from(["batch", "layer", "group"]),
-    width=st.sampled_from([4, 10]),
-    alpha=st.sampled_from(["none", 0.3, "learned", "learned-scalar"]),
-)
-@settings(max_examples=80, deadline=None)
-def test_closed_forms_count_what_is_built(family, depth, blocks, norm, norm_kind, width, alpha):
-    config = ModelConfig(
-        family, depth, norm, alpha, hidden_channels=width, blocks=blocks, norm_kind=norm_kind, edge_channels=6
-    ).canonical()
-    network = CrystalGraphNetwork(config, torch.zeros(101, 92), [config.alpha])
-    counts = count_parameters(config)
-    assert sum(value.numel() for value in network.parameters()) == counts.total
-    of_steps = [value for name, value in network.named_parameters() if name.split(".")[0] in ("blocks", "norms")]
-    assert sum(value.numel() for value in of_steps) == counts.convolution
-
-
 @pytest.mark.parametrize(
     ("family", "widths", "per_layer"),
     [
@@ -214,48 +183,3 @@ def test_a_layer_has_the_published_number_of_parameters(family, widths, per_laye
     one, two = (count_parameters(ModelConfig(family, depth, blocks="all", **sizes)).total for depth in (1, 2))
     of_features = {"cgconv": 9 * 2 * 100, "mpnn": 9 * 100}.get(family, 0)
     assert two - one + of_features == per_layer
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("skip", ["none", "residual", "double"])
-def test_the_order_of_atoms_and_crystals_does_not_matter(family, skip, crystals):
-    network = network_of(ModelConfig(family, 3, skip=skip, hidden_channels=8), crystals).eval()
-    forwards = network(crystals.batch(torch.tensor([[4, 9]])))
-    backwards = network(crystals.batch(torch.tensor([[9, 4]])))
-    torch.testing.assert_close(forwards, backwards.flip(1), atol=1e-5, rtol=1e-5)
-
-
-def network_of(config, crystals, seeds=(0,)):
-    network = CrystalGraphNetwork(config, crystals.element_features, [config.alpha] * len(seeds))
-    network.reset_parameters(list(seeds))
-    return network
-
-
-@pytest.mark.parametrize("family", OWN_MODELS)
-def test_models_in_a_group_answer_as_they_do_alone(family, crystals):
-    config = ModelConfig(family, 2, blocks=1, alpha=0.5, hidden_channels=8)
-    group = network_of(config, crystals, (0, 1))
-    rows = torch.tensor([[3, 11], [7, 2]])
-    together = group(crystals.batch(rows))
-    for member, seed in enumerate((0, 1)):
-        alone = network_of(config, crystals, (seed,))(crystals.batch(rows[member : member + 1]))
-        torch.testing.assert_close(together[member], alone[0], atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("family", OWN_MODELS)
-def test_gradients_are_those_of_small_changes(family, crystals):
-    network = network_of(ModelConfig(family, 2, blocks=1, hidden_channels=4, edge_channels=3), crystals).double()
-    batch = crystals.batch(torch.tensor([[0, 1]]))
-    doubled = [one.double() if one is not None and one.is_floating_point() else one for one in batch.tensors]
-    batch = GraphBatch.of(doubled)
-    value = next(value for name, value in network.named_parameters() if name.startswith("blocks.0"))
-    (gradient,) = torch.autograd.grad(network(batch).sum(), value)
-    with torch.no_grad():
-        place = gradient.abs().argmax()
-        step = torch.zeros_like(value).flatten()
-        step[place] = 1e-6
-        value.add_(step.view_as(value))
-        above = network(batch).sum()
-        value.sub_(2 * step.view_as(value))
-        below = network(batch).sum()
-    assert float((above - below) / 2e-6) == pytest.approx(float(gradient.flatten()[place]), rel=1e-4)
