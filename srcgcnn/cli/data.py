@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from srcgcnn.cli.command import add_command, add_group
 
 if TYPE_CHECKING:
+    from srcgcnn.data.graph import GraphSettings
     from srcgcnn.data.limits import SourceLimits
     from srcgcnn.data.manifest import Manifest
 
@@ -47,6 +48,10 @@ def add_data_commands(commands: Any) -> None:
     _add_target(build)
     build.add_argument("--strict", action="store_true", help="bad rows are an error")
     build.add_argument("--processes", type=int, help="default: all cores")
+    graph = build.add_argument_group("graphs", "another graph is another store, with results of its own")
+    graph.add_argument("--neighbours", metavar="K", default="12", help="nearest that are kept, or all (default 12)")
+    graph.add_argument("--cutoff", type=float, default=8.0, metavar="A", help="of neighbours, in angstrom (default 8)")
+    graph.add_argument("--whole-shells", action="store_true", help="keep all of the shell of the K-th neighbour")
     _add_limits(build)
     info = add_command(
         inner,
@@ -98,6 +103,15 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         limits.add_argument(
             flag, type=kind, metavar=metavar, default=value, dest=f"max_{name}", help=f"{what} (default {value:g})"
         )
+
+
+def _graph_of(options: argparse.Namespace) -> GraphSettings:
+    from srcgcnn.data.graph import GraphSettings
+    from srcgcnn.records import parse
+
+    neighbours = int(options.neighbours) if options.neighbours.isdecimal() else options.neighbours
+    values = {"neighbours": neighbours, "cutoff_angstrom": options.cutoff, "whole_shells": options.whole_shells}
+    return parse(GraphSettings, values, "graph")
 
 
 def _limits_of(options: argparse.Namespace) -> SourceLimits:
@@ -157,7 +171,9 @@ def _build(options: argparse.Namespace) -> int:
     from srcgcnn.data.sources.registry import open_source
 
     source = open_source(options.source, options.target, options.unit, _limits_of(options))
-    report = build_with_progress(source, options.out, processes=options.processes, strict=options.strict)
+    report = build_with_progress(
+        source, options.out, settings=_graph_of(options), processes=options.processes, strict=options.strict
+    )
     print(describe(report.store.manifest))
     return 0
 
@@ -199,13 +215,13 @@ def _export(options: argparse.Namespace) -> int:
 
 def describe(manifest: Manifest) -> str:
     """Describe a store in a few lines."""
-    size = sum(shard.bytes for shard in manifest.shards) / 2**20
+    size = sum(shard.bytes for shard in manifest.shards) + sum(stored.bytes for stored in manifest.geometry)
     lines = [
         f"data hash    {manifest.data_hash}",
         f"source       {manifest.source} ({manifest.provenance})",
         f"crystals     {manifest.crystals:,} with {manifest.atoms:,} atoms, {manifest.rejected:,} rows rejected",
         f"graphs       {_graph_line(manifest)}",
-        f"size         {size:.1f} MiB in {len(manifest.shards)} shards",
+        f"size         {size / 2**20:.1f} MiB in {len(manifest.shards)} shards",
     ]
     lines += [
         f"target       {target.name} [{target.unit or 'no unit'}]: mean {target.mean:.4f}, "
@@ -217,8 +233,14 @@ def describe(manifest: Manifest) -> str:
 
 def _graph_line(manifest: Manifest) -> str:
     graph = manifest.graph
-    reach = f"{graph.neighbours} nearest within {graph.cutoff_angstrom:g} angstrom"
-    return f"{reach}, {manifest.padded_atoms:,} atoms have fewer"
+    nearest = "all" if graph.neighbours == "all" else f"{graph.neighbours} nearest"
+    shells = ", whole shells" if graph.whole_shells else ""
+    lacking = "fewer" if graph.fixed_degree else "none"
+    vectors = "vectors" if manifest.geometry else "distances only"
+    return (
+        f"{nearest} within {graph.cutoff_angstrom:g} angstrom{shells}, {manifest.padded_atoms:,} atoms have {lacking}; "
+        f"{vectors}"
+    )
 
 
 def _describe_snapshot(folder: Path) -> str:

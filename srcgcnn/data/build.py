@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from srcgcnn.data.graph import CrystalGraph, GraphSettings, build_graph
 from srcgcnn.data.limits import SourceLimits
-from srcgcnn.data.manifest import MANIFEST_FILE, REJECTED_FILE, SCHEMA_VERSION, StoreError
+from srcgcnn.data.manifest import CONTENT_VERSION, MANIFEST_FILE, REJECTED_FILE, StoreError
 from srcgcnn.data.parsing import parse_structure
 from srcgcnn.data.row_workers import OutOfTimeError, RowWorkers, WorkerStartError, time_limit
 from srcgcnn.data.source import RowError, Source, SourceRow
@@ -80,7 +80,7 @@ def build_key(source: Source, settings: GraphSettings) -> str:
     # limits only where they are not the default ones: keys of stores that were built without them stay what they are
     limits = [] if source.limits == SourceLimits() else [asdict(source.limits)]
     targets = [list(source.targets), list(source.units)]
-    return digest([SCHEMA_VERSION, source.content_hash, *targets, asdict(settings), *limits])
+    return digest([CONTENT_VERSION, source.content_hash, *targets, settings.identity, *limits])
 
 
 def default_store(root: Path, source: Source, settings: GraphSettings | None = None) -> Path:
@@ -124,6 +124,9 @@ def build_store(
     out.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(out.with_name(f".{out.name}.lock")):
         existing = _existing(out, build_key(source, settings))
+        if existing and strict and existing.manifest.rejected:
+            listing = out / REJECTED_FILE
+            raise BuildError(f"--strict: {existing.manifest.rejected} bad rows in {out}; all are listed in {listing}")
         if existing:
             return BuildReport(existing, found=True, rejected=())
         _remove_leftovers(out)
@@ -242,13 +245,14 @@ def _build_row(
             )  # first: a row that its source could not read has no targets either
             values = tuple(_target_value(name, row.targets.get(name)) for name in targets)
             graph = build_graph(structure, settings)
+            formula = structure.composition.reduced_formula
     except RowError as error:
         return RejectedRow(row.row_id, str(error))
     except OutOfTimeError:
         return RejectedRow(row.row_id, f"took more than {limits.seconds:g} s of processor time")
     except MemoryError:
         return RejectedRow(row.row_id, f"needs more than {limits.memory_gib:g} GiB of memory")
-    return BuiltRow(row.row_id, graph, structure.composition.reduced_formula, values)
+    return BuiltRow(row.row_id, graph, formula, values)
 
 
 def _target_value(name: str, raw: Any) -> float:

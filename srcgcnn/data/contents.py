@@ -20,13 +20,16 @@ if TYPE_CHECKING:
     from srcgcnn.data.manifest import Manifest, Shard
 
 ELEMENT_LAYOUT = {"element_features": Layout("U8", (LARGEST_ATOMIC_NUMBER + 1, ELEMENT_FEATURES))}
+MOST_CELL_ANGSTROM = 1e6
 CUTOFF_SLACK = 1e-5  # relative: distances are rounded to float32
 
 
 def shard_layout(manifest: Manifest, shard: Shard) -> dict[str, Layout]:
     """Return the arrays of a shard with their types and shapes."""
-    edges = (shard.atoms, manifest.graph.neighbours)
+    edges = _edges(manifest, shard)
+    degrees = {} if manifest.graph.fixed_degree else {"degrees": Layout("I16", (shard.atoms,))}
     return {
+        **degrees,
         "atomic_numbers": Layout("U8", (shard.atoms,)),
         "neighbours": Layout("I16", edges),
         "distances": Layout("F32", edges),
@@ -37,6 +40,20 @@ def shard_layout(manifest: Manifest, shard: Shard) -> dict[str, Layout]:
     }
 
 
+def geometry_layout(manifest: Manifest, shard: Shard) -> dict[str, Layout]:
+    """Return the arrays of a shard's geometry with their types and shapes."""
+    return {
+        "images": Layout("I16", _edges(manifest, shard), "I32"),
+        "places": Layout("F32", (shard.atoms, 3)),
+        "lattices": Layout("F32", (shard.crystals, 3, 3)),
+    }
+
+
+def _edges(manifest: Manifest, shard: Shard) -> tuple[int | None, ...]:
+    """Return the shape of what is stored of every edge: slots of every atom, or one list where degrees differ."""
+    return (None,) if manifest.graph.degree is None else (shard.atoms, manifest.graph.degree)
+
+
 def check_shard(path: Path, arrays: Mapping[str, np.ndarray], cutoff_angstrom: float) -> None:
     """Check the values of a shard whose arrays have the right types and shapes.
 
@@ -45,11 +62,53 @@ def check_shard(path: Path, arrays: Mapping[str, np.ndarray], cutoff_angstrom: f
     """
     atoms = _check_offsets(path, arrays["offsets"], len(arrays["atomic_numbers"]))
     _check_numbers(path, arrays["atomic_numbers"])
-    _check_neighbours(path, arrays["neighbours"], arrays["offsets"], atoms)
+    _check_degrees(path, arrays)
+    _check_neighbours(path, arrays["neighbours"], edges_before(arrays)[arrays["offsets"]], atoms)
     _check_distances(path, arrays["distances"], cutoff_angstrom)
     _check_targets(path, arrays["targets"])
     for name in ("ids", "formulas"):
         _check_lines(path, name, arrays[name], len(atoms))
+
+
+def check_geometry(path: Path, geometry: Mapping[str, np.ndarray], edges: tuple[int, ...]) -> None:
+    """Check the values of a shard's geometry.
+
+    Args:
+        path: of the file.
+        geometry: its arrays.
+        edges: shape of the shard's distances.
+
+    Raises:
+        StoreError: naming file, array and value.
+    """
+    if geometry["images"].shape != edges:
+        raise StoreError(f"{path}: array 'images' has shape {geometry['images'].shape}, the distances have {edges}")
+    for name, lowest, highest in (("places", 0.0, 1.0), ("lattices", -MOST_CELL_ANGSTROM, MOST_CELL_ANGSTROM)):
+        values = geometry[name]
+        for found in (values.min(), values.max()):
+            if not lowest <= found <= highest:
+                raise StoreError(f"{path}: array {name!r} has {found}, must lie in {lowest:g}..{highest:g}")
+
+
+def edges_before(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return how many slots of edges come before each atom of a shard, and their sum: int64 [N+1]."""
+    atoms = len(arrays["atomic_numbers"])
+    if "degrees" not in arrays:
+        return np.arange(atoms + 1, dtype=np.int64) * arrays["neighbours"].shape[1]
+    return np.concatenate([[0], np.cumsum(arrays["degrees"], dtype=np.int64)])
+
+
+def _check_degrees(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    if "degrees" not in arrays:
+        return
+    degrees, edges = arrays["degrees"], len(arrays["neighbours"])
+    if degrees.min() < 0:
+        raise StoreError(f"{path}: array 'degrees' has {degrees.min()}, must be 0 or more")
+    if edges != len(arrays["distances"]) or edges != int(degrees.sum(dtype=np.int64)):
+        raise StoreError(
+            f"{path}: array 'degrees' adds up to {int(degrees.sum(dtype=np.int64))}, there are {edges} neighbours and "
+            f"{len(arrays['distances'])} distances"
+        )
 
 
 def _check_offsets(path: Path, offsets: np.ndarray, atoms: int) -> np.ndarray:
@@ -75,18 +134,23 @@ def _check_numbers(path: Path, numbers: np.ndarray) -> None:
         raise StoreError(f"{path}: array 'atomic_numbers' has {wrong}, must lie in 1..{LARGEST_ATOMIC_NUMBER}")
 
 
-def _check_neighbours(path: Path, neighbours: np.ndarray, offsets: np.ndarray, atoms: np.ndarray) -> None:
+def _check_neighbours(path: Path, neighbours: np.ndarray, edges: np.ndarray, atoms: np.ndarray) -> None:
+    """Check indices; `edges` are the first edges of the crystals and the number of all, [G+1]."""
+    filled = np.flatnonzero(edges[1:] > edges[:-1])  # an isolated atom has no edge where degrees differ
+    if not len(filled):
+        return
     # as unsigned numbers the negative ones are the largest: one look finds both
-    flat = neighbours.reshape(-1).view(np.uint16)
-    largest = np.maximum.reduceat(flat, offsets[:-1] * neighbours.shape[1])
-    outside = np.flatnonzero(largest >= atoms)
+    largest = np.maximum.reduceat(neighbours.reshape(-1).view(np.uint16), edges[filled])
+    outside = np.flatnonzero(largest >= atoms[filled])
     if len(outside):
-        row = int(outside[0])
-        found = largest[row : row + 1].view(np.int16)[0]
+        first = int(outside[0])
+        row, found = filled[first], largest[first : first + 1].view(np.int16)[0]
         raise StoreError(f"{path}: array 'neighbours' has {found} in crystal {row}, must lie in 0..{atoms[row] - 1}")
 
 
 def _check_distances(path: Path, distances: np.ndarray, cutoff_angstrom: float) -> None:
+    if not distances.size:
+        return
     lowest, highest = distances.min(), distances.max()  # NaN, where there is one
     if not lowest >= 0:
         raise StoreError(f"{path}: array 'distances' has {lowest}, must be 0 or more")
@@ -101,6 +165,8 @@ def _check_distances(path: Path, distances: np.ndarray, cutoff_angstrom: float) 
 def _longest_of_padded(path: Path, distances: np.ndarray) -> float:
     """Return the longest finite distance; the infinite ones, of missing neighbours, must come last."""
     missing = np.isinf(distances)
+    if distances.ndim == 1:
+        raise StoreError(f"{path}: array 'distances' has inf, but where degrees differ no neighbour is missing")
     first = np.flatnonzero((missing[:, :-1] & ~missing[:, 1:]).any(axis=1))
     if len(first):
         raise StoreError(f"{path}: array 'distances' has a neighbour after a missing one (inf) at atom {first[0]}")

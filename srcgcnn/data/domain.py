@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from srcgcnn.data.contents import edges_before
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -36,12 +38,13 @@ class TrainingDomain:
     shortest_distance_angstrom: tuple[float, float]
     last_distance_angstrom: tuple[float, float]
 
-    def departures(self, graph: CrystalGraph, cutoff_angstrom: float) -> str:
+    def departures(self, graph: CrystalGraph, cutoff_angstrom: float, *, fixed_degree: bool = True) -> str:
         """Say in what a crystal differs from all training crystals; "" if in nothing."""
+        distances = graph.distances if fixed_degree else _real_ends(graph.distances)
         found = []
         if unseen := sorted(set(graph.atomic_numbers.tolist()) - set(self.atomic_numbers)):
             found.append(f"not in the training set: {', '.join(_symbol(number) for number in unseen)}")
-        atoms, shortest, last = measure([len(graph.atomic_numbers)], graph.distances, cutoff_angstrom)[0].tolist()
+        atoms, shortest, last = measure([len(graph.atomic_numbers)], distances, cutoff_angstrom)[0].tolist()
         for name, value, (lowest, highest) in (
             ("atoms", atoms, self.atoms),
             ("angstrom shortest distance", shortest, self.shortest_distance_angstrom),
@@ -68,13 +71,32 @@ def domain_of(shards: Sequence[Mapping[str, np.ndarray]], rows: np.ndarray, cuto
         chosen = np.zeros(len(atoms), dtype=bool)
         chosen[rows[(rows >= first) & (rows < first + len(atoms))] - first] = True
         seen.update(np.unique(shard["atomic_numbers"][np.repeat(chosen, atoms)]).tolist())
-        measures.append(measure(atoms, shard["distances"], cutoff_angstrom)[chosen])
+        measures.append(measure(atoms, _first_and_last(shard), cutoff_angstrom)[chosen])
         first += len(atoms)
     table = np.concatenate(measures)
     (fewest, shortest, last), (most, longest, farthest) = table.min(axis=0).tolist(), table.max(axis=0).tolist()
     return TrainingDomain(
         len(table), tuple(sorted(seen)), (int(fewest), int(most)), (shortest, longest), (last, farthest)
     )
+
+
+def _real_ends(distances: np.ndarray) -> np.ndarray:
+    """Return the distances [N, K] to the first and the last neighbour that there is [N, 2]."""
+    real = np.isfinite(distances)
+    last = np.max(distances, axis=1, where=real, initial=0.0)
+    return np.stack([distances[:, 0], np.where(real.any(axis=1), last, np.inf)], axis=1)
+
+
+def _first_and_last(shard: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the distances to the first and the last neighbour of every atom [N, 2]; infinite where there is none."""
+    distances = shard["distances"]
+    if "degrees" not in shard:
+        return distances[:, [0, -1]]
+    edges = edges_before(shard)
+    found = np.full((len(edges) - 1, 2), np.inf, dtype=np.float32)
+    bonded = edges[1:] > edges[:-1]
+    found[bonded] = np.stack([distances[edges[:-1][bonded]], distances[edges[1:][bonded] - 1]], axis=1)
+    return found
 
 
 def measure(atoms: Sequence[int] | np.ndarray, distances: np.ndarray, cutoff_angstrom: float) -> np.ndarray:

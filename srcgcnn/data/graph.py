@@ -16,13 +16,15 @@ which of several neighbours is kept does change what they predict.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from srcgcnn.data.elements import LARGEST_ATOMIC_NUMBER
+from srcgcnn.data.images import MOST_CELLS_AWAY
 from srcgcnn.data.limits import MOST_ATOMS
 from srcgcnn.data.source import RowError
+from srcgcnn.records import identity_of, record
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition, Structure
@@ -36,32 +38,93 @@ DIRECTION_SHIFT_ANGSTROM = 0.00317  # keeps the common components 0 and a/2 away
 RADIUS_GROWTH = 1.3
 EXPECTED_NEIGHBOURS = 20  # size of the first search sphere, in atoms of mean density (20 beat 30 and 60)
 OCCUPANCY_TOLERANCE = 1e-8
+SHELL_TOLERANCES = 100  # a whole shell in tolerances: relaxed coordinates differ by 1e-4 angstrom
+MOST_NEIGHBOURS = 1000
+MOST_CUTOFF_ANGSTROM = 20.0
+FIRST_SETTINGS = ("cutoff_angstrom", "neighbours", "tie_tolerance_angstrom", "rule")  # of stores of format 1
 ORIGINAL_RULE = 0
 
+Neighbours = int | Literal["all"]
 
-@dataclass(frozen=True)
+
+@record
 class GraphSettings:
-    """What defines a graph; part of the data hash."""
+    """What defines a graph; part of the data hash. The default is CGCNN's graph.
+
+    Attributes:
+        cutoff_angstrom: farthest neighbour.
+        neighbours: K, the nearest that are kept; `all` keeps all within the cutoff.
+        tie_tolerance_angstrom: neighbours that differ by less form one shell.
+        rule: version of the tie rule above; 0 is the original code's order.
+        whole_shells: keep the whole shell (100 tolerances) of the K-th neighbour, as ALIGNN does.
+    """
 
     cutoff_angstrom: float = 8.0
-    neighbours: int = 12
+    neighbours: Neighbours = 12
     tie_tolerance_angstrom: float = 1e-6
-    rule: int = 1  # version of the tie rule above; 0 is the original code's order
+    rule: int = 1
+    whole_shells: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse settings that define no graph."""
+        if not 0 < self.cutoff_angstrom <= MOST_CUTOFF_ANGSTROM:
+            raise ValueError(f"cutoff_angstrom={self.cutoff_angstrom} must lie in (0, {MOST_CUTOFF_ANGSTROM:g}]")
+        if self.neighbours != "all" and not 1 <= self.neighbours <= MOST_NEIGHBOURS:
+            raise ValueError(f"neighbours={self.neighbours!r} must be all, or lie in 1..{MOST_NEIGHBOURS}")
+        if self.whole_shells and self.neighbours == "all":
+            raise ValueError("whole_shells goes with a number of neighbours: neighbours='all' has no last shell")
+        if self.rule == ORIGINAL_RULE and self.degree is None:
+            raise ValueError("rule 0, the original code's order, keeps a fixed number of neighbours")
+
+    @property
+    def degree(self) -> int | None:
+        """Slots of every atom, None where degrees differ."""
+        return None if self.neighbours == "all" or self.whole_shells else self.neighbours
+
+    @property
+    def fixed_degree(self) -> bool:
+        """Whether every atom has the same number of slots."""
+        return self.degree is not None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of the settings goes into a hash: later fields only off their defaults, so that old hashes stay."""
+        return identity_of(self, {"GraphSettings": FIRST_SETTINGS})
 
 
 @dataclass(frozen=True)
 class CrystalGraph:
     """Neighbours of every atom of one crystal.
 
+    With the images, the vector to a neighbour is `(places[neighbour] + image - places[atom]) @ lattice`.
+
     Attributes:
         atomic_numbers: uint8 [N].
         neighbours: int16 [N, K], atom index within the crystal; 0 where there are fewer than K.
         distances: float32 [N, K] in angstrom, ascending; infinite where there are fewer than K.
+        images: int16 [N, K, 3], cell of the neighbour; 0 where there are fewer than K.
+        places: float32 [N, 3], fractional coordinates in [0, 1).
+        lattice: float32 [3, 3], cell vectors as rows, in angstrom.
     """
 
     atomic_numbers: np.ndarray
     neighbours: np.ndarray
     distances: np.ndarray
+    images: np.ndarray | None = None
+    places: np.ndarray | None = None
+    lattice: np.ndarray | None = None
+
+    @property
+    def vectors(self) -> np.ndarray:
+        """Vectors from every atom to its neighbours in angstrom, float32 [N, K, 3]; 0 where there is no neighbour.
+
+        Raises:
+            ValueError: the graph has no images.
+        """
+        if self.images is None or self.places is None or self.lattice is None:
+            raise ValueError("this graph has no images of its neighbours, so no vectors")
+        steps = self.places[self.neighbours] + self.images - self.places[:, None]
+        return np.where(np.isfinite(self.distances)[..., None], steps @ self.lattice, np.float32(0.0))
 
 
 def build_graph(structure: Structure, settings: GraphSettings | None = None) -> CrystalGraph:
@@ -80,8 +143,9 @@ def build_graph(structure: Structure, settings: GraphSettings | None = None) -> 
         raise RowError(f"two atoms on one place: {pairs.distance.min():.4f} angstrom apart")
     pairs = pairs.take(np.lexsort((pairs.distance, pairs.centre)))
     if not original:
-        pairs = _without_ties(_up_to_last_shell(pairs, settings), numbers, structure, settings)
-    return _first_neighbours(numbers, pairs, settings.neighbours)
+        pairs = _up_to_last_shell(pairs, settings)
+        pairs = _without_ties(pairs, numbers, structure, settings)
+    return _kept_neighbours(numbers, pairs, structure, settings)
 
 
 def _atomic_numbers(structure: Structure) -> np.ndarray:
@@ -117,10 +181,15 @@ class _Pairs(NamedTuple):
 
 def _find_pairs(structure: Structure, settings: GraphSettings) -> _Pairs:
     """Search spheres that grow until every atom has its neighbours: no nearer one can be missed then."""
+    if settings.neighbours == "all":
+        return _search(structure, settings.cutoff_angstrom + 2 * settings.tie_tolerance_angstrom)
     radius = _first_radius(structure.volume / len(structure), settings.cutoff_angstrom)
+    margin = (SHELL_TOLERANCES + 2 if settings.whole_shells else 2) * settings.tie_tolerance_angstrom
     while True:
         pairs = _search(structure, radius)
-        if radius >= settings.cutoff_angstrom or _complete(pairs, len(structure), radius, settings):
+        inside = pairs.distance <= radius - margin  # the shell of the last neighbour is inside the sphere
+        counts = np.bincount(pairs.centre[inside], minlength=len(structure))
+        if radius >= settings.cutoff_angstrom or counts.min() >= settings.neighbours:
             return pairs
         radius = min(radius * RADIUS_GROWTH, settings.cutoff_angstrom)
 
@@ -143,20 +212,15 @@ def _first_radius(volume_per_atom: float, cutoff: float) -> float:
     return min(cutoff, (3 * EXPECTED_NEIGHBOURS * volume_per_atom / (4 * np.pi)) ** (1 / 3))
 
 
-def _complete(pairs: _Pairs, atoms: int, radius: float, settings: GraphSettings) -> bool:
-    """Whether every atom has all of its neighbours, and the shell of the last one, inside the sphere."""
-    inside = pairs.distance <= radius - 2 * settings.tie_tolerance_angstrom
-    counts = np.bincount(pairs.centre[inside], minlength=atoms)
-    return bool(counts.min() >= settings.neighbours)
-
-
 def _up_to_last_shell(pairs: _Pairs, settings: GraphSettings) -> _Pairs:
     """Keep the pairs up to the shell that holds the K-th neighbour; they are sorted by centre and distance."""
+    if settings.neighbours == "all":
+        return pairs.take(pairs.distance <= settings.cutoff_angstrom + settings.tie_tolerance_angstrom)
     starts = np.flatnonzero(_differs(pairs.centre, 0))
     lengths = np.diff(np.append(starts, len(pairs.centre)))
     last = pairs.distance[starts + np.minimum(lengths, settings.neighbours) - 1]
     # a shell chains pairs that are each within the tolerance of the next: some slack costs nothing here
-    return pairs.take(pairs.distance <= np.repeat(last, lengths) + 100 * settings.tie_tolerance_angstrom)
+    return pairs.take(pairs.distance <= np.repeat(last, lengths) + SHELL_TOLERANCES * settings.tie_tolerance_angstrom)
 
 
 def _without_ties(pairs: _Pairs, numbers: np.ndarray, structure: Structure, settings: GraphSettings) -> _Pairs:
@@ -178,13 +242,26 @@ def _differs(values: np.ndarray, tolerance: float) -> np.ndarray:
     return marks
 
 
-def _first_neighbours(numbers: np.ndarray, pairs: _Pairs, keep: int) -> CrystalGraph:
+def _kept_neighbours(numbers: np.ndarray, pairs: _Pairs, structure: Structure, settings: GraphSettings) -> CrystalGraph:
+    """Lay the pairs that are kept into slots; they are sorted by centre, shell and the tie rule."""
     atoms = len(numbers)
     starts = np.searchsorted(pairs.centre, np.arange(atoms))
     rank = np.arange(len(pairs.centre)) - starts[pairs.centre]
-    kept = rank < keep
+    width = settings.degree or int(rank.max(initial=0)) + 1  # without a degree all that is here belongs to the graph
+    kept = rank < width
     slots = pairs.centre[kept], rank[kept]
-    neighbours = np.zeros((atoms, keep), dtype=np.int16)
-    distances = np.full((atoms, keep), np.inf, dtype=np.float32)
+    if width > MOST_NEIGHBOURS:
+        raise RowError(
+            f"an atom has {width} neighbours within {settings.cutoff_angstrom:g} angstrom; choose a smaller cutoff"
+        )
+    neighbours = np.zeros((atoms, width), dtype=np.int16)
+    distances = np.full((atoms, width), np.inf, dtype=np.float32)
+    images = np.zeros((atoms, width, 3), dtype=np.int16)
     neighbours[slots], distances[slots] = pairs.neighbour[kept], pairs.distance[kept]
-    return CrystalGraph(numbers, neighbours, distances)
+    cells = np.floor(structure.frac_coords)  # images are of places within the cell, which are the exacter numbers
+    away = pairs.image[kept] + cells[pairs.neighbour[kept]] - cells[pairs.centre[kept]]
+    if np.abs(away).max(initial=0) > MOST_CELLS_AWAY:
+        raise RowError(f"a neighbour is {np.abs(away).max():g} cells away; {MOST_CELLS_AWAY} are possible")
+    images[slots] = away
+    places = (structure.frac_coords - cells).astype(np.float32)
+    return CrystalGraph(numbers, neighbours, distances, images, places, structure.lattice.matrix.astype(np.float32))

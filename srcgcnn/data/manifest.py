@@ -5,22 +5,31 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-from srcgcnn.data.graph import GraphSettings
+from srcgcnn.data.graph import GraphSettings, Neighbours
 from srcgcnn.records import as_dict, digest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2 has the geometry beside the graphs
+READABLE_VERSIONS = (1, 2)
+CONTENT_VERSION = 1  # of the graphs themselves, which are those of format 1: data hashes and build keys stay
 MANIFEST_FILE = "manifest.json"
 REJECTED_FILE = "rejected.csv"
 ELEMENTS_FILE = "elements.safetensors"
 MOST_MANIFEST_BYTES = 64 * 2**20
 MOST_COUNT = 2**53  # what JSON's readers keep exactly
-FIELD_TYPES: dict[Any, tuple[type, ...]] = {int: (int,), float: (int, float), str: (str,), dict[str, str]: (dict,)}
+FIELD_TYPES: dict[Any, tuple[type, ...]] = {
+    int: (int,),
+    bool: (bool,),
+    Neighbours: (int, str),
+    float: (int, float),
+    str: (str,),
+    dict[str, str]: (dict,),
+}
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 Record = TypeVar("Record")
@@ -71,6 +80,8 @@ class Manifest:
         data_hash: hash of the contents (shards, element table, graph settings, targets): part of every trial's key.
         padded_atoms: atoms with fewer than K neighbours inside the cutoff.
         rejected: rows of the source that `rejected.csv` lists.
+        geometry: images, places and lattices of each shard, from which vectors follow; none in stores of format 1. Not
+            part of the data hash: what networks of distances see is the same without it.
         repeated: crystals whose graph is, bit for bit, that of an earlier row; not counted by older versions.
     """
 
@@ -91,6 +102,7 @@ class Manifest:
     built_at: str
     versions: dict[str, str]
     repeated: int = 0
+    geometry: tuple[StoredFile, ...] = ()
 
     def target(self, name: str) -> TargetColumn:
         """Return a target by name.
@@ -114,7 +126,7 @@ def content_hash(
 ) -> str:
     """Return the data hash of a store."""
     contents = [shard.sha256 for shard in shards]
-    return digest([SCHEMA_VERSION, asdict(graph), list(targets), contents, elements.sha256])
+    return digest([CONTENT_VERSION, graph.identity, list(targets), contents, elements.sha256])
 
 
 def content_hash_of(manifest: Manifest) -> str:
@@ -140,8 +152,9 @@ def read_manifest(folder: Path) -> Manifest:
     except (ValueError, RecursionError) as error:  # not JSON, or not UTF-8
         raise _damaged(path, error) from None
     found = data.get("schema_version") if isinstance(data, dict) else None
-    if found != SCHEMA_VERSION:
-        raise StoreError(f"{path}: schema_version={found}, this version reads {SCHEMA_VERSION}; build it again")
+    if found not in READABLE_VERSIONS or isinstance(found, bool):
+        known = " and ".join(map(str, READABLE_VERSIONS))
+        raise StoreError(f"{path}: schema_version={found}, this version reads {known}; build it again")
     try:
         manifest = _from_dict(data)
         _check_counts(manifest)
@@ -160,6 +173,7 @@ def _from_dict(data: dict[str, Any]) -> Manifest:
         "targets": tuple(_plain_record(TargetColumn, column) for column in data["targets"]),
         "shards": tuple(_plain_record(Shard, shard) for shard in data["shards"]),
         "elements": _plain_record(StoredFile, data["elements"]),
+        "geometry": tuple(_plain_record(StoredFile, stored) for stored in data.get("geometry", ())),
     }
     return _plain_record(Manifest, {**data, **nested})
 
@@ -182,7 +196,7 @@ def _plain_record(kind: type[Record], data: Any) -> Record:
 
 def _check_counts(manifest: Manifest) -> None:
     """Refuse numbers that do not belong together, and names of files that are not in the folder itself."""
-    files: list[Shard | StoredFile] = [*manifest.shards, manifest.elements]
+    files: list[Shard | StoredFile] = [*manifest.shards, *manifest.geometry, manifest.elements]
     for stored in files:
         if not PLAIN_NAME.fullmatch(stored.file):
             raise ValueError(f"{stored.file!r:.60} is no plain name of a file")
@@ -192,5 +206,5 @@ def _check_counts(manifest: Manifest) -> None:
             raise ValueError(f"{name} is {whole}, those of the shards are {parts!r:.60}")
     if not manifest.targets or len({column.name for column in manifest.targets}) < len(manifest.targets):
         raise ValueError(f"targets are {[column.name for column in manifest.targets]!r:.60}")
-    if not (manifest.graph.cutoff_angstrom > 0 and manifest.graph.neighbours > 0):
-        raise ValueError(f"graph is {manifest.graph}")
+    if manifest.geometry and len(manifest.geometry) != len(manifest.shards):
+        raise ValueError(f"geometry has {len(manifest.geometry)} files for {len(manifest.shards)} shards")

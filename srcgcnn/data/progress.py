@@ -16,6 +16,7 @@ from srcgcnn.terminal import make_console
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from srcgcnn.data.graph import GraphSettings
     from srcgcnn.data.manifest import TargetColumn
     from srcgcnn.data.materials_project.query import MpQuery
     from srcgcnn.data.source import Source
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
 
 
 def build_with_progress(
-    source: Source, out: Path, *, processes: int | None = None, strict: bool = False
+    source: Source,
+    out: Path,
+    *,
+    settings: GraphSettings | None = None,
+    processes: int | None = None,
+    strict: bool = False,
 ) -> BuildReport:
     """Build or find a store, showing progress on stderr and saying what is odd in the data."""
     console = make_console(stderr=True)
@@ -31,14 +37,19 @@ def build_with_progress(
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("build", total=source.count)
         report = build_store(
-            source, out, processes=processes, strict=strict, on_rows=lambda rows: bar.advance(task, rows)
+            source,
+            out,
+            settings=settings,
+            processes=processes,
+            strict=strict,
+            on_rows=lambda rows: bar.advance(task, rows),
         )
     manifest = report.store.manifest
     console.print(f"store {'found' if report.found else 'built'}: {out}", soft_wrap=True)
     if manifest.rejected:
         first = "; ".join(f"{row.row_id}: {row.reason}" for row in report.rejected[:3])
-        listing = out / REJECTED_FILE
-        console.print(f"{manifest.rejected:,} rows were rejected, listed in {listing}. {first}", soft_wrap=True)
+        listed = f"{manifest.rejected:,} rows were rejected, listed in {out / REJECTED_FILE}"
+        console.print(f"{listed}. {first}" if first else listed, soft_wrap=True)
     if manifest.repeated:
         console.print(
             f"{manifest.repeated:,} crystals have the same graph as an earlier row: a random split may test on what it "

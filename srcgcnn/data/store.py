@@ -7,13 +7,22 @@ are used (`contents`), so a store from a stranger is safe to open: it is refused
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from srcgcnn.data.contents import ELEMENT_LAYOUT, check_shard, shard_layout
+from srcgcnn.data.contents import (
+    ELEMENT_LAYOUT,
+    check_geometry,
+    check_shard,
+    edges_before,
+    geometry_layout,
+    shard_layout,
+)
 from srcgcnn.data.graph import CrystalGraph
+from srcgcnn.data.images import unpacked
 from srcgcnn.data.manifest import (
     MANIFEST_FILE,
     Manifest,
@@ -48,11 +57,11 @@ class GraphStore:
         if faults:
             raise StoreError("; ".join(faults) + f"; delete {self.folder} and build it again")
         if check_hashes:
-            _ = self.shards, self.element_features
+            _ = self.shards, self.element_features, self.manifest.geometry and self.geometry
 
     def faults(self, *, check_hashes: bool) -> list[str]:
         """List what is wrong with the files, one line each; empty when all is well."""
-        files: list[Shard | StoredFile] = [*self.manifest.shards, self.manifest.elements]
+        files: list[Shard | StoredFile] = [*self.manifest.shards, *self.manifest.geometry, self.manifest.elements]
         found = []
         for stored in files:
             path = self.folder / stored.file
@@ -75,7 +84,8 @@ class GraphStore:
         """Arrays of every shard, memory-mapped copy-on-write.
 
         `atomic_numbers` [N], `neighbours` [N, K], `distances` [N, K], `offsets` [G+1], `targets` [G, P], and the
-        bytes of `ids` and `formulas`, one line each.
+        bytes of `ids` and `formulas`, one line each. Where degrees differ, neighbours and distances are [E] and
+        `degrees` [N] tells how many are each atom's.
 
         Raises:
             StoreError: naming file, array and value where a type, a shape or a value cannot be.
@@ -87,6 +97,25 @@ class GraphStore:
         arrays = map_tensors(path, shard_layout(self.manifest, shard))
         check_shard(path, arrays, self.manifest.graph.cutoff_angstrom)
         return arrays
+
+    @cached_property
+    def geometry(self) -> list[dict[str, np.ndarray]]:
+        """What vectors follow from, by shard: packed `images` of the edges, `places` [N, 3], `lattices` [G, 3, 3].
+
+        Raises:
+            StoreError: a store of format 1, which has distances only, or a file that cannot be.
+        """
+        if not self.manifest.geometry:
+            raise StoreError(
+                f"{self.folder} has no vectors to neighbours, only distances (format {self.manifest.schema_version}): "
+                "delete it and build it again from its source; its data hash, and so all results, stay what they are"
+            )
+        found = []
+        for shard, stored, arrays in zip(self.manifest.shards, self.manifest.geometry, self.shards, strict=True):
+            path = self.folder / stored.file
+            found.append(map_tensors(path, geometry_layout(self.manifest, shard)))
+            check_geometry(path, found[-1], arrays["distances"].shape)
+        return found
 
     @cached_property
     def element_features(self) -> np.ndarray:
@@ -112,19 +141,58 @@ class GraphStore:
         column = [target.name for target in self.manifest.targets].index(name)
         return np.concatenate([shard["targets"][:, column] for shard in self.shards])
 
-    def graph(self, row: int) -> CrystalGraph:
-        """Return the graph of one crystal."""
+    def graph(self, row: int, *, vectors: bool = False) -> CrystalGraph:
+        """Return the graph of one crystal, with images, places and lattice if vectors are asked for.
+
+        Raises:
+            StoreError: vectors of a store that has distances only.
+        """
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} is outside 0..{len(self) - 1}")
-        for shard in self.shards:
-            crystals = len(shard["offsets"]) - 1
-            if row < crystals:
-                atoms = slice(int(shard["offsets"][row]), int(shard["offsets"][row + 1]))
-                return CrystalGraph(
-                    shard["atomic_numbers"][atoms], shard["neighbours"][atoms], shard["distances"][atoms]
-                )
-            row -= crystals
+        number, row = self._place_of(row)
+        shard = self.shards[number]
+        atoms = slice(int(shard["offsets"][row]), int(shard["offsets"][row + 1]))
+        edges = self._edges_of(number, atoms)
+        graph = CrystalGraph(
+            shard["atomic_numbers"][atoms],
+            _in_slots(shard["neighbours"], edges, 0),
+            _in_slots(shard["distances"], edges, np.inf),
+        )
+        if not vectors:
+            return graph
+        geometry = self.geometry[number]
+        images = np.where(
+            np.isfinite(graph.distances)[..., None], unpacked(_in_slots(geometry["images"], edges, 0)), np.int16(0)
+        )
+        return replace(graph, images=images, places=geometry["places"][atoms], lattice=geometry["lattices"][row])
+
+    def _place_of(self, row: int) -> tuple[int, int]:
+        """Return the shard of a row, and its row there."""
+        for number, shard in enumerate(self.manifest.shards):
+            if row < shard.crystals:
+                return number, row
+            row -= shard.crystals
         raise AssertionError("the shards hold fewer crystals than the manifest says")
+
+    @cached_property
+    def _first_edges(self) -> list[np.ndarray]:
+        return [edges_before(shard) for shard in self.shards]
+
+    def _edges_of(self, number: int, atoms: slice) -> slice | np.ndarray:
+        """Return where the edges of atoms of a shard lie: rows of slots, or numbers of edges [N, K], -1 for none."""
+        if self.manifest.graph.fixed_degree:
+            return atoms
+        starts, ends = self._first_edges[number][atoms], self._first_edges[number][atoms.start + 1 : atoms.stop + 1]
+        slots = starts[:, None] + np.arange(max(1, int((ends - starts).max())))
+        return np.where(slots < ends[:, None], slots, -1)
+
+
+def _in_slots(values: np.ndarray, edges: slice | np.ndarray, fill: float) -> np.ndarray:
+    """Return values of edges in slots [N, K]."""
+    if isinstance(edges, slice):
+        return values[edges]
+    found = values[np.maximum(edges, 0)] if len(values) else np.zeros(edges.shape, values.dtype)
+    return np.where(edges >= 0, found, values.dtype.type(fill))
 
 
 def sha256_of(path: Path) -> str:

@@ -20,6 +20,7 @@ from srcgcnn.data.manifest import (
     TargetColumn,
     content_hash,
 )
+from srcgcnn.data.shard import edge_arrays, geometry_arrays
 from srcgcnn.data.store import sha256_of
 from srcgcnn.version import __version__
 
@@ -55,6 +56,7 @@ class StoreWriter:
         self._all_targets: list[tuple[float, ...]] = []
         self._pending_bytes = 0
         self._shards: list[Shard] = []
+        self._geometry: list[StoredFile] = []
         self._padded_atoms = 0
         self._seen: set[bytes] = set()
         self.crystals = 0
@@ -65,7 +67,8 @@ class StoreWriter:
         self._names.append((row_id.replace("\n", " "), formula))
         self._targets.append(targets)
         self._all_targets.append(targets)
-        self._padded_atoms += int(np.isinf(graph.distances).any(axis=1).sum())
+        missing = np.isinf(graph.distances)
+        self._padded_atoms += int((missing.any(axis=1) if self._settings.fixed_degree else missing.all(axis=1)).sum())
         self._seen.add(_fingerprint(graph))
         self._pending_bytes += graph.atomic_numbers.nbytes + graph.neighbours.nbytes + graph.distances.nbytes
         self.crystals += 1
@@ -94,6 +97,7 @@ class StoreWriter:
             rejected=rejected,
             built_at=datetime.now(UTC).isoformat(timespec="seconds"),
             repeated=self.crystals - len(self._seen),
+            geometry=tuple(self._geometry),
             versions={"srcgcnn": __version__, "pymatgen": version("pymatgen"), "numpy": np.__version__},
         )
         manifest.write(self._folder)
@@ -103,9 +107,8 @@ class StoreWriter:
         name = f"shard-{len(self._shards):05d}.safetensors"
         lengths = [len(graph.atomic_numbers) for graph in self._graphs]
         arrays = {
+            **edge_arrays(self._graphs, fixed_degree=self._settings.fixed_degree),
             "atomic_numbers": np.concatenate([graph.atomic_numbers for graph in self._graphs]),
-            "neighbours": np.concatenate([graph.neighbours for graph in self._graphs]),
-            "distances": np.concatenate([graph.distances for graph in self._graphs]),
             "offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             "targets": np.array(self._targets, dtype=np.float64),
             "ids": _as_bytes(row_id for row_id, _ in self._names),
@@ -114,6 +117,9 @@ class StoreWriter:
         save_file(arrays, self._folder / name)
         stored = self._stored(name)
         self._shards.append(Shard(name, stored.bytes, stored.sha256, len(lengths), sum(lengths)))
+        geometry = name.replace("shard", "geometry")
+        save_file(geometry_arrays(self._graphs, fixed_degree=self._settings.fixed_degree), self._folder / geometry)
+        self._geometry.append(self._stored(geometry))
         self._graphs, self._names, self._targets, self._pending_bytes = [], [], [], 0
 
     def _write_elements(self) -> StoredFile:

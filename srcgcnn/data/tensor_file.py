@@ -18,21 +18,31 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-DTYPES = {"U8": np.uint8, "I8": np.int8, "I16": np.int16, "I64": np.int64, "F32": np.float32, "F64": np.float64}
+DTYPES = {
+    "U8": np.uint8,
+    "I8": np.int8,
+    "I16": np.int16,
+    "I32": np.int32,
+    "I64": np.int64,
+    "F32": np.float32,
+    "F64": np.float64,
+}
 LENGTH_BYTES = 8  # of the number in front of the header
 MOST_HEADER_BYTES = 1 << 20  # ours have under 1 kB
 METADATA = "__metadata__"
 
 
 class Layout(NamedTuple):
-    """What an array must be: safetensors' name of the type, and the shape, None where any length will do."""
+    """What an array must be: safetensors' names of the types it may have, and the shape, None for any length."""
 
     dtype: str
     shape: tuple[int | None, ...]
+    or_dtype: str = ""
 
     def __str__(self) -> str:
         """Return it as a person writes it."""
-        return f"{self.dtype} [{', '.join('any' if length is None else str(length) for length in self.shape)}]"
+        kinds = f"{self.dtype} or {self.or_dtype}" if self.or_dtype else self.dtype
+        return f"{kinds} [{', '.join('any' if length is None else str(length) for length in self.shape)}]"
 
 
 def is_regular(path: Path) -> bool:
@@ -54,8 +64,7 @@ def map_tensors(path: Path, layouts: Mapping[str, Layout]) -> dict[str, np.ndarr
     spans = {name: _span(path, name, header.get(name), layout, size - start) for name, layout in layouts.items()}
     raw = np.memmap(path, mode="c", offset=start) if size > start else np.empty(0, np.uint8)
     found = {}
-    for name, (first, last, shape) in spans.items():
-        dtype = np.dtype(DTYPES[layouts[name].dtype])
+    for name, (first, last, shape, dtype) in spans.items():
         if (start + first) % dtype.itemsize:
             raise StoreError(
                 f"{path}: array {name!r} starts at byte {start + first}, not at a multiple of its type's size"
@@ -83,23 +92,31 @@ def _header(path: Path, size: int) -> tuple[dict[str, Any], int]:
     return header, LENGTH_BYTES + length
 
 
-def _span(path: Path, name: str, entry: Any, layout: Layout, data_bytes: int) -> tuple[int, int, tuple[int, ...]]:
-    """Return first byte, end and shape of an array that is what its layout says."""
+def _span(
+    path: Path, name: str, entry: Any, layout: Layout, data_bytes: int
+) -> tuple[int, int, tuple[int, ...], np.dtype]:
+    """Return first byte, end, shape and type of an array that is what its layout says."""
     if entry is None:
         raise StoreError(f"{path}: array {name!r} is missing")
     if not isinstance(entry, dict):
         raise StoreError(f"{path}: array {name!r} is described by {entry!r:.60}, not by type, shape and place")
     dtype, shape, place = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
-    if dtype != layout.dtype or not _lengths(shape) or not _fits(shape, layout.shape):
+    if (
+        not dtype
+        or dtype not in (layout.dtype, layout.or_dtype)
+        or not _lengths(shape)
+        or not _fits(shape, layout.shape)
+    ):
         raise StoreError(f"{path}: array {name!r} is {dtype!r:.20} {shape!r:.60}, must be {layout}")
     if not _lengths(place) or len(place) != 2 or not place[0] <= place[1] <= data_bytes:
         raise StoreError(
             f"{path}: array {name!r} lies at {place!r:.60}, outside of the file's {data_bytes} bytes of data"
         )
-    expected = math.prod(shape) * np.dtype(DTYPES[layout.dtype]).itemsize
+    kind = np.dtype(DTYPES[dtype])
+    expected = math.prod(shape) * kind.itemsize
     if place[1] - place[0] != expected:
         raise StoreError(f"{path}: array {name!r} has {place[1] - place[0]} bytes, its shape {shape} needs {expected}")
-    return place[0], place[1], tuple(shape)
+    return place[0], place[1], tuple(shape), kind
 
 
 def _lengths(values: Any) -> TypeGuard[list[int]]:

@@ -41,7 +41,8 @@ class SeenCrystals:
         """Return in which set a crystal was seen, and its id there: `training set: mp-149`; "" if in none."""
         lengths = _sorted_lengths(graph)
         for row, name in self._rows.get(_composition(graph), ()):
-            if np.allclose(_sorted_lengths(self._store.graph(row)), lengths, rtol=0, atol=SAME_LENGTH_ANGSTROM):
+            found = _sorted_lengths(self._store.graph(row))
+            if found.shape == lengths.shape and np.allclose(found, lengths, rtol=0, atol=SAME_LENGTH_ANGSTROM):
                 return f"{name} set: {self._store.ids[row]}"
         return ""
 

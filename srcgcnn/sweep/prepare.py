@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srcgcnn.data.build import default_store
-from srcgcnn.data.manifest import MANIFEST_FILE, Manifest
+from srcgcnn.data.graph import GraphSettings
+from srcgcnn.data.manifest import MANIFEST_FILE, Manifest, StoreError
 from srcgcnn.data.materials_project.query import MP_TARGETS, MpFilter, MpQuery
 from srcgcnn.data.materials_project.snapshot import default_snapshot, is_complete
 from srcgcnn.data.store import GraphStore
@@ -56,11 +57,11 @@ def find_data(spec: DataSpec, stores: Path, *, build: bool, strict: bool) -> Fou
     from srcgcnn.data.sources.registry import open_source
 
     source = open_source(spec.source, [spec.target] if spec.target else [], spec.unit)
-    folder = default_store(stores, source)
+    folder = default_store(stores, source, spec.graph)
     if build:
         from srcgcnn.data.progress import build_with_progress
 
-        return _of_store(build_with_progress(source, folder, strict=strict).store, spec)
+        return _of_store(build_with_progress(source, folder, settings=spec.graph, strict=strict).store, spec)
     if (folder / MANIFEST_FILE).exists():
         return _of_store(GraphStore(folder), spec)
     return FoundData(DataRef(NOT_BUILT, source.name, source.targets[0], source.units[0]), folder, None)
@@ -84,6 +85,11 @@ def _query(spec: DataSpec) -> MpQuery:
 
 def _of_store(store: GraphStore, spec: DataSpec) -> FoundData:
     manifest = store.manifest
+    if spec.graph not in (GraphSettings(), manifest.graph):
+        raise StoreError(
+            f"{store.folder} holds graphs of {manifest.graph}, [data.graph] asks for {spec.graph}: leave it out, or "
+            "name the source instead of the store"
+        )
     column = manifest.target(spec.target) if spec.target else manifest.targets[0]
     reference = DataRef(manifest.data_hash, manifest.source, column.name, spec.unit or column.unit)
     return FoundData(reference, store.folder, manifest)

@@ -6,6 +6,7 @@ import tomllib
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, Literal
 
+from srcgcnn.data.graph import GraphSettings
 from srcgcnn.data.materials_project.query import MpFilter
 from srcgcnn.models.config import NormKind, Readout, Skip, Task
 from srcgcnn.records import RecordError, parse, record
@@ -51,6 +52,7 @@ class DataSpec:
         unit: unit of the target; by default that of the source.
         mp: which materials of the Materials Project; with `source = "mp"` only.
         published: numbers to be printed beside ours.
+        graph: neighbours and cutoff, where the store is built from a source (`[data.graph]`).
     """
 
     source: str = "demo"
@@ -58,6 +60,7 @@ class DataSpec:
     unit: str | None = None
     mp: MpFilter | None = None
     published: PublishedStatistics | None = None
+    graph: GraphSettings = field(default_factory=GraphSettings)
 
     def __post_init__(self) -> None:
         """Refuse filters that nothing would read."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from srcgcnn.data.graph import build_graph
+from srcgcnn.data.shard import edge_arrays
 from srcgcnn.training.graphset import GraphSet
 from srcgcnn.training.model_file import ModelCard, load_model
 
@@ -52,7 +53,11 @@ class Predictor:
     def warning(self, graph: CrystalGraph) -> str:
         """Say in what a crystal lies outside of the training domain; "" if in nothing, or if the domain is unknown."""
         domain = self.card.domain
-        return "" if domain is None else domain.departures(graph, self.card.graph.cutoff_angstrom)
+        return (
+            ""
+            if domain is None
+            else domain.departures(graph, self.card.graph.cutoff_angstrom, fixed_degree=self.card.graph.fixed_degree)
+        )
 
     def predict_structures(self, structures: Sequence[Structure]) -> np.ndarray:
         """Predict for pymatgen structures: float64 [crystals], in `card.unit`, or the probability of class 1.
@@ -66,7 +71,7 @@ class Predictor:
         """Predict for graphs."""
         padding = self.card.graph.cutoff_angstrom + 1.0 if self.card.exact_padding else None
         crystals = GraphSet(
-            [_as_shard(graphs)],
+            [_as_shard(graphs, fixed_degree=self.card.graph.fixed_degree)],
             self.network.element_features.numpy(),
             torch.device("cpu"),
             padding_distance=padding,
@@ -75,12 +80,11 @@ class Predictor:
         return predict_rows(self.network, crystals, rows, [(self.card.mean, self.card.std)])[0].numpy()
 
 
-def _as_shard(graphs: Sequence[CrystalGraph]) -> dict[str, np.ndarray]:
+def _as_shard(graphs: Sequence[CrystalGraph], *, fixed_degree: bool = True) -> dict[str, np.ndarray]:
     lengths = [len(graph.atomic_numbers) for graph in graphs]
     return {
+        **edge_arrays(graphs, fixed_degree=fixed_degree),
         "atomic_numbers": np.concatenate([graph.atomic_numbers for graph in graphs]),
-        "neighbours": np.concatenate([graph.neighbours for graph in graphs]),
-        "distances": np.concatenate([graph.distances for graph in graphs]),
         "offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
     }
 

@@ -80,6 +80,7 @@ def assert_same(graph, other, atoms, parent):
     theirs = other.neighbours[atoms][seen]
     np.testing.assert_array_equal(mine, parent[theirs])
     np.testing.assert_array_equal(graph.atomic_numbers[mine], other.atomic_numbers[theirs])
+    np.testing.assert_allclose(graph.vectors, other.vectors[atoms], atol=2 * ANGSTROM)
 
 
 def check_permutation(crystal, order):
@@ -106,6 +107,7 @@ def check_supercell(crystal, cell):
     np.testing.assert_array_equal(folded.atomic_numbers, original.atomic_numbers[parent])
     seen = np.isfinite(folded.distances)
     np.testing.assert_array_equal(parent[folded.neighbours[seen]], original.neighbours[parent][seen])
+    np.testing.assert_allclose(folded.vectors, original.vectors[parent], atol=2 * ANGSTROM)
 
 
 @many
