@@ -47,7 +47,7 @@ def draw_depth(study: Study) -> Drawing:
             single = study.repeats(name).seed_means
             axes.plot([place] * len(single), single, ".", color=colour, markersize=2.5, alpha=0.7)
         rows.append(table[["line", "variant", "depth"]].assign(line=line, mean=means, low=low, high=high))
-    axes.set_xlabel("depth: recurrent steps T, or layers L (CGCNN)")
+    axes.set_xlabel("depth: recurrent steps T, or layers L")
     axes.set_ylabel(f"test {study.quantity}")
     axes.set_xticks(sorted(study.variants["depth"].unique()))
     axes.legend()
@@ -108,7 +108,7 @@ def _name_points(axes: Axes, table: pd.DataFrame) -> None:
     places = isotonic_regression(heights - gaps).x.clip(0, max(0, 1 - gaps[-1])) + gaps
     for row, place in zip(named.itertuples(), places, strict=True):
         axes.annotate(
-            f"{'L' if row.line == 'CGCNN' else 'T'} = {row.depth}",
+            f"{'T' if '-norm' in row.line else 'L'} = {row.depth}",
             (row.cost, row.mean),
             xytext=(1.03, place),
             textcoords="axes fraction",

@@ -34,7 +34,7 @@ class Findings:
     Attributes:
         margin: of non-inferiority, in the unit of the errors.
         comparisons: every variant against the one of lowest validation error, Holm-corrected.
-        claims: each SR-CGCNN against the CGCNN of the same depth.
+        claims: each network with tied weights against the stacked one of the same block and depth.
         saturations: one per line with two depths.
         power: what the seeds resolve; None where no variant has two.
     """
@@ -68,6 +68,7 @@ class Findings:
             said.append("Variants with one seed are listed, not tested: a ranking needs repeated seeds.")
         said += [claim.sentence(study.unit) for claim in self.claims]
         said += [one.sentence(study.unit) for one in self.saturations]
+        said += sorted({one.config.model.caution for one in study.results} - {""})
         unfinished = int((study.trials["best_epoch"] + 1 >= study.trials["epochs"]).sum())
         if unfinished:
             said.append(
@@ -82,11 +83,9 @@ def find(study: Study, margin: float | None = None) -> Findings:
     margin = default_margin(study) if margin is None else margin
     check_margin(margin)
     names = set(study.variants["variant"])
-    pairs = [
-        (row.variant, f"CGCNN-{row.depth}")
-        for row in study.variants.itertuples()
-        if row.line.startswith("SR-CGCNN") and f"CGCNN-{row.depth}" in names
-    ]
+    tied = [row for row in study.variants.itertuples() if row.line.startswith("SR-")]
+    pairs = [(row.variant, f"{row.line.split()[0].removeprefix('SR-')}-{row.depth}") for row in tied]
+    pairs = [pair for pair in pairs if pair[1] in names]
     found = [saturation_of(study, line, margin) for line in study.lines]
     return Findings(
         margin,

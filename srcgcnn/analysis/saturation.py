@@ -33,7 +33,7 @@ class Saturation:
 
     def sentence(self, unit: str) -> str:
         """Say it in words."""
-        letter = "L" if self.line.startswith("CGCNN") else "T"
+        letter = "T" if "-norm" in self.line else "L"  # layers, unless norms can be shared
         best = f"{self.line}: lowest validation error at {letter} = {self.best_depth}"
         if self.depth is None:
             return f"{best}; one seed per depth, so no saturation depth can be stated."

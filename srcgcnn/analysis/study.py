@@ -5,6 +5,7 @@ A study is one data set, target, recipe and width. Trials of different studies a
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -128,11 +129,12 @@ class Study:
         return Repeats(by_split, test / train)
 
     def line_of(self, line: str) -> pd.DataFrame:
-        """Variants of a line by depth. CGCNN-1 is the T = 1 of every undamped line (docs/design.md, decision 2)."""
+        """Variants of a line by depth. X-1 is the T = 1 of every undamped line of SR-X (docs/design.md, decision 2)."""
         table = self.variants
         chosen = table["line"] == line
-        if line in ("SR-CGCNN step-norm", "SR-CGCNN shared-norm"):
-            chosen |= table["variant"] == "CGCNN-1"
+        tied = re.fullmatch(r"SR-(\S+) \w+-norm", line)
+        if tied:
+            chosen |= table["variant"] == f"{tied[1]}-1"
         return table[chosen].sort_values("depth", ignore_index=True)
 
     @property

@@ -6,9 +6,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from srcgcnn.cli.command import add_command
+from srcgcnn.models.registry import BLOCKS, FAMILIES, TIED
 
 if TYPE_CHECKING:
     import argparse
+
+TIED_KINDS = [(norm, alpha) for norm in ("step", "affine", "shared") for alpha in ("none", "learned")]
 
 
 def add_params_command(commands: Any) -> None:
@@ -22,6 +25,7 @@ def add_params_command(commands: Any) -> None:
         examples="srcgcnn params --depths 1 3 8",
     )
     params.add_argument("--depths", type=int, nargs="+", default=[1, 2, 3, 5, 8], metavar="T", help="(1 2 3 5 8)")
+    params.add_argument("--models", nargs="+", choices=FAMILIES, default=["cgcnn", "srcgcnn"], help="(cgcnn srcgcnn)")
     params.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
@@ -29,10 +33,11 @@ def _params(options: argparse.Namespace) -> int:
     from srcgcnn.models.config import ModelConfig
     from srcgcnn.models.counts import count_parameters
 
-    variants = [ModelConfig("cgcnn", depth) for depth in options.depths]
-    for norm in ("step", "shared"):
-        for alpha in ("none", "learned"):
-            variants += [ModelConfig("srcgcnn", depth, norm, alpha) for depth in options.depths]
+    kinds: dict[str, list[dict[str, Any]]] = {name: [{}] for name in BLOCKS}
+    kinds |= {name: [{"norm": norm, "alpha": alpha} for norm, alpha in TIED_KINDS] for name in TIED}
+    variants = [
+        ModelConfig(name, depth, **kind) for name in options.models for kind in kinds[name] for depth in options.depths
+    ]
     rows = []
     for config in variants:
         counts = count_parameters(config)

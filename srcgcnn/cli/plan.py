@@ -45,9 +45,7 @@ def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int, start
     if spec.scheduler.stops:
         rungs = ", ".join(map(str, spec.scheduler.rungs(recipe.epochs))) or "none: the recipe is shorter"
         console.print(f"  scheduler: {spec.scheduler.kind}, variants judged after epochs {rungs}", soft_wrap=True)
-    for name in dict.fromkeys(name for axes in spec.axes for name in axes.ignored):
-        console.print(f"  {name}: no model of this sweep has them", soft_wrap=True)
-    for line in matches_of(spec, MOST_MATCHES):
+    for line in _remarks(plan):
         console.print(f"  {line}", soft_wrap=True)
     if plan.others:
         console.print(f"  {plan.others} results in {paths.results} are of other data and left alone", soft_wrap=True)
@@ -66,6 +64,17 @@ def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int, start
     console.print(f"expected: {_estimate(plan, workers)}", soft_wrap=True)
     if plan.cost.base:  # earlier results of this data
         _show_power(plan, paths)
+
+
+def _remarks(plan: Plan) -> list[str]:
+    """Return what is worth knowing of the axes: ignored ones, doubtful networks, widths that were matched."""
+    ignored = dict.fromkeys(name for axes in plan.spec.axes for name in axes.ignored)
+    cautions = sorted({trial.model.caution for trial in plan.trials} - {""})
+    return [
+        *(f"{name}: no model of this sweep has them" for name in ignored),
+        *cautions,
+        *matches_of(plan.spec, MOST_MATCHES),
+    ]
 
 
 def _show_power(plan: Plan, paths: RunPaths) -> None:

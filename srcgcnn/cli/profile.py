@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srcgcnn.cli.command import add_command, alpha
+from srcgcnn.models.registry import FAMILIES
 
 if TYPE_CHECKING:
     import argparse
@@ -27,9 +28,10 @@ def add_training_commands(commands: Any) -> None:
     )
     parser.add_argument("store", type=Path, metavar="STORE", help="a graph store (srcgcnn data build)")
     parser.add_argument("--target", help="target column (default: the first)")
-    parser.add_argument("--model", choices=["srcgcnn", "cgcnn"], default="srcgcnn")
-    parser.add_argument("--depth", type=int, default=3, metavar="T", help="T for srcgcnn, L for cgcnn (3)")
-    parser.add_argument("--norm", choices=["step", "shared"], default="step")
+    parser.add_argument("--model", choices=FAMILIES, default="srcgcnn")
+    parser.add_argument("--depth", type=int, default=3, metavar="T", help="number of steps (3)")
+    parser.add_argument("--blocks", type=int, metavar="K", help="distinct blocks (default: that of the model)")
+    parser.add_argument("--norm", choices=["step", "affine", "shared"], default="step")
     parser.add_argument("--alpha", type=alpha, default="none", help="none | NUMBER | learned | learned-scalar")
     parser.add_argument("--members", type=int, default=1, metavar="M", help="trials stacked in one group (1)")
     parser.add_argument("--batch-size", type=int, default=256)
@@ -57,8 +59,7 @@ def _profile(options: argparse.Namespace) -> int:
     manifest = store.manifest
     target = manifest.target(options.target) if options.target else manifest.targets[0]
     data = DataRef(manifest.data_hash, manifest.source, target.name, target.unit)
-    recurrent = {"norm": options.norm, "alpha": options.alpha} if options.model == "srcgcnn" else {}
-    model = ModelConfig(options.model, options.depth, **recurrent)
+    model = ModelConfig(options.model, options.depth, options.norm, options.alpha, blocks=options.blocks).canonical()
     training = TrainingConfig(epochs=options.epochs, batch_size=options.batch_size)
     configs = [TrialConfig(model, training, Seeds(seed, seed, 0), data) for seed in range(options.members)]
     found = profile_training(configs, store, device=device_named(options.device), trace=options.trace)

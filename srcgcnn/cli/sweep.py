@@ -86,9 +86,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     start.add_argument(
         "--init-head", choices=["new", "keep"], help="readout: new from the seed (default), or the file's"
     )
-    start.add_argument(
-        "--freeze", nargs="+", metavar="PART", help="parts not trained: embedding linears norms head ..."
-    )
+    start.add_argument("--freeze", nargs="+", metavar="PART", help="parts not trained: embedding blocks norms head ...")
 
 
 def overrides_of(options: argparse.Namespace) -> dict[str, Any]:

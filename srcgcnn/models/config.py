@@ -112,6 +112,16 @@ class ModelConfig:
         """Whether norm sharing, damping and LayerNorm are settings of this network: not of a stacked CGCNN."""
         return not (self.family == "cgcnn" and self.distinct_blocks == self.depth)
 
+    @property
+    def caution(self) -> str:
+        """What is to be known before such a network is judged by its error; "" for nothing."""
+        if self.norm != "shared" or self.norm_kind == "layer" or self.depth == 1 or not self.varies_steps:
+            return ""
+        return (
+            "Norm `shared`: training normalises every step by its own batch, evaluation all steps by one running "
+            "average, so that errors grow with depth; `affine` has as few parameters and an average per step."
+        )
+
     def canonical(self) -> ModelConfig:
         """Return the representative of all configurations that are the same network with the same initial weights.
 

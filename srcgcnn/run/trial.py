@@ -74,7 +74,7 @@ class StartConfig:
         weights_hash: sha256 of the model file: the weights are part of the trial, where the file lies is not.
         head: `new` draws the readout from the trial's seed and scales the target by its own training set; `keep` takes
             the readout and the target's scale from the file, so that the first prediction is that of the file.
-        frozen: names of parts that are not trained, such as `embedding`, `linears`, `norms.0` or `head.hidden`.
+        frozen: names of parts that are not trained, such as `embedding`, `blocks`, `norms.0` or `head.hidden`.
     """
 
     weights_hash: str

@@ -102,7 +102,7 @@ class StartSpec:
         model: a model file, or the folder of a sweep.
         variant: label of the sweep's variant whose best seed is taken; by default the best variant.
         head: `new` draws the readout anew; `keep` takes it and the target's scale from the model.
-        frozen: names of parts that are not trained, such as `embedding`, `linears`, `norms.0` or `head.hidden`.
+        frozen: names of parts that are not trained, such as `embedding`, `blocks`, `norms.0` or `head.hidden`.
     """
 
     model: str

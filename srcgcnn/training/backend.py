@@ -39,9 +39,9 @@ def cpu_backend(model: ModelConfig) -> Backend:
     return "native" if native_library(model.hidden_channels) is not None else "plain"
 
 
-def records(device: torch.device) -> bool:
-    """Whether steps are recorded as CUDA graphs."""
-    return device.type == "cuda"
+def records(model: ModelConfig, device: torch.device) -> bool:
+    """Whether steps are recorded as CUDA graphs: not those that run model by model, whose shapes differ."""
+    return device.type == "cuda" and model.block.model_axis
 
 
 def earlier_backend(name: str, device: torch.device) -> Backend:

@@ -116,7 +116,7 @@ class GroupTrainer:
         self._started = self._saved = time.monotonic()
         if saved is not None:
             self._resume(saved)
-        self.repeat_with(CudaRecorder(self.device) if records(self.device) else None)
+        self.repeat_with(CudaRecorder(self.device) if records(self._model, self.device) else None)
 
     def repeat_with(self, recorder: Recorder | None) -> None:
         """Repeat recordings of the steps, on batches of few sizes; None takes every step kernel by kernel."""

@@ -287,3 +287,14 @@ def test_an_unknown_model_is_refused_by_name_with_the_known_ones():
         ModelConfig("schent", 3)
     with pytest.raises(ValueError, match="blocks=0"):
         replace(ModelConfig("schnet", 3), blocks=0)
+
+
+def test_a_network_is_called_doubtful_where_evaluation_uses_one_average_for_all_steps():
+    assert "affine" in ModelConfig("srcgcnn", 4, "shared").caution
+    doubtless = [
+        ModelConfig("srcgcnn", 4, "affine"),
+        ModelConfig("srcgcnn", 1, "shared"),
+        ModelConfig("srcgcnn", 4, "shared", norm_kind="layer"),
+        ModelConfig("cgcnn", 4, "shared"),
+    ]
+    assert not any(config.caution for config in doubtless)
