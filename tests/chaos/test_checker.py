@@ -14,6 +14,8 @@ from srcgcnn.tracking.writer import rebuild
 from tests.chaos.checker import check, differences, observe, read_numbers
 from tests.chaos.processes import MARK
 
+pytestmark = pytest.mark.full
+
 SWEEP_MARK = f"test-{os.getpid()}"
 
 

@@ -15,6 +15,8 @@ from tests.chaos.play import Player
 from tests.chaos.schedule import Fault, Schedule
 from tests.slurm.conftest import missing_part
 
+pytestmark = pytest.mark.full
+
 CASES = sorted((Path(__file__).parent / "cases").glob("*.json"))
 FLAGS = ("--models", "srcgcnn", "--depths", "2", "--seeds", "2", "--epochs", "60", "--batch-size", "64")
 SHORT = Schedule(

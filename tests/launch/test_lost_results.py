@@ -10,6 +10,8 @@ from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.spec import Axes, SweepSpec
 from tests.sweep.test_plan import result_of
 
+pytestmark = pytest.mark.full
+
 DAMAGES = {
     "removed": lambda path: path.unlink(),
     "cut": lambda path: path.write_bytes(path.read_bytes()[:100]),

@@ -12,6 +12,8 @@ from tracked_sweep import a_config, a_result, finish, writer
 
 from srcgcnn.tracking.fields import curve_epochs
 
+pytestmark = pytest.mark.full
+
 LOOK = """
 import sys
 from pathlib import Path
