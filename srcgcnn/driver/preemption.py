@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NODE_FOLDER = "SRCGCNN_NODE_FOLDER"
-DEADLINE = "SRCGCNN_DEADLINE"
+DEADLINE = "SRCGCNN_DEADLINE"  # by the monotonic clock, one for all processes of a machine: others are set anew
 NODE_STORE = "SRCGCNN_NODE_STORE"  # this node's own copy of the graph store
 STOP_FILE = "stop"
 RUNNING_FOLDER = "running"
@@ -34,7 +34,7 @@ class HandedBackError(RuntimeError):
 def stop_asked() -> bool:
     """Whether groups on this node are to stop."""
     folder, deadline = os.environ.get(NODE_FOLDER), os.environ.get(DEADLINE)
-    if deadline and time.time() > float(deadline):
+    if deadline and time.monotonic() > float(deadline):
         return True
     return folder is not None and (Path(folder) / STOP_FILE).exists()
 
@@ -70,7 +70,7 @@ def fits_time_left(expected_s: float | None) -> bool:
     deadline, allocation = os.environ.get(DEADLINE), os.environ.get(ALLOCATION_S)
     if expected_s is None or not deadline or not allocation:
         return True
-    left = float(deadline) - time.time()
+    left = float(deadline) - time.monotonic()
     return expected_s <= left or left > 0.5 * float(allocation)
 
 

@@ -100,7 +100,7 @@ class Allocation(Protocol):
         """Take note of the batch system's signals from now on."""
 
     def ends_at(self, time_min: int) -> float:
-        """Return when this job will be ended, in Unix time; `time_min` is the limit that was asked for."""
+        """Return when this job will be ended, by this machine's `time.monotonic`; `time_min` is the limit asked for."""
 
 
 class BatchSystem(Protocol):

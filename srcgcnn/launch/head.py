@@ -200,7 +200,7 @@ class Head:
                 if not node.running:
                     self._start_again(f"Ray's head died:\n{node.log}")
                     return None
-                if self._allocation.warned or time.time() > self._end_at:
+                if self._allocation.warned or time.monotonic() > self._end_at:
                     self._go_back_to_the_queue(address)
                     return None
                 self._kept.mend_if_due()

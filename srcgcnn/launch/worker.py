@@ -59,7 +59,7 @@ class Worker:
         self._system, self._allocation = system, allocation
         self._request = self._site.worker_kinds[kind]
         self._end_at = allocation.ends_at(self._request.time_min) - self._request.leave_before_end_s
-        self._allocation_s = self._end_at - time.time()
+        self._allocation_s = self._end_at - time.monotonic()
         self._short, self._full = 0, False
         self._watch_head = HeadWatch(paths, system, self._site)
         self._store: Path | None = None
@@ -204,7 +204,7 @@ class Worker:
         return now is None
 
     def _must_leave(self) -> bool:
-        return self._allocation.end_asked or self._allocation.warned or self._full or time.time() > self._end_at
+        return self._allocation.end_asked or self._allocation.warned or self._full or time.monotonic() > self._end_at
 
     def _leave_if_asked(self) -> None:
         """End this job; where it was only warned, put it back in the queue while work is left."""

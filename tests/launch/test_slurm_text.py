@@ -33,6 +33,7 @@ from srcgcnn.launch.head import tunnel_command
 from srcgcnn.launch.ray_node import ALIVE, RayNodeError, free_ports, private_folder
 from srcgcnn.launch.rendezvous import HeadAddress, LaunchRequest, read_request, write_request
 from srcgcnn.launch.site import LocalSite, parse_site, read_site
+from srcgcnn.launch.slurm.job import SlurmAllocation
 from srcgcnn.launch.slurm.sbatch import WorkerArray, build_executor, sbatch_texts, worker_arrays
 from srcgcnn.launch.slurm_site import HeadRequest, SlurmSite, WorkerRequest
 from srcgcnn.launch.token import write_token
@@ -254,6 +255,17 @@ def test_a_node_asks_its_groups_to_stop_by_a_file_or_by_the_clock(monkeypatch, t
     assert stop_asked()
 
 
+@pytest.mark.parametrize("step_s", [-7200.0, 0.0, 7200.0])
+@pytest.mark.parametrize("told", [("SLURM_JOB_START_TIME", "SLURM_JOB_END_TIME"), ("SLURM_JOB_END_TIME",), ()])
+def test_a_clock_that_is_wrong_moves_no_time_limit(monkeypatch, step_s, told):
+    """A node whose clock was two hours ahead put every job back in the queue at once, for ever."""
+    now = time.time() + step_s  # the controller's clock, as a node that is wrong sees it
+    for name, at in (("SLURM_JOB_START_TIME", now), ("SLURM_JOB_END_TIME", now + 1800)):
+        monkeypatch.setenv(name, str(at)) if name in told else monkeypatch.delenv(name, raising=False)
+    left = SlurmAllocation().ends_at(30) - time.monotonic()
+    assert left == pytest.approx(1800, abs=30)
+
+
 def test_a_log_on_a_full_disk_loses_its_lines_and_nothing_else(tmp_path):
     for path in (Path("/dev/full"), tmp_path / "log"):  # the first has no space, ever
         with open_log(path) as log:
@@ -268,11 +280,11 @@ def test_a_group_starts_where_it_fits_or_where_no_job_could_hold_it(monkeypatch,
     assert fits_time_left(1e9)  # a sweep on one machine has no limit
     monkeypatch.setenv(NODE_FOLDER, str(tmp_path))
     monkeypatch.setenv(ALLOCATION_S, "3600")
-    monkeypatch.setenv(DEADLINE, str(time.time() + 1000))
+    monkeypatch.setenv(DEADLINE, str(time.monotonic() + 1000))
     assert fits_time_left(None)
     assert fits_time_left(900)
     assert not fits_time_left(1100)
-    monkeypatch.setenv(DEADLINE, str(time.time() + 2000))
+    monkeypatch.setenv(DEADLINE, str(time.monotonic() + 2000))
     assert fits_time_left(1e9)
     assert not too_full_for_more(tmp_path)
     take_no_more()

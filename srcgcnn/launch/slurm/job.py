@@ -28,6 +28,7 @@ class SlurmAllocation:
 
     def __init__(self) -> None:
         self.end_asked = self.warned = False
+        self._started = time.monotonic()
 
     def listen(self) -> None:
         """Install the handlers; they only take notes, so that the loop stays in charge."""
@@ -69,8 +70,15 @@ class SlurmAllocation:
         return devices_of(os.environ)
 
     def ends_at(self, time_min: int) -> float:
-        """Return when SLURM will end this job, in Unix time: its own word, else now and the limit asked for."""
-        return float(os.environ.get("SLURM_JOB_END_TIME") or time.time() + 60.0 * time_min)
+        """Return when SLURM will end this job, by `time.monotonic`: its own word, else the limit asked for.
+
+        SLURM's times are those of its controller. The clock of this node may differ from that one, or be set meanwhile.
+        """
+        start, end = os.environ.get("SLURM_JOB_START_TIME"), os.environ.get("SLURM_JOB_END_TIME")
+        if start and end:
+            return self._started + float(end) - float(start)
+        left = float(end) - time.time() if end else 0.0
+        return self._started + (left if 0.0 < left <= 60.0 * time_min else 60.0 * time_min)
 
 
 def devices_of(variables: Mapping[str, str]) -> Devices:
