@@ -11,6 +11,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
+from made_results import result_of
 from matplotlib.text import Text
 from pymatgen.core import Lattice, Structure
 
@@ -27,7 +28,7 @@ from srcgcnn.run.failures import write_failure
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import write_result
 from srcgcnn.run.stopped import Stopped, write_stopped
-from srcgcnn.run.trial import Cost, Curves, DataRef, Metrics, Provenance, TrainingConfig, TrialResult
+from srcgcnn.run.trial import Cost, Curves, DataRef, Metrics, Provenance, TrainingConfig
 from srcgcnn.sweep.axes import Axes
 from srcgcnn.sweep.early_stopping import SchedulerSpec
 from srcgcnn.sweep.record import SweepRecord, write_record
@@ -72,15 +73,12 @@ def write_trial(paths, config, crystals=60):
     alphas = (0.7, 0.6, 0.5)[: config.model.depth] if config.model.alpha == "learned" else ()
     write_result(
         paths,
-        TrialResult(
-            key=config.key,
-            config=config,
+        result_of(
+            config,
             metrics=metrics,
             curves=Curves((0.3, 0.2, 0.1), (0.5, 0.4, 0.3), (1e-3,) * 3),
             conv_parameters=20_000 + 10_000 * config.model.depth,
             total_parameters=40_000,
-            target_mean=0.0,
-            target_std=1.0,
             rows=(180, 60, 60),
             alphas=alphas,
             cost=Cost(10.0 * config.model.depth, 500.0, 1.0, 1, 0),
@@ -168,6 +166,7 @@ def build_demo_table(path):
     return path
 
 
+@pytest.mark.full
 def test_every_figure_and_table_is_written(sweep):
     stems = {"depth", "pareto", "differences", "parity", "alphas", "curves", "elements", "chemistry"}
     for ending in ("png", "pdf"):
@@ -194,6 +193,7 @@ def test_the_page_needs_nothing_and_runs_nothing_of_the_user(sweep):
     assert "not complete" not in without_plotly
 
 
+@pytest.mark.full
 def test_a_partial_sweep_says_so(tmp_path):
     paths, trials = sweep_in(tmp_path / "part", spec_of(), keep=lambda trial: trial.seeds.init == 0)
     missing = next(trial for trial in trials if trial.seeds.init == 1)

@@ -4,6 +4,7 @@ import csv
 import io
 from dataclasses import replace
 
+import made_results
 import numpy as np
 import pytest
 from rich.console import Console
@@ -15,15 +16,10 @@ from srcgcnn.records import RecordError
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import read_results, write_result
 from srcgcnn.run.trial import (
-    Cost,
-    Curves,
     DataRef,
-    Metrics,
-    Provenance,
     Seeds,
     TrainingConfig,
     TrialConfig,
-    TrialResult,
 )
 
 DATA = DataRef("d" * 16, "demo", "electrostatic_energy", "eV/atom")
@@ -32,19 +28,8 @@ DATA = DataRef("d" * 16, "demo", "electrostatic_energy", "eV/atom")
 def result_of(val_mae, seed=0, split=0, model=None, **training):
     model = model or ModelConfig("srcgcnn", 3)
     config = TrialConfig(model, TrainingConfig(**training), Seeds(seed, seed, split), DATA)
-    return TrialResult(
-        key=config.key,
-        config=config,
-        metrics=Metrics(1, 0.1, val_mae=val_mae, val_rmse=0.2, test_mae=val_mae + 0.1, test_rmse=0.2),
-        curves=Curves((0.2,), (val_mae,), (1e-3,)),
-        conv_parameters=22_912,
-        total_parameters=37_313,
-        target_mean=0.0,
-        target_std=1.0,
-        rows=(6, 2, 2),
-        alphas=(),
-        cost=Cost(10.0, 1.0, 1.0, 1, 0),
-        provenance=Provenance("2026-01-01T00:00:00+00:00", "", {}, "cpu", "host", 1),
+    return made_results.result_of(
+        config, val_mae=val_mae, test_mae=val_mae + 0.1, conv_parameters=22_912, total_parameters=37_313
     )
 
 

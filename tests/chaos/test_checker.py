@@ -45,6 +45,7 @@ def sweep(paths, tmp_path):
     return Sweep
 
 
+@pytest.mark.full
 def test_a_sound_sweep_passes(sweep):
     assert sweep.rules() == set()
 

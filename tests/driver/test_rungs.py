@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_results import result_of
 from ray.tune.schedulers import TrialScheduler
 
 from srcgcnn.driver.rungs import reached_before, rung_error, tune_scheduler
@@ -17,7 +18,7 @@ from srcgcnn.run.trial import Curves
 from srcgcnn.sweep.early_stopping import EPOCH, ERROR, SchedulerSpec
 from srcgcnn.sweep.plan import TrialGroup, plan_sweep
 from srcgcnn.training.trainer import InterruptedGroupError
-from tests.sweep.test_plan import DATA, result_of, spec_of
+from tests.sweep.test_plan import DATA, spec_of
 
 EPOCHS = 9
 

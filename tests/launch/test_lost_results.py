@@ -1,6 +1,7 @@
 """Results that are removed or damaged while the driver runs are trained again, without a hand."""
 
 import pytest
+from made_results import result_of
 
 from srcgcnn.driver.tune import SweepEnd
 from srcgcnn.launch.local import conduct
@@ -8,7 +9,6 @@ from srcgcnn.run.results import read_results, write_result
 from srcgcnn.run.trial import DataRef, TrainingConfig
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.spec import Axes, SweepSpec
-from tests.sweep.test_plan import result_of
 
 pytestmark = pytest.mark.full
 

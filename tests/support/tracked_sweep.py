@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import torch
+from made_results import result_of
 
 from srcgcnn.data.elements import element_table
 from srcgcnn.data.graph import GraphSettings
@@ -20,7 +21,6 @@ from srcgcnn.run.trial import (
     Seeds,
     TrainingConfig,
     TrialConfig,
-    TrialResult,
 )
 from srcgcnn.training.model_file import ModelCard, save_model
 
@@ -39,15 +39,12 @@ def a_config(seed=1, depth=3, task="regression", **training):
 
 def a_result(config, finished_at="2026-05-01T12:00:00+00:00", val_mae=0.25):
     errors = tuple(val_mae + 0.1 * abs(epoch - 3) for epoch in range(EPOCHS))
-    return TrialResult(
-        key=config.key,
-        config=config,
+    return result_of(
+        config,
         metrics=Metrics(best_epoch=3, train_loss=0.1, val_mae=val_mae, val_rmse=0.4, test_mae=0.27, test_rmse=0.5),
         curves=Curves((1.0, 0.8, 0.6, 0.4, 0.2), errors, (1e-3,) * EPOCHS),
         conv_parameters=22912,
         total_parameters=37000,
-        target_mean=0.0,
-        target_std=1.0,
         rows=(60, 20, 20),
         alphas=(0.5,) * config.model.depth,
         cost=Cost(seconds=30.0, peak_memory_mb=100.0, structures_per_second=10.0, group_size=1, resumes=0),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from made_results import result_of
 
 from srcgcnn.cli.main import make_parser
 from srcgcnn.cli.sweep import default_folder
@@ -14,13 +15,8 @@ from srcgcnn.records import RecordError, as_dict, digest, parse
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import read_result, read_results, write_result
 from srcgcnn.run.trial import (
-    Cost,
-    Curves,
     DataRef,
-    Metrics,
-    Provenance,
     TrialConfig,
-    TrialResult,
 )
 from srcgcnn.sweep.ended_groups import forget_ended_groups
 from srcgcnn.sweep.plan import TrialGroup, plan_sweep
@@ -34,25 +30,6 @@ def spec_of(tmp_path, text, **overrides):
     path = tmp_path / "mine.toml"
     path.write_text(text)
     return read_spec(path, overrides)
-
-
-def result_of(config: TrialConfig, seconds: float = 10.0, val_mae: float = 0.1) -> TrialResult:
-    return TrialResult(
-        key=config.key,
-        config=config,
-        metrics=Metrics(1, 0.1, val_mae=val_mae, val_rmse=0.2, test_mae=0.1, test_rmse=0.2),
-        curves=Curves(
-            (0.2,) * config.training.epochs, (0.2,) * config.training.epochs, (1e-3,) * config.training.epochs
-        ),
-        conv_parameters=1,
-        total_parameters=2,
-        target_mean=0.0,
-        target_std=1.0,
-        rows=(6, 2, 2),
-        alphas=(),
-        cost=Cost(seconds, 1.0, 1.0, 1, 0),
-        provenance=Provenance("2026-01-01T00:00:00+00:00", "", {}, "cpu", "host", 1),
-    )
 
 
 def test_flags_override_the_file_and_seeds_may_be_a_count(tmp_path):

@@ -8,6 +8,7 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_results import result_of
 
 from srcgcnn.records import RecordError
 from srcgcnn.run.paths import RunPaths
@@ -17,7 +18,7 @@ from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.proposals import read_proposals
 from srcgcnn.sweep.search import Search
 from srcgcnn.sweep.space import Space
-from tests.sweep.test_plan import DATA, result_of, spec_of
+from tests.sweep.test_plan import DATA, spec_of
 
 TEXT = """
 [axes]
