@@ -89,9 +89,10 @@ def test_a_copied_or_edited_result_is_refused_by_name(tmp_path):
         list(read_results(paths))
 
 
-def test_a_result_of_bytes_is_named_with_the_remedy(tmp_path):
+def test_a_result_of_bytes_is_put_aside_and_named(tmp_path):
     paths = RunPaths(tmp_path)
     paths.results.mkdir()
     paths.result("x").write_bytes(b"\x80\x81")
-    with pytest.raises(RecordError, match=r"x\.json.*delete it"):
-        list(read_results(paths))
+    with pytest.warns(UserWarning, match=r"x\.json: not a result .* kept as x\.json\.damaged"):
+        assert list(read_results(paths)) == []
+    assert not paths.result("x").exists()
