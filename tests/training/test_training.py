@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from srcgcnn.data.build import build_store
+from srcgcnn.data.demo import demo_source
+from srcgcnn.data.graph import GraphSettings
 from srcgcnn.data.store import GraphStore
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.run.trial import SplitConfig, TrainingConfig
@@ -311,3 +314,14 @@ def test_random_choice_of_python_is_left_alone(demo_store, trial_of):
     torch.manual_seed(1)
     run([trial_of(SR2, epochs=1)], demo_store)
     assert (random.random(), torch.rand(1).item()) == expected
+
+
+def test_graphs_of_different_degrees_train_alike_on_every_backend(trial_of, tmp_path):
+    graph = GraphSettings(cutoff_angstrom=4.0, neighbours="all")
+    store = build_store(demo_source(40), tmp_path / "store", settings=graph, processes=1).store
+    data = replace(trial_of(ModelConfig("srcgcnn", 2)).data, data_hash=store.manifest.data_hash)
+    configs = [replace(trial_of(ModelConfig("srcgcnn", 2), seed, epochs=2), data=data) for seed in (0, 1)]
+    plain, native = (run(configs, store, backend=backend)[1] for backend in ("plain", "native"))
+    for one, other in zip(plain, native, strict=True):
+        assert one.result.curves.train_loss == pytest.approx(other.result.curves.train_loss, rel=1e-3)
+        assert one.result.metrics.test_mae == pytest.approx(other.result.metrics.test_mae, rel=1e-3)
