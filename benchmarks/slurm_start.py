@@ -43,8 +43,8 @@ def milestones(paths: RunPaths) -> dict[str, Callable[[], bool]]:
 
     return {
         "planned and submitted": lambda: bool(jobs().workers),
-        "head job runs Python": lambda: said("submitit", head=True),
-        "first worker job runs Python": lambda: said("submitit", head=False),
+        "head job runs Python": lambda: said("head", head=True),
+        "first worker job runs Python": lambda: said("worker", head=False),
         "Ray's head listens": paths.head_address.exists,
         "first worker has checked its Python and joins": lambda: said("joining", head=False),
         "driver has planned and hands out": paths.backlog.exists,

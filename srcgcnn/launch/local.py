@@ -23,6 +23,7 @@ from srcgcnn.launch.ray_node import ALIVE, remove_abandoned
 from srcgcnn.launch.reaper import reaping
 from srcgcnn.launch.token import write_token
 from srcgcnn.run.leftovers import remove_leftovers
+from srcgcnn.run.paths import make_run_folder
 from srcgcnn.sweep.ended_groups import forget_ended_groups
 from srcgcnn.sweep.record import write_record
 from srcgcnn.terminal import make_console
@@ -104,7 +105,7 @@ def conduct(
     from srcgcnn.tracking.writer import MlflowWriter
 
     console = make_console()
-    with _only_driver(paths, lock_timeout_s), noted_driver(paths) if record else nullcontext():
+    with only_driver(paths, lock_timeout_s), noted_driver(paths) if record else nullcontext():
         if record is not None:
             write_record(paths, record)
         writer = MlflowWriter(paths, plan.spec.name, tracking_uri)
@@ -174,10 +175,16 @@ def _write_report(paths: RunPaths, console: Console) -> None:
 
 
 @contextmanager
-def _only_driver(paths: RunPaths, timeout_s: float) -> Iterator[None]:
-    paths.out.mkdir(parents=True, exist_ok=True)
+def only_driver(paths: RunPaths, timeout_s: float) -> Iterator[None]:
+    """Hold the lock of a sweep, in its folder, which is made.
+
+    Raises:
+        LaunchError: another driver runs this sweep.
+    """
+    make_run_folder(paths)
     try:
-        with FileLock(paths.driver_lock, timeout=timeout_s):
+        # 0600: whoever can open the file, if only to read it, could hold the lock
+        with FileLock(paths.driver_lock, timeout=timeout_s, mode=0o600):
             yield
     except Timeout:
         raise LaunchError(

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from srcgcnn.files import SPACE_PATIENCE_S, write_text
+from srcgcnn.files import SPACE_PATIENCE_S, write_private, write_text
 from srcgcnn.launch.site import parse_site
 from srcgcnn.launch.slurm_site import SlurmSite
 from srcgcnn.records import RecordError, as_dict, read_if_whole, record
+from srcgcnn.run.paths import make_run_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,8 +104,9 @@ class LaunchRequest:
 
 
 def write_request(paths: RunPaths, request: LaunchRequest) -> None:
-    """Write `OUT/launch/request.json`."""
-    write_record_file(paths.launch_request, request)
+    """Write `OUT/launch/request.json`, which others cannot read: `environment` of the site stands in it."""
+    make_run_folder(paths)
+    write_private(paths.launch_request, json.dumps(as_dict(request), indent=1) + "\n")
 
 
 def read_request(paths: RunPaths) -> LaunchRequest:
@@ -143,6 +145,6 @@ def submission_lock(paths: RunPaths, timeout_s: float) -> Iterator[None]:
     Raises:
         Timeout: somebody else is.
     """
-    paths.launch.mkdir(parents=True, exist_ok=True)
-    with FileLock(paths.submission_lock, timeout=timeout_s, is_singleton=False):
+    make_run_folder(paths)
+    with FileLock(paths.submission_lock, timeout=timeout_s, is_singleton=False, mode=0o600):
         yield

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from srcgcnn.records import record
 from srcgcnn.sweep.prepare import FoundData, fetch_materials, find_data
+from srcgcnn.sweep.spec import DataSpec
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from srcgcnn.launch.site import Site
     from srcgcnn.launch.slurm_site import HeadRequest, SlurmSite
-    from srcgcnn.sweep.spec import DataSpec
 
 
-@dataclass(frozen=True)
+@record
 class StoreJob:
-    """What submitit calls in the job that builds."""
+    """What runs in the job that builds."""
 
     data: DataSpec
-    stores: Path
+    stores: str
     strict: bool
 
     def __call__(self) -> str:
         """Build, and return the data hash."""
-        return find_data(self.data, self.stores, build=True, strict=self.strict).reference.data_hash
+        return find_data(self.data, Path(self.stores), build=True, strict=self.strict).reference.data_hash
 
 
 def find_or_build(data: DataSpec, stores: Path, site: Site, *, dry_run: bool, strict: bool) -> FoundData:
@@ -40,7 +39,7 @@ def find_or_build(data: DataSpec, stores: Path, site: Site, *, dry_run: bool, st
     data = fetch_materials(data)  # here: compute nodes often have no way to the internet, and no key
     found = find_data(data, stores, build=False, strict=strict)
     if found.manifest is None:
-        _build_in_job(StoreJob(data, stores.resolve(), strict), site, request)  # type: ignore[arg-type]
+        _build_in_job(StoreJob(data, str(stores.resolve()), strict), site, request)  # type: ignore[arg-type]
         found = find_data(data, stores, build=False, strict=strict)
     return found
 
@@ -50,5 +49,5 @@ def _build_in_job(job: StoreJob, site: SlurmSite, request: HeadRequest) -> None:
     from srcgcnn.launch.slurm.sbatch import build_executor
     from srcgcnn.terminal import make_console
 
-    executor = build_executor(site, job.stores / "jobs", request, "srcgcnn")
+    executor = build_executor(site, Path(job.stores) / "jobs", request, "srcgcnn")
     run_in_job(executor, job, make_console())

@@ -11,6 +11,7 @@ from srcgcnn.launch.rendezvous import Backlog, LaunchRequest, SweepEndRecord, re
 from srcgcnn.launch.submit import submit
 from srcgcnn.launch.systems import batch_system
 from srcgcnn.records import read_if_whole
+from srcgcnn.run.paths import make_run_folder
 from srcgcnn.run.results import finished_keys
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.record import job_name
@@ -35,6 +36,7 @@ def show_submission(plan: Plan, paths: RunPaths, site: SlurmSite) -> bool:
     if plan.over:
         return accepted
     console.print(f"GPU-hours: {gpu_hours(plan, site)}", soft_wrap=True)
+    make_run_folder(paths)
     for name, text in system.texts(site, paths, job_name(plan.spec.name), plan.parallel_groups).items():
         console.print(f"--- sbatch text: {name}", soft_wrap=True)
         console.print(text.rstrip(), soft_wrap=True)

@@ -12,6 +12,7 @@ from filelock import Timeout
 from srcgcnn.files import write_text
 from srcgcnn.launch.batch import BatchError
 from srcgcnn.launch.rendezvous import JobIds, read_jobs, submission_lock, write_record_file, write_request
+from srcgcnn.run.paths import make_run_folder
 from srcgcnn.sweep.record import job_name, write_record
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _submit(
         )
     for path in (paths.sweep_end, paths.head_address, paths.backlog, paths.head_deaths):
         path.unlink(missing_ok=True)
-    paths.job_logs.mkdir(parents=True, exist_ok=True)
+    make_run_folder(paths)
     write_request(paths, request)
     if record is not None:
         write_record(paths, record)

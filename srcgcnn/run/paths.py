@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003 - part of the dataclass
+
+from srcgcnn.files import make_private
+
+WRITABLE_BY_OTHERS = 0o022
 
 
 @dataclass(frozen=True)
@@ -187,7 +192,7 @@ class RunPaths:
 
     @property
     def job_logs(self) -> Path:
-        """Logs of the jobs and submitit's own files."""
+        """Logs of the jobs and the texts that sbatch got."""
         return self.launch / "jobs"
 
     @property
@@ -232,3 +237,17 @@ class RunPaths:
     def given_up(self, group_key: str) -> Path:
         """Marks a group that failed too often in this run of the driver."""
         return self.out / "checkpoints" / f"{group_key}.given-up"
+
+
+def make_run_folder(paths: RunPaths) -> None:
+    """Make OUT, which only this user can enter, and `OUT/launch`, which stays so.
+
+    An OUT that is there already keeps its mode, since its owner may have opened it to readers; but nobody else may
+    exchange its files: the jobs of a sweep run what stands in `OUT/launch`.
+    """
+    if not paths.out.exists():
+        make_private(paths.out)
+    status = paths.out.stat()
+    if status.st_uid == os.getuid() and status.st_mode & WRITABLE_BY_OTHERS:
+        paths.out.chmod(status.st_mode & 0o7777 & ~WRITABLE_BY_OTHERS)
+    make_private(paths.launch)

@@ -14,7 +14,7 @@ ROLES = (  # by what the command line holds; the first that fits
     ("gcs_server", "gcs"),
     ("/raylet --", "raylet"),
     ("ray::ImplicitFunc", "trainer"),
-    ("submitit", "job"),
+    ("srcgcnn.launch.start", "job"),
     ("python", "other"),
     ("ray::", "other"),
 )

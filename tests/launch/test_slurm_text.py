@@ -139,7 +139,7 @@ def test_a_second_kind_of_worker_takes_what_the_first_leaves_and_no_user_limit_i
 
 def test_a_dropped_line_is_that_option_and_no_other(here):
     site = SlurmSite(drop=("mem", "nodes"), extra={"mem-bind": "local"})
-    text = build_executor(site, here, HeadRequest(), "depth").text()
+    text = build_executor(site, here, HeadRequest(), "depth").text(["ask", "StoreJob"])
     assert "#SBATCH --mem-bind=local" in text
     assert "#SBATCH --mem=" not in text
     assert "#SBATCH --nodes" not in text

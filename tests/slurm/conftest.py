@@ -156,7 +156,7 @@ class LabSweep:
 
     def _runs_in(self, process, job):
         try:
-            ours = process.name().startswith("python") and "submitit.core._submit" in process.cmdline()  # not srun
+            ours = process.name().startswith("python") and "srcgcnn.launch.start" in process.cmdline()  # not srun
             return ours and process.environ().get("SLURM_JOB_ID") == job
         except (psutil.AccessDenied, psutil.NoSuchProcess):
             return False

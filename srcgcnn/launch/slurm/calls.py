@@ -1,4 +1,4 @@
-"""What submitit calls in the jobs of a sweep: a head, a worker, or both in every task of a gang.
+"""What runs in the jobs of a sweep: a head, a worker, or both in every task of a gang.
 
 `python -m srcgcnn.launch.slurm.calls OUT` is a head beside the workers of a gang.
 """
@@ -21,7 +21,7 @@ from srcgcnn.run.paths import RunPaths
 
 
 class HeadJob:
-    """What submitit calls in the head job."""
+    """What runs in the head job."""
 
     def __init__(self, out: str) -> None:
         self.out = out
@@ -35,7 +35,7 @@ class HeadJob:
 
 
 class WorkerJob:
-    """What submitit calls in a worker job."""
+    """What runs in a worker job."""
 
     def __init__(self, out: str, kind: int = 0) -> None:
         self.out, self.kind = out, kind
@@ -93,8 +93,8 @@ class _HeadKeeper(threading.Thread):
 
 
 def system() -> Slurm:
-    """Return SLURM with the calls of this module."""
-    return Slurm(HeadJob, WorkerJob, GangJob)
+    """Return SLURM."""
+    return Slurm()
 
 
 def _head(out: str) -> Head:

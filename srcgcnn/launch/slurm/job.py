@@ -1,7 +1,6 @@
 """The allocation of a SLURM job: its ids, its clock, its devices, and signals turned into notes.
 
-submitit's own handlers are replaced: it ignores SIGTERM, and its `checkpoint()` is called neither on requeue nor on
-preemption nor when a node fails (measured). Our jobs need neither: one that starts again finds its work by itself.
+A job that starts again finds its work by itself: nothing of it is kept but the files of the sweep.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class SlurmAllocation:
     def listen(self) -> None:
         """Install the handlers; they only take notes, so that the loop stays in charge."""
         signal.signal(signal.SIGTERM, self._on_term)
-        signal.signal(signal.SIGCONT, signal.SIG_IGN)  # scancel sends it first; submitit's handler logs it only
+        signal.signal(signal.SIGCONT, signal.SIG_IGN)  # scancel sends it first
         signal.signal(signal.SIGUSR2, self._on_warning)
 
     def _on_term(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002

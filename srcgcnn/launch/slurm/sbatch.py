@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import shlex
 import sys
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import submitit
-from submitit.core import utils
 
+from srcgcnn.files import make_private
 from srcgcnn.launch.batch import WorkerArray
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
-
-    from submitit.core import core
 
     from srcgcnn.launch.slurm_site import HeadRequest, SlurmSite, Value, WorkerRequest
     from srcgcnn.run.paths import RunPaths
 
+START = "srcgcnn.launch.start"
 HEAD_WARNING_S = 120  # the head hears this long before its limit
 
 
@@ -31,7 +30,7 @@ class SweepExecutor(submitit.SlurmExecutor):
 
     def __init__(self, folder: Path, site: SlurmSite, parameters: dict[str, Any]) -> None:
         super().__init__(folder=folder, python=_python(site))
-        self._site, self._given = site, parameters
+        self._site = site
         self.update_parameters(**parameters)
 
     @classmethod
@@ -39,11 +38,11 @@ class SweepExecutor(submitit.SlurmExecutor):
         """Allow to render text where there is no SLURM; submission says by itself that sbatch is missing."""
         return 2
 
-    def text(self, tasks: int = 1) -> str:
-        """Return what sbatch gets, for one job or an array of `tasks`."""
-        if tasks > 1:
-            self.parameters["map_count"] = tasks
-        return self._make_submission_file_text(self._submitit_command_str, "text")
+    def text(self, words: Sequence[str], count: int = 1) -> str:
+        """Return what sbatch gets for these words, for one job or an array of `count`."""
+        if count > 1:
+            self.parameters["map_count"] = count
+        return self._make_submission_file_text(self._command(words), "text")
 
     def _make_submission_file_text(self, command: str, uid: str) -> str:
         lines = super()._make_submission_file_text(command, uid).splitlines()
@@ -51,26 +50,17 @@ class SweepExecutor(submitit.SlurmExecutor):
         kept = [line for line in lines if line.split("=")[0].rstrip() not in refused]
         return "\n".join(kept) + "\n"
 
-    def _internal_process_submissions(self, delayed_submissions: list[utils.DelayedSubmission]) -> list[core.Job[Any]]:
-        """Submit; submitit would make arrays with an executor of its own class, and lose ours."""
-        if len(delayed_submissions) == 1:
-            return super()._internal_process_submissions(delayed_submissions)
-        folder = utils.JobPaths.get_first_id_independent_folder(self.folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        pickles = [folder / f"{uuid.uuid4().hex}.pkl" for _ in delayed_submissions]
-        for delayed, pickle in zip(delayed_submissions, pickles, strict=True):
-            delayed.set_timeout(self.parameters["time"], self.max_num_timeout)
-            delayed.dump(pickle)
-        array = SweepExecutor(self.folder, self._site, self._given)
-        array.parameters["map_count"] = len(pickles)
-        first = array._submit_command(self._submitit_command_str)
-        jobs: list[core.Job[Any]] = [
-            submitit.SlurmJob(folder=self.folder, job_id=f"{first.job_id}_{task}", tasks=[0])
-            for task in range(len(pickles))
-        ]
-        for job, pickle in zip(jobs, pickles, strict=True):
-            job.paths.move_temporary_file(pickle, "submitted_pickle")
-        return jobs
+    def start(self, words: Sequence[str], count: int = 1) -> str:
+        """Submit a job, or an array of `count`, that runs these words (see `launch/start.py`); returns its id."""
+        make_private(self.folder)
+        if count > 1:
+            self.parameters["map_count"] = count
+        job = self._submit_command(self._command(words))
+        job.paths.submission_file.chmod(0o600)  # `environment` of the site stands in it
+        return str(job.job_id)
+
+    def _command(self, words: Sequence[str]) -> str:
+        return f"{self.python} -u -m {START} {shlex.join(words)}"
 
 
 def head_executor(site: SlurmSite, paths: RunPaths, name: str) -> SweepExecutor:
@@ -169,9 +159,26 @@ def sbatch_texts(site: SlurmSite, paths: RunPaths, name: str, groups: int) -> di
     """Return what would be submitted for so many groups, by a name for people."""
     if site.gang:
         nodes = site.worker_counts(groups)[0]
-        return {f"head and {nodes} workers": gang_executor(site, paths, name, nodes).text()}
-    texts, arrays = {"head": head_executor(site, paths, name).text()}, worker_arrays(site, groups)
+        return {f"head and {nodes} workers": gang_executor(site, paths, name, nodes).text(gang_words(paths))}
+    texts = {"head": head_executor(site, paths, name).text(head_words(paths))}
+    arrays = worker_arrays(site, groups)
     for number, array in enumerate(arrays, start=1):
         label = "workers" if len(arrays) == 1 else f"workers, array {number} of {len(arrays)}"
-        texts[label] = worker_executor(site, paths, name, array.kind).text(array.size)
+        executor, words = worker_executor(site, paths, name, array.kind), worker_words(paths, array.kind)
+        texts[label] = executor.text(words, array.size)
     return texts
+
+
+def head_words(paths: RunPaths) -> list[str]:
+    """Return what the head job runs."""
+    return ["head", str(paths.out.absolute())]
+
+
+def worker_words(paths: RunPaths, kind: int = 0) -> list[str]:
+    """Return what a worker job of one kind runs."""
+    return ["worker", str(paths.out.absolute()), str(kind)]
+
+
+def gang_words(paths: RunPaths) -> list[str]:
+    """Return what every task of a job with head and workers runs."""
+    return ["gang", str(paths.out.absolute())]

@@ -17,7 +17,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
@@ -25,20 +25,19 @@ from srcgcnn.files import write_text
 from srcgcnn.launch.ray_node import RayNodeError, free_ports, node_address, private_folder, remove_private_folder
 from srcgcnn.launch.slurm.calls import system
 from srcgcnn.launch.slurm.job import SlurmAllocation
-from srcgcnn.launch.slurm.one_job import submit_call, wait_for_answer
+from srcgcnn.launch.slurm.one_job import Asked, submit_call, wait_for_answer
 from srcgcnn.launch.slurm.queue import SlurmError
 from srcgcnn.launch.slurm.sbatch import head_executor, sbatch_texts, worker_executor
+from srcgcnn.launch.slurm_site import SlurmSite
 from srcgcnn.launch.worker import DEVICES
-from srcgcnn.run.paths import RunPaths
+from srcgcnn.records import record
+from srcgcnn.run.paths import RunPaths, make_run_folder
 from srcgcnn.terminal import make_console
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from submitit.core import core
-
     from srcgcnn.launch.slurm.sbatch import SweepExecutor
-    from srcgcnn.launch.slurm_site import SlurmSite
 
 PACKAGES = ("srcgcnn", "ray", "torch", "numpy", "submitit")
 NODE_TIMEOUT_S = 600.0
@@ -59,7 +58,7 @@ class Finding:
 def check_site(site: SlurmSite, folder: Path, *, on_node: bool) -> list[Finding]:
     """Try a site from here, with files in `folder`."""
     paths = RunPaths(folder / f".srcgcnn-check-{secrets.token_hex(4)}")
-    paths.launch.mkdir(parents=True)
+    make_run_folder(paths)
     try:
         findings = [_commands(), *_verdicts(site, paths), _rename(paths), _lock(paths), _mode(paths)]
         if on_node:
@@ -116,11 +115,13 @@ def _mode(paths: RunPaths) -> Finding:
     return Finding("private files", mode == 0o600, detail)
 
 
+@record
 class NodeProbe:
     """What a node is asked to do; returns what was seen, or `FAILED: ...`, by what was tried."""
 
-    def __init__(self, folder: str, site: SlurmSite, *, wants_devices: bool) -> None:
-        self.folder, self.site, self.wants_devices = folder, site, wants_devices
+    folder: str
+    site: SlurmSite
+    wants_devices: bool
 
     def __call__(self) -> dict[str, str]:
         """Try folder, lock, ports, temporary folder, address and devices here."""
@@ -209,7 +210,7 @@ def _on_node(site: SlurmSite, paths: RunPaths) -> list[Finding]:
 
 def _probe(site: SlurmSite, paths: RunPaths, executors: dict[str, SweepExecutor], mark: str) -> list[Finding]:
     findings: list[Finding] = []
-    jobs: dict[str, core.Job[Any]] = {}
+    jobs: dict[str, Asked] = {}
     for name, executor in executors.items():
         executor.update_parameters(time=min(MINUTES, int(executor.parameters["time"])))
         probe = NodeProbe(str(paths.launch.resolve()), site, wants_devices=name != "head" and site.group_gpus > 0)

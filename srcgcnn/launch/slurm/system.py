@@ -8,18 +8,17 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from submitit.core import utils
 
+from srcgcnn.files import make_private, write_private
 from srcgcnn.launch.slurm import queue, sbatch
 from srcgcnn.launch.slurm.queue import SlurmError, slurm, without_job_variables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
-
-    from submitit.core import core
 
     from srcgcnn.launch.batch import QueuedJob, Usage, WorkerArray
     from srcgcnn.launch.slurm.sbatch import SweepExecutor
@@ -29,17 +28,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Slurm:
-    """A `BatchSystem`.
+    """A `BatchSystem`. What its jobs run is in `launch/start.py`."""
 
-    Attributes:
-        head_job: makes what runs in a head job, of the sweep's folder.
-        worker_job: makes what runs in a worker job, of the sweep's folder and the kind of worker.
-        gang_job: makes what runs in every task of a gang, of the sweep's folder.
-    """
-
-    head_job: Callable[[str], Callable[[], Any]]
-    worker_job: Callable[[str, int], Callable[[], Any]]
-    gang_job: Callable[[str], Callable[[], Any]]
     name: str = "SLURM"
 
     def texts(self, site: SlurmSite, paths: RunPaths, name: str, groups: int) -> dict[str, str]:
@@ -48,9 +38,9 @@ class Slurm:
 
     def verdict(self, text: str, folder: Path) -> tuple[bool, str]:
         """Return what `sbatch --test-only` says of a text."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         path = folder / f".test-only.{os.getpid()}.sh"
-        path.write_text(text, encoding="utf-8")
+        write_private(path, text)  # `environment` of the site stands in it
         try:
             return True, slurm("sbatch", "--test-only", str(path)).strip()
         except SlurmError as error:
@@ -60,12 +50,12 @@ class Slurm:
 
     def submit_head(self, site: SlurmSite, paths: RunPaths, name: str) -> str:
         """Submit the job of the head and return its id."""
-        return _id_of(submit_calls(sbatch.head_executor(site, paths, name), [self.head_job(_out(paths))]))
+        return submitted(sbatch.head_executor(site, paths, name), sbatch.head_words(paths))
 
     def submit_gang(self, site: SlurmSite, paths: RunPaths, name: str, groups: int) -> str:
         """Submit one job with the head and all workers and return its id."""
         executor = sbatch.gang_executor(site, paths, name, site.worker_counts(groups)[0])
-        return _id_of(submit_calls(executor, [self.gang_job(_out(paths))]))
+        return submitted(executor, sbatch.gang_words(paths))
 
     def worker_arrays(self, site: SlurmSite, groups: int) -> list[WorkerArray]:
         """Return the arrays that so many groups make use of, none longer than the site allows."""
@@ -74,7 +64,7 @@ class Slurm:
     def submit_workers(self, site: SlurmSite, paths: RunPaths, name: str, array: WorkerArray) -> str:
         """Submit one array of workers and return its id."""
         executor = sbatch.worker_executor(site, paths, name, array.kind)
-        return _id_of(submit_calls(executor, [self.worker_job(_out(paths), array.kind)] * array.size))
+        return submitted(executor, sbatch.worker_words(paths, array.kind), array.size)
 
     def jobs(self, ids: tuple[str, ...]) -> list[QueuedJob]:
         """Ask squeue, once for all."""
@@ -93,30 +83,19 @@ class Slurm:
         return queue.usage(ids)
 
 
-def submit_calls(executor: SweepExecutor, calls: Sequence[Callable[[], Any]]) -> list[core.Job[Any]]:
-    """Submit calls as one job or one array.
+def submitted(executor: SweepExecutor, words: Sequence[str], count: int = 1) -> str:
+    """Submit one job, or one array, and return its id.
 
     Raises:
         SlurmError: sbatch is missing, or refuses.
     """
     with _outside_of_jobs():
         try:
-            if len(calls) == 1:
-                return [executor.submit(calls[0])]
-            with executor.batch():
-                return [executor.submit(call) for call in calls]
+            return executor.start(words, count)
         except FileNotFoundError:
             raise SlurmError("'sbatch' is not on PATH: run this on a login node of the cluster") from None
         except (utils.FailedJobError, utils.FailedSubmissionError, OSError) as error:
             raise SlurmError(f"sbatch refused the job: {error}") from None
-
-
-def _out(paths: RunPaths) -> str:
-    return str(paths.out.resolve())
-
-
-def _id_of(jobs: Sequence[core.Job[Any]]) -> str:
-    return str(jobs[0].job_id.split("_")[0])
 
 
 @contextmanager
