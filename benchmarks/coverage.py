@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from srcgcnn.analysis import intervals
-from srcgcnn.analysis.intervals import Repeats, interval_of, over_seeds, seeds_and_crystals
+from srcgcnn.analysis.intervals import Repeats, interval_of, over_repeats, seeds_and_crystals
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def coverage(world: World, seeds: int, crystals: int, sweeps: int) -> dict[str, 
         one = errors(world, world.mean, seeds, shared, rng)
         other = errors(world, world.mean, seeds, shared, rng)
         for what, sample, truth in (("error", one, world.mean), ("difference", one - other, 0.0)):
-            both, single = seeds_and_crystals(sample), over_seeds(sample.mean(axis=1))
+            both, single = seeds_and_crystals(sample), over_repeats(sample.mean(axis=1))
             note(f"{what}: seeds and crystals, t", both.low, both.high, truth)
             note(f"{what}: bootstrap over both", *intervals.bootstrap_seeds_and_crystals(sample), truth)
             note(f"{what}: seeds only, t", single.low, single.high, truth)

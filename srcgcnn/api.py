@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence  # noqa: TC003 - the signatures are read by people in a notebook
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from srcgcnn.prediction.ensemble import Ensemble
+    from srcgcnn.run.folder import Run
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.run.trial import TrialResult
 
@@ -98,13 +100,19 @@ def open_run(out: str | Path) -> OpenRun:
 
 @dataclass(frozen=True)
 class OpenRun:
-    """The folder of a sweep as tables. Every call reads the result files anew, so a running sweep can be watched.
+    """The folder of a sweep as tables. Every call looks for new results, so a running sweep can be watched.
 
     Attributes:
         paths: where its files lie.
     """
 
     paths: RunPaths
+
+    @cached_property
+    def _run(self) -> Run:
+        from srcgcnn.run.folder import open_run
+
+        return open_run(self.paths)
 
     @property
     def store(self) -> Path:
@@ -115,9 +123,7 @@ class OpenRun:
 
     def results(self) -> list[TrialResult]:
         """Return the results of all finished trials, ordered by key."""
-        from srcgcnn.run.results import read_results
-
-        return list(read_results(self.paths))
+        return list(self._run.results)
 
     def trials(self) -> pd.DataFrame:
         """Return one row per trial: variant, seeds, errors in the target's unit, parameters, seconds, settings."""
@@ -146,9 +152,10 @@ class OpenRun:
         from srcgcnn.prediction.choice import choose
 
         tables = []
-        for member in choose(self.paths, variant).members:
+        chosen = choose(self._run, variant)
+        for member in chosen.members:
             table = pd.read_parquet(self.paths.predictions(member.key))
-            first = {"key": member.key, "variant": member.config.model.label, "seed": member.config.seeds.init}
+            first = {"key": member.key, "variant": chosen.variant, "seed": member.config.seeds.init}
             tables.append(table.assign(**first)[[*first, *table.columns]])
         return pd.concat(tables, ignore_index=True)
 
@@ -158,7 +165,7 @@ class OpenRun:
 
         from srcgcnn.analysis.tradeoff import as_records, tradeoff_of
 
-        return pd.json_normalize(as_records(tradeoff_of(self.paths)), sep="_")
+        return pd.DataFrame(as_records(tradeoff_of(self._run)))
 
     def ensemble(self, variant: str | None = None) -> Ensemble:
         """Return the trained models of a variant as one predictor; default: lowest mean validation error."""

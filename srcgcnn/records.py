@@ -36,6 +36,13 @@ class RecordError(ValueError):
     """A file or an argument does not describe a valid record; the message names the value and what is allowed."""
 
 
+class UnknownKeyError(RecordError):
+    """All is well but for keys that this version does not know."""
+
+
+UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")  # types of pydantic's errors
+
+
 def as_dict(record: Any) -> dict[str, Any]:
     """Return the record as plain dicts and lists, as JSON has them."""
     return json.loads(json.dumps(dataclasses.asdict(record)))
@@ -90,7 +97,8 @@ def parse(kind: type[Record], data: Any, where: str) -> Record:
     try:
         return cast("Record", _adapter(kind).validate_python(data))  # type: ignore[arg-type]
     except ValidationError as error:
-        raise RecordError(describe(error, kind, where)) from None
+        only_unknown = all(fault["type"] in UNKNOWN_KEY for fault in error.errors())
+        raise (UnknownKeyError if only_unknown else RecordError)(describe(error, kind, where)) from None
 
 
 def read_record_file(kind: type[Record], path: Path) -> Record:
@@ -100,13 +108,22 @@ def read_record_file(kind: type[Record], path: Path) -> Record:
         FileNotFoundError: there is none.
         RecordError: the file, named, cannot be read, is not JSON in UTF-8, or holds something else.
     """
+    return parse(kind, read_json(path), str(path))
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file: the one way in which this project reads its own.
+
+    Raises:
+        FileNotFoundError: there is none.
+        RecordError: the file, named, cannot be read, or is not JSON in UTF-8.
+    """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or not JSON
         raise RecordError(f"{path}: not readable ({error})") from None
-    return parse(kind, data, str(path))
 
 
 def read_if_whole(kind: type[Record], path: Path) -> Record | None:
@@ -155,7 +172,7 @@ def describe(error: Any, kind: type, where: str) -> str:
     found: dict[str, str] = {}
     for fault in error.errors():
         place, inner = _follow(kind, fault["loc"])
-        if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        if fault["type"] in UNKNOWN_KEY:
             name = ".".join(str(part) for part in fault["loc"])
             phrases.append(f"unknown key {name!r}; known keys: {', '.join(_fields(inner))}")
         elif fault["type"] in ("missing", "missing_argument"):

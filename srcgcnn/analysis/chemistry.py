@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from srcgcnn.analysis.intervals import over_repeats
 from srcgcnn.analysis.style import DOUBLE_INCHES, SINGLE_INCHES, Drawing, new_figure
 from srcgcnn.files import write_text
 
@@ -25,18 +26,19 @@ MOST_STRUCTURES = 3000  # parsed for their symmetry: a CIF takes some 10 ms
 SYMMETRY_PRECISION = 0.1  # angstrom, as the Materials Project uses
 CRYSTAL_SYSTEMS = ("triclinic", "monoclinic", "orthorhombic", "tetragonal", "trigonal", "hexagonal", "cubic")
 MP_PAGE = "https://next-gen.materialsproject.org/materials/"
+SYSTEMS_FILE = "crystal_systems"  # beginning of its name
 MP_ID = re.compile(r"mp-\d+")
 
 
 def crystal_table(study: Study, variant: str) -> pd.DataFrame:
     """One row per test crystal: id, formula, target, mean prediction and mean error over the variant's trials."""
-    keys = [key for key in study.trials.loc[study.trials["variant"] == variant, "key"] if key in study.predictions]
-    if not keys:
-        return pd.DataFrame()
     tables = [
-        study.predictions[key].set_index("id").assign(error=study.crystal_errors(key), trials=1).reset_index()
-        for key in keys
+        table.set_index("id").assign(error=study.crystal_errors(result.key), trials=1).reset_index()
+        for result in study.members[variant]
+        if (table := study.predictions(result.key)) is not None
     ]
+    if not tables:
+        return pd.DataFrame()
     grouped = pd.concat(tables).groupby("id", sort=False)
     return grouped.agg(
         formula=("formula", "first"),
@@ -141,11 +143,12 @@ def draw_groups(study: Study, crystals: pd.DataFrame, variant: str) -> Drawing:
 
 
 def _group_means(crystals: pd.DataFrame, title: str) -> pd.DataFrame:
-    from scipy.stats import t
-
-    table = crystals.groupby("group")["error"].agg(crystals="size", error="mean", deviation="std").reset_index()
-    quantile = t.ppf(0.975, np.maximum(table["crystals"] - 1, 1))
-    table["half_width"] = quantile * table["deviation"] / np.sqrt(table["crystals"])
+    rows = [
+        {"group": name, "crystals": len(errors), "error": interval.mean, "half_width": interval.half_width}
+        for name, errors in crystals.groupby("group")["error"]
+        for interval in [over_repeats(errors.to_numpy())]
+    ]
+    table = pd.DataFrame(rows)
     order = {name: place for place, name in enumerate(CRYSTAL_SYSTEMS)}
     table["place"] = [order.get(name, int(name) if name.isdigit() else 99) for name in table["group"]]
     return table.sort_values("place").drop(columns="place").assign(by=title)
@@ -188,7 +191,7 @@ def _compute_systems(study: Study, wanted: set[str]) -> dict[str, str]:
     from srcgcnn.data.sources.registry import open_source
     from srcgcnn.sweep.record import read_record
 
-    record = read_record(study.paths)
+    record = read_record(study.run.paths)
     manifest, spec = read_manifest(Path(record.store)), record.spec.data
     if manifest.data_hash != study.results[0].config.data.data_hash:
         raise ValueError(f"these trials are not of the data of the last request, {spec.source}")

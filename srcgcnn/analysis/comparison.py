@@ -22,7 +22,7 @@ class Comparison:
 
     Attributes:
         difference: with its interval, in the unit of the errors.
-        effect: Hedges' g of the differences over seeds: mean over deviation, corrected for few seeds; NaN with one.
+        effect: Hedges' g of the differences over seeds: mean over deviation, corrected for few seeds; NaN below three.
         p_value: two-sided t test of no difference; NaN where nothing was repeated.
         p_corrected: the same after Holm's correction for all comparisons of the table.
         seeds: trials on each side that form pairs.
@@ -126,7 +126,7 @@ def _hedges(means: Sequence[float]) -> float:
     from statistics import fmean, stdev
 
     count = len(means)
-    if count < 2 or not stdev(means):
+    if count < 3 or not stdev(means):  # the factor below is 0 for two seeds: their deviation says nothing
         return math.nan
     return fmean(means) / stdev(means) * (1 - 3 / (4 * count - 5))  # Hedges 1981, n - 1 degrees of freedom
 
@@ -175,6 +175,11 @@ def p_phrase(value: float) -> str:
     """Write a p value in a sentence: `p = 0.040`, `p < 0.001`."""
     text = p_text(value)
     return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def effect_text(value: float) -> str:
+    """Write an effect size."""
+    return "–" if math.isnan(value) else f"{value:+.1f}"
 
 
 def p_text(value: float) -> str:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from srcgcnn.analysis.intervals import interval_of, over_seeds
 from srcgcnn.analysis.pareto import on_front
 from srcgcnn.analysis.style import DOUBLE_INCHES, GREY, SINGLE_INCHES, Drawing, colour_of, new_figure
 
@@ -27,7 +26,8 @@ COSTS = {
 }
 MOST_PANELS = 12
 MOST_NAMES = 16  # beside a panel; of more variants those on the front are named
-BAND = "bands: 95 % interval over seeds (Student t; over splits where several); small points: single trials"
+INTERVAL = "95 % interval, as in the table"
+BAND = f"bands: {INTERVAL}; small points: single trials"
 
 
 def draw_depth(study: Study) -> Drawing:
@@ -38,7 +38,7 @@ def draw_depth(study: Study) -> Drawing:
     for number, (line, (colour, marker)) in enumerate(colour_of(study.lines).items()):
         table = study.line_of(line)
         places = table["depth"] + 0.06 * (number - (len(study.lines) - 1) / 2)  # lines that meet stay visible
-        intervals = [over_seeds(study.repeats(name).independent_means) for name in table["variant"]]
+        intervals = [study.interval(name) for name in table["variant"]]
         low, high = (np.array([getattr(each, end) for each in intervals]) for end in ("low", "high"))
         means = [each.mean for each in intervals]
         axes.fill_between(places, low, high, color=colour, alpha=0.16, linewidth=0)
@@ -60,7 +60,7 @@ def draw_pareto(study: Study) -> Drawing:
     Memory only on a GPU: on a CPU it is the largest resident size of a process that also trained other trials.
     """
     table = study.variants.copy()
-    intervals = [over_seeds(study.repeats(name).independent_means) for name in table["variant"]]
+    intervals = [study.interval(name) for name in table["variant"]]
     table["mean"] = [each.mean for each in intervals]
     table["half_width"] = [each.half_width for each in intervals]
     styles = colour_of(study.lines)
@@ -84,14 +84,15 @@ def draw_pareto(study: Study) -> Drawing:
         axes.locator_params(axis="x", nbins=4)
         axes.margins(x=0.08, y=0.08)
         axes.set_title(letter, loc="left", fontweight="bold")
-        _name_points(axes, table.assign(cost=costs, front=front))
+        letters = [study.depth_letter(line) for line in table["line"]]
+        _name_points(axes, table.assign(cost=costs, front=front, letter=letters))
     for axes in panels[::columns]:
         axes.set_ylabel(f"test {study.quantity}")
     handles = [panels[0].plot([], [], marker, color=colour, label=line)[0] for line, (colour, marker) in styles.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     caption = (
-        "Error against cost. Black steps: Pareto front of the means; grey: dominated. Bars: 95 % interval over seeds "
-        f"(Student t). At the right the depths (of more than {MOST_NAMES} points, those on the front). Time is that of "
+        "Error against cost. Black steps: Pareto front of the means; grey: dominated. Bars: "
+        f"{INTERVAL}. At the right the depths (of more than {MOST_NAMES} points, those on the front). Time is that of "
         "the machine named below."
     )
     return Drawing("pareto", caption, figure, table.drop(columns=["val_error", "test_error"]))
@@ -108,7 +109,7 @@ def _name_points(axes: Axes, table: pd.DataFrame) -> None:
     places = isotonic_regression(heights - gaps).x.clip(0, max(0, 1 - gaps[-1])) + gaps
     for row, place in zip(named.itertuples(), places, strict=True):
         axes.annotate(
-            f"{'T' if '-norm' in row.line else 'L'} = {row.depth}",
+            f"{row.letter} = {row.depth}",
             (row.cost, row.mean),
             xytext=(1.03, place),
             textcoords="axes fraction",
@@ -156,8 +157,9 @@ def draw_differences(study: Study, comparisons: Sequence[Comparison], margin: fl
 def draw_parity(study: Study) -> Drawing | None:
     """Prediction against target on the test set, one panel per variant; None without predictions."""
     names, frames = [], []
-    for name, members in study.trials.groupby("variant", sort=False):
-        found = [study.predictions[key].assign(key=key) for key in members["key"] if key in study.predictions]
+    for name in study.variants["variant"]:
+        tables = {result.key: study.predictions(result.key) for result in study.members[name]}
+        found = [table.assign(key=key) for key, table in tables.items() if table is not None]
         if found:
             names.append(str(name))
             frames.append(pd.concat(found).assign(variant=name))
@@ -186,7 +188,7 @@ def draw_parity(study: Study) -> Drawing | None:
             rasterized=True,
         )
         axes.plot([low, high], [low, high], color="black", lw=0.6)
-        interval = interval_of(study.repeats(name))
+        interval = study.interval(name)
         spread = f" ± {interval.half_width:.3f}" if interval.known else ""
         axes.set_title(f"{name}\nMAE {interval.mean:.3f}{spread}", loc="left", fontsize=7)
         axes.set_aspect("equal")
@@ -236,7 +238,7 @@ def draw_alphas(study: Study) -> Drawing | None:
     if not learned:
         return None
     data = pd.DataFrame(
-        {"variant": one.config.model.label, "key": one.key, "step": step + 1, "alpha": alpha}
+        {"variant": study.labels[one.config.variant], "key": one.key, "step": step + 1, "alpha": alpha}
         for one in learned
         for step, alpha in enumerate(one.alphas)
     )

@@ -16,9 +16,10 @@ from srcgcnn.analysis.comparison import (
     compare,
     non_inferior,
 )
-from srcgcnn.analysis.intervals import bootstrap_seeds, interval_of, over_seeds
 from srcgcnn.analysis.paper import paper_test_mae
 from srcgcnn.analysis.saturation import Saturation, saturation_of
+from srcgcnn.analysis.tradeoff import as_records, rows_of
+from srcgcnn.models.registry import TIED
 
 if TYPE_CHECKING:
     from srcgcnn.analysis.study import Study
@@ -48,7 +49,7 @@ class Findings:
     def sentences(self, study: Study) -> list[str]:
         """Say it."""
         best = study.variants.set_index("variant").loc[study.best]
-        test = interval_of(study.repeats(study.best))
+        test = study.interval(study.best)
         spread = f" (95 % interval {test.low:.4f} to {test.high:.4f}, over {test.repeats})" if test.known else ""
         lowest = (
             f"Lowest validation error: {study.best}, with a test error of {test.mean:.4f} {study.unit}{spread} and "
@@ -82,10 +83,9 @@ def find(study: Study, margin: float | None = None) -> Findings:
     """Test what there is to test."""
     margin = default_margin(study) if margin is None else margin
     check_margin(margin)
-    names = set(study.variants["variant"])
-    tied = [row for row in study.variants.itertuples() if row.line.startswith("SR-")]
-    pairs = [(row.variant, f"{row.line.split()[0].removeprefix('SR-')}-{row.depth}") for row in tied]
-    pairs = [pair for pair in pairs if pair[1] in names]
+    recurrent = [name for name, variant in study.named.items() if variant.model.depth_letter == "T"]
+    layered = {name: _layers_of(study, name) for name in recurrent}
+    pairs = [(name, layers) for name, layers in layered.items() if layers not in (None, name)]
     found = [saturation_of(study, line, margin) for line in study.lines]
     return Findings(
         margin,
@@ -94,6 +94,13 @@ def find(study: Study, margin: float | None = None) -> Findings:
         [one for one in found if one],
         power.power_line(study.results, int(study.variants["seeds"].min())),
     )
+
+
+def _layers_of(study: Study, variant: str) -> str | None:
+    """Return the variant with as many plain layers of the same block, each with weights of its own."""
+    family = study.named[variant].model.family
+    plain = {"blocks": None, "norm": "step", "alpha": "none", "layer_norm": False}
+    return study.like(variant, family=TIED.get(family, family), **plain)
 
 
 def default_margin(study: Study) -> float:
@@ -105,33 +112,13 @@ def default_margin(study: Study) -> float:
 
 
 def tradeoff_table(study: Study, findings: Findings) -> pd.DataFrame:
-    """One row per variant: counts, errors with both intervals, the paper's number, the verdict against the best."""
+    """The trade-off table of a study as a frame, with the paper's numbers and the verdicts against the best."""
     verdicts = {one.variant: one for one in findings.comparisons}
-    rows = []
-    for row in study.variants.itertuples():
-        repeats = study.repeats(row.variant)
-        wide, narrow = interval_of(repeats), over_seeds(repeats.independent_means)
-        bootstrap = bootstrap_seeds(repeats.independent_means) if narrow.known else (float("nan"), float("nan"))
-        one = verdicts.get(row.variant)
-        rows.append(
-            {
-                "variant": row.variant,
-                "conv_parameters": row.conv_parameters,
-                "total_parameters": row.total_parameters,
-                "seeds": row.seeds,
-                "splits": row.splits,
-                "val_error": row.val_error,
-                "test_error": wide.mean,
-                "seeds_half_width": narrow.half_width,
-                "low": wide.low,
-                "high": wide.high,
-                "interval_over": wide.repeats,
-                "bootstrap_seeds_low": bootstrap[0],
-                "bootstrap_seeds_high": bootstrap[1],
-                "against_best": "best on validation" if one is None else one.verdict,
-                "p_corrected": float("nan") if one is None else one.p_corrected,
-                "paper_test_mae": paper_test_mae(row.variant, study.results[0].config.data),
-                "seconds": row.seconds,
-            }
-        )
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(as_records(rows_of(study))).drop(columns=["study"])
+    compared = [verdicts.get(name) for name in table["variant"]]
+    data = study.results[0].config.data
+    return table.assign(
+        against_best=["best on validation" if one is None else one.verdict for one in compared],
+        p_corrected=[float("nan") if one is None else one.p_corrected for one in compared],
+        paper_test_mae=[paper_test_mae(name, data) for name in table["variant"]],
+    )

@@ -50,13 +50,6 @@ class Repeats:
         """Mean over crystals of every split and seed, float64 [trials]."""
         return np.concatenate([frame.to_numpy().mean(axis=1) for frame in self.by_split.values()])
 
-    @property
-    def independent_means(self) -> np.ndarray:
-        """Mean of every seed; of every split where there are several: the seeds of one split share its test set."""
-        if len(self.by_split) == 1:
-            return self.seed_means
-        return np.array([frame.to_numpy().mean() for frame in self.by_split.values()])
-
 
 @dataclass(frozen=True)
 class Interval:
@@ -74,6 +67,10 @@ class Interval:
     error: float
     degrees: float
     repeats: str
+
+    def __str__(self) -> str:
+        """Write as `0.1234 ± 0.0056`, or the mean alone where nothing was repeated."""
+        return f"{self.mean:.4f} ± {self.half_width:.4f}" if self.known else f"{self.mean:.4f}"
 
     @property
     def known(self) -> bool:
@@ -122,9 +119,9 @@ def seeds_and_crystals(errors: np.ndarray) -> Interval:
     return _student(mean, variance, variance**2 / spread if spread else seeds - 1, "seeds and crystals")
 
 
-def over_seeds(means: np.ndarray) -> Interval:
-    """Student t over seeds: for new seeds on the same test crystals."""
-    return seeds_and_crystals(np.asarray(means, dtype=float)[:, None])
+def over_repeats(values: np.ndarray) -> Interval:
+    """Student t over independent numbers: seeds on the same crystals, or crystals of one group."""
+    return seeds_and_crystals(np.asarray(values, dtype=float)[:, None])
 
 
 def _student(mean: float, variance: float, degrees: float, repeats: str) -> Interval:

@@ -22,8 +22,7 @@ def seed_deviation(results: Iterable[TrialResult]) -> tuple[float, int] | None:
     groups: dict[object, list[float]] = {}
     for result in results:
         config = result.config
-        identity = (config.model, config.training, config.data, config.seeds.split)
-        groups.setdefault(identity, []).append(result.val_error)
+        groups.setdefault((config.variant, config.seeds.split), []).append(result.val_error)
     repeated = [errors for errors in groups.values() if len(errors) > 1]
     degrees = sum(len(errors) - 1 for errors in repeated)
     if not degrees:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from srcgcnn.analysis.study import Study, studies_of
 from srcgcnn.analysis.style import DPI, Drawing, journal_style
 from srcgcnn.analysis.tables import shown_comparisons, shown_tradeoff, write_table
 from srcgcnn.files import write_bytes, write_text
+from srcgcnn.run.folder import open_run
 from srcgcnn.run.spent import is_gpu, spent_line
 from srcgcnn.version import __version__
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from srcgcnn.run.folder import Run
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.sweep.record import SweepRecord
 
@@ -89,28 +92,40 @@ class Section:
     interactive: str = ""
 
 
-def write_report(paths: RunPaths, margin: float | None = None) -> Path:
+def write_report(folder: Run | RunPaths, margin: float | None = None) -> Path:
     """Write the report of a sweep and return the page.
 
     Args:
-        paths: the sweep's folder.
+        folder: of the sweep, opened or not.
         margin: of non-inferiority, in the unit of the errors; None takes 0.005 eV/atom, or 5 % of the best error.
 
     Raises:
         ValueError: no trial has finished, or the margin is not positive.
     """
-    studies = studies_of(paths)
+    run = open_run(folder)
+    paths, studies = run.paths, studies_of(run)
     if not studies:
         raise ValueError(f"{paths.out}: no trial has finished yet, so there is nothing to report")
     record = _record(paths)
     sections = []
+    _remove_earlier(paths.report)
     with journal_style():
         for number, study in enumerate(studies[:MOST_STUDIES]):
-            sections.append(_section(study, paths, "" if len(studies) == 1 else f"study-{number + 1}/", margin))
+            sections.append(_section(study, paths, f"study-{number + 1}/" if number else "", margin))
     page = paths.report / "index.html"
     left_out = [study.title for study in studies[MOST_STUDIES:]]
-    write_text(page, _render(paths, record, sections, left_out))
+    write_text(page, _render(run, record, sections, left_out))
     return page
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Remove figures, tables and data of an earlier report, so that no old number stays; computed symmetries stay."""
+    for path in sorted(folder.glob("**/*"), reverse=True):
+        if path.is_dir():
+            with suppress(OSError):  # it holds something that is not ours
+                path.rmdir()
+        elif path.parent.name in ("figures", "tables", "data") and not path.name.startswith(chemistry.SYSTEMS_FILE):
+            path.unlink()
 
 
 def _record(paths: RunPaths) -> SweepRecord | None:
@@ -146,7 +161,7 @@ def _chemistry(study: Study, section: Section, home: Path) -> list[Drawing]:
         section.notes.append("No predictions are kept in this folder, so errors by chemistry are not shown.")
         return []
     data_hash = study.results[0].config.data.data_hash  # ids of other data may be the same
-    cache = home / "data" / f"crystal_systems-{data_hash}.csv"
+    cache = study.run.paths.report / "data" / f"{chemistry.SYSTEMS_FILE}-{data_hash}.csv"
     systems, note = chemistry.crystal_systems(study, list(crystals["id"]), cache)
     if note:
         section.notes.append(note)
@@ -174,16 +189,15 @@ def _drawn(drawing: Drawing, ending: str, **options: Any) -> bytes:
     return stream.getvalue()
 
 
-def progress_of(paths: RunPaths, record: SweepRecord | None) -> Progress:
+def progress_of(folder: Run | RunPaths, record: SweepRecord | None) -> Progress:
     """Count what the last request asked for, and what failed."""
-    from srcgcnn.run.failures import read_failures
-    from srcgcnn.run.results import finished_keys
     from srcgcnn.sweep.plan import plan_sweep
 
-    done = finished_keys(paths)
-    plan = None if record is None else plan_sweep(record.spec, record.data, paths)
+    run = open_run(folder)
+    plan = None if record is None else plan_sweep(record.spec, record.data, run)
+    done = run.finished
     labels = {} if plan is None else {trial.key: trial.label for trial in plan.trials}
-    failed = [(labels.get(one.key, one.key), one.reason.strip().splitlines()[-1:]) for one in read_failures(paths)]
+    failed = [(labels.get(one.key, one.key), one.reason.strip().splitlines()[-1:]) for one in run.failures]
     reasons = [(label, lines[0] if lines else "unknown") for label, lines in failed]
     if plan is None:
         return Progress(len(done), None, 0, reasons)
@@ -191,7 +205,7 @@ def progress_of(paths: RunPaths, record: SweepRecord | None) -> Progress:
     return Progress(finished, len(labels), others, reasons, len(plan.stopped), plan.proposals_left)
 
 
-def _render(paths: RunPaths, record: SweepRecord | None, sections: list[Section], left_out: list[str]) -> str:
+def _render(run: Run, record: SweepRecord | None, sections: list[Section], left_out: list[str]) -> str:
     import jinja2
     from markupsafe import Markup
 
@@ -199,13 +213,13 @@ def _render(paths: RunPaths, record: SweepRecord | None, sections: list[Section]
     template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
     plotly = plotly_source().replace("</script", "<\\/script")
     return template.render(
-        title=record.spec.name if record else paths.out.resolve().name,
+        title=record.spec.name if record else run.paths.out.resolve().name,
         record=record,
-        progress=progress_of(paths, record),
+        progress=progress_of(run, record),
         sections=sections,
         left_out=left_out,
         paper_source=SOURCE,
-        cost={**_cost(sections), "used in all": spent_line(paths)},
+        cost={**_cost(sections), "used in all": spent_line(run.paths)},
         provenance=_provenance(sections),
         version=__version__,
         plotly=Markup(plotly),  # noqa: S704 - a file of the plotly package

@@ -22,6 +22,7 @@ class Saturation:
             Holm-corrected over the shallower T); None where one seed tests nothing.
         safe_depth: smallest T shown to be within the margin of the best (non-inferiority; the same correction).
         comparisons: the shallower T against the best, not corrected.
+        letter: what the depth counts, `T` or `L`.
     """
 
     line: str
@@ -30,10 +31,11 @@ class Saturation:
     safe_depth: int | None
     margin: float
     comparisons: tuple[Comparison, ...]
+    letter: str = "T"
 
     def sentence(self, unit: str) -> str:
         """Say it in words."""
-        letter = "T" if "-norm" in self.line else "L"  # layers, unless norms can be shared
+        letter = self.letter
         best = f"{self.line}: lowest validation error at {letter} = {self.best_depth}"
         if self.depth is None:
             return f"{best}; one seed per depth, so no saturation depth can be stated."
@@ -55,7 +57,7 @@ def saturation_of(study: Study, line: str, margin: float) -> Saturation | None:
     best = table.loc[table["val_error"].idxmin()]
     shallower = table[table["depth"] < best["depth"]]
     pairs = {int(row.depth): compare(study, row.variant, str(best["variant"])) for row in shallower.itertuples()}
-    found = Saturation(line, int(best["depth"]), None, None, margin, tuple(pairs.values()))
+    found = Saturation(line, int(best["depth"]), None, None, margin, tuple(pairs.values()), study.depth_letter(line))
     if best["trials"] < 2 or any(not pair.difference.known for pair in pairs.values()):
         return found
     within = corrected([non_inferior(pair, margin).p_value for pair in pairs.values()])

@@ -1,28 +1,31 @@
 """Results to studies: trials that may be compared, as pandas frames.
 
-A study is one data set, target, recipe and width. Trials of different studies are never averaged or compared.
+A study is one data set, target, task and recipe. Networks of all kinds and widths stand in it side by side, with all
+learning rates and weight decays, and whatever else of the recipe the last request of the sweep varied. Trials of
+different studies are never averaged or compared.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from srcgcnn.analysis.intervals import Repeats
-from srcgcnn.analysis.tradeoff import errors_of, recipe_differences
-from srcgcnn.run.results import read_results
+from srcgcnn.analysis.intervals import Interval, Repeats, interval_of
+from srcgcnn.run.folder import open_run
+from srcgcnn.run.labels import differing, labels_of, line_of, settings_of, shown
 from srcgcnn.run.spent import is_gpu
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from srcgcnn.models.config import ModelConfig
+    from srcgcnn.run.folder import Run
     from srcgcnn.run.paths import RunPaths
-    from srcgcnn.run.trial import TrialResult
+    from srcgcnn.run.trial import TrialConfig, TrialResult, Variant
+
+Rows = Literal["test", "validation"]
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,14 @@ class Study:
     Attributes:
         title: data set and target, and what tells this study from the others of the sweep.
         results: its trials, ordered by key.
-        paths: where the predictions are.
+        run: the sweep, where the predictions are.
+        asked: whether the last request of the sweep asked for some of them.
     """
 
     title: str
     results: tuple[TrialResult, ...]
-    paths: RunPaths
+    run: Run
+    asked: bool = True
 
     @property
     def task(self) -> str:
@@ -60,14 +65,33 @@ class Study:
         return "error rate (1 − accuracy)" if self.task == "classification" else f"MAE ({self.unit})"
 
     @cached_property
+    def labels(self) -> dict[Variant, str]:
+        """Names of the variants, which say what differs in this study."""
+        return labels_of(result.config.variant for result in self.results)
+
+    @cached_property
+    def named(self) -> dict[str, Variant]:
+        """The variants by name."""
+        return {label: variant for variant, label in self.labels.items()}
+
+    @cached_property
+    def members(self) -> dict[str, tuple[TrialResult, ...]]:
+        """The trials of every variant, by its name, ordered by split and seed."""
+        found: dict[str, list[TrialResult]] = {}
+        for result in sorted(self.results, key=lambda one: (one.config.seeds.split, one.config.seeds.init)):
+            found.setdefault(self.labels[result.config.variant], []).append(result)
+        return {label: tuple(results) for label, results in found.items()}
+
+    @cached_property
     def trials(self) -> pd.DataFrame:
         """One row per trial, ordered by variant, split and seed."""
-        rows = [_row(result) for result in self.results]
-        return pd.DataFrame(rows).sort_values(["line", "depth", "split", "seed"], ignore_index=True)
+        names = differing(list(self.labels))
+        rows = [_row(one, self.labels[one.config.variant], line_of(one.config.variant, names)) for one in self.results]
+        return pd.DataFrame(rows).sort_values(["line", "depth", "variant", "split", "seed"], ignore_index=True)
 
     @cached_property
     def variants(self) -> pd.DataFrame:
-        """One row per variant: its line, depth, counts, and means over trials, ordered by line and depth."""
+        """One row per variant: its line, depth, counts, and mean errors (those of `interval`), by line and depth."""
         grouped = self.trials.groupby("variant", sort=False)
         table = grouped.agg(
             line=("line", "first"),
@@ -77,32 +101,29 @@ class Study:
             trials=("key", "size"),
             seeds=("seed", "nunique"),
             splits=("split", "nunique"),
-            val_error=("val_error", "mean"),
-            test_error=("test_error", "mean"),
+            train_error=("train_error", "mean"),
             seconds=("seconds", "median"),
             memory_mb=("memory_mb", "median"),
+        ).reset_index()
+        return table.assign(
+            val_error=[self.interval(name, "validation").mean for name in table["variant"]],
+            test_error=[self.interval(name).mean for name in table["variant"]],
         )
-        return table.reset_index()
 
     @property
     def best(self) -> str:
         """The variant of lowest mean validation error: the test set has no say in it."""
         return str(self.variants.loc[self.variants["val_error"].idxmin(), "variant"])
 
-    @cached_property
-    def predictions(self) -> dict[str, pd.DataFrame]:
-        """Test predictions by trial key: id, formula, target, prediction. Trials without a file are missing."""
-        found = {}
-        for key in self.trials["key"]:
-            path = self.paths.predictions(key)
-            if path.exists():
-                table = pd.read_parquet(path)
-                found[key] = table[table["set"] == "test"] if "set" in table else table
-        return found
+    def predictions(self, key: str, rows: Rows = "test") -> pd.DataFrame | None:
+        """Predictions of a trial: id, formula, target, prediction; None where they were not kept."""
+        table = self.run.predictions(key)
+        chosen = None if table is None else table[table["set"] == rows]
+        return None if chosen is None or chosen.empty else chosen
 
-    def crystal_errors(self, key: str) -> pd.Series | None:
-        """Error of each test crystal of a trial, by id: |prediction - target|, or 0 and 1; None without a file."""
-        table = self.predictions.get(key)
+    def crystal_errors(self, key: str, rows: Rows = "test") -> pd.Series | None:
+        """Error of each crystal of a trial, by id: |prediction - target|, or 0 and 1; None without predictions."""
+        table = self.predictions(key, rows)
         if table is None:
             return None
         if self.task == "classification":
@@ -111,103 +132,183 @@ class Study:
             errors = (table["prediction"] - table["target"]).abs()
         return errors.set_axis(table["id"])
 
-    def repeats(self, variant: str) -> Repeats:
-        """Test errors of a variant by split, seed and crystal; by split and seed where predictions are missing."""
-        chosen = self.trials[self.trials["variant"] == variant]
-        if chosen.empty:
+    def repeats(self, variant: str, rows: Rows = "test") -> Repeats:
+        """Errors of a variant by split, seed and crystal; by split and seed where predictions are missing."""
+        if variant not in self.members:
             raise ValueError(f"no variant {variant!r}; there are: {', '.join(self.variants['variant'])}")
-        by_split = {}
-        for split, members in chosen.groupby("split"):
-            errors = {seed: self.crystal_errors(key) for seed, key in zip(members["seed"], members["key"], strict=True)}
-            if any(series is None for series in errors.values()):
-                errors = {
-                    seed: pd.Series({"mean": error})
-                    for seed, error in zip(members["seed"], members["test_error"], strict=True)
-                }
-            by_split[int(str(split))] = pd.DataFrame(errors).T.dropna(axis="columns")
-        train, _, test = self.results[0].rows
-        return Repeats(by_split, test / train)
+        results = self.members[variant]
+        by_split: dict[int, dict[int, Any]] = {}
+        for one in results:
+            by_split.setdefault(one.config.seeds.split, {})[one.config.seeds.init] = one
+        train, validation, test = results[0].rows
+        share = (test if rows == "test" else validation) / train
+        return Repeats({split: self._errors(seeds, rows) for split, seeds in by_split.items()}, share)
+
+    def _errors(self, seeds: dict[int, TrialResult], rows: Rows) -> pd.DataFrame:
+        errors = {seed: self.crystal_errors(result.key, rows) for seed, result in seeds.items()}
+        if any(series is None for series in errors.values()):
+            errors = {
+                seed: pd.Series({"mean": result.test_error if rows == "test" else result.val_error})
+                for seed, result in seeds.items()
+            }
+        return pd.DataFrame(errors).T.dropna(axis="columns")
+
+    def interval(self, variant: str, rows: Rows = "test") -> Interval:
+        """Return the mean error of a variant with its 95 % interval: the one that every table and figure shows."""
+        if (variant, rows) not in self._intervals:
+            self._intervals[variant, rows] = interval_of(self.repeats(variant, rows))
+        return self._intervals[variant, rows]
+
+    @cached_property
+    def _intervals(self) -> dict[tuple[str, Rows], Interval]:
+        return {}
+
+    def like(self, variant: str, **changes: Any) -> str | None:
+        """Return the name of the variant whose network differs in these fields alone; None if it is not here.
+
+        Equal networks are one: what is like an SR-CGCNN with `depth=1` may be CGCNN-1.
+        """
+        one = self.named[variant]
+        return self.labels.get(replace(one, model=replace(one.model, **changes)))
 
     def line_of(self, line: str) -> pd.DataFrame:
-        """Variants of a line by depth. X-1 is the T = 1 of every undamped line of SR-X (docs/design.md, decision 2)."""
+        """Variants of a line by depth, with the one of depth 1 that is the same network under another name."""
         table = self.variants
         chosen = table["line"] == line
-        tied = re.fullmatch(r"SR-(\S+) \w+-norm", line)
-        if tied:
-            chosen |= table["variant"] == f"{tied[1]}-1"
-        return table[chosen].sort_values("depth", ignore_index=True)
+        first = self.like(str(table.loc[chosen, "variant"].iloc[0]), depth=1)
+        return table[chosen | (table["variant"] == first)].sort_values("depth", ignore_index=True)
 
     @property
     def lines(self) -> list[str]:
         """Lines of the figure of error against depth."""
         return sorted(self.variants["line"].unique())
 
+    def depth_letter(self, line: str) -> str:
+        """What the depth of a line counts: layers `L` or steps `T`."""
+        variant = str(self.variants.loc[self.variants["line"] == line, "variant"].iloc[0])
+        return self.named[variant].model.depth_letter
 
-def studies_of(paths: RunPaths) -> list[Study]:
-    """Split a sweep's results into studies, the one with most trials first."""
+    def find(self, wanted: str) -> str:
+        """Return the name of the variant that is meant: its whole name, or words that are in no other.
+
+        Raises:
+            ValueError: none or several are meant; the message lists them.
+        """
+        names = list(self.variants["variant"])
+        if wanted in names:
+            return wanted
+        found = [name for name in names if set(wanted.lower().split()) <= set(name.lower().split())]
+        found = found or [name for name in names if wanted.lower() in name.lower()]
+        if len(found) == 1:
+            return found[0]
+        meant = "several variants are" if found else "no variant is"
+        raise ValueError(f"{meant} meant by {wanted!r}; known: {', '.join(found or names)}")
+
+
+# Settings of the recipe in which the variants of one study may differ, beside those that the last request varied
+COMPARED = frozenset({"learning_rate", "weight_decay"})
+
+
+def studies_of(folder: Run | RunPaths) -> list[Study]:
+    """Split a sweep's results into studies: those that the last request asked for first, then by number of trials."""
+    run = open_run(folder)
+    asked = _asked(run)
+    keys = {trial.key for trial in asked}
+    varied = COMPARED | set(_recipe_names(differing_recipes(trial.variant for trial in asked)))
     groups: dict[object, list[TrialResult]] = {}
-    for result in read_results(paths):
-        groups.setdefault(_setting(result), []).append(result)
-    differences = recipe_differences([members[0].config for members in groups.values()])
+    for result in run.results:
+        groups.setdefault(_setting(result.config.variant, varied), []).append(result)
+    titles = _titles([members[0].config.variant for members in groups.values()], varied)
+    counts = [sum(result.key in keys for result in members) for members in groups.values()]
     studies = [
-        Study(_title(members[0], difference, groups), tuple(members), paths)
-        for members, difference in zip(groups.values(), differences, strict=True)
+        (count, Study(title, tuple(members), run, count > 0 or not asked))
+        for count, title, members in zip(counts, titles, groups.values(), strict=True)
     ]
-    return sorted(studies, key=lambda study: (-len(study.results), study.title))
+    return [study for _, study in sorted(studies, key=lambda pair: (-pair[0], -len(pair[1].results), pair[1].title))]
 
 
-def _setting(result: TrialResult) -> object:
+def differing_recipes(variants: Iterable[Variant]) -> list[str]:
+    """Return the settings of the recipe that differ among variants."""
+    settings = [settings_of(variant) for variant in dict.fromkeys(variants)]
+    names = dict.fromkeys(name for each in settings for name in each)
+    return [name for name in names if len({each.get(name) for each in settings}) > 1]
+
+
+def _recipe_names(names: Iterable[str]) -> list[str]:
+    return [name for name in names if not name.startswith("model.") and name not in ("data", "target")]
+
+
+def _asked(run: Run) -> tuple[TrialConfig, ...]:
+    """Return the trials of the last request; none where it is not known."""
+    from srcgcnn.records import RecordError
+    from srcgcnn.sweep.plan import asked_trials
+    from srcgcnn.sweep.record import read_record
+
+    try:
+        record = read_record(run.paths)
+        return tuple(trial for trial, _ in asked_trials(record.spec, record.data, run.paths))
+    except RecordError:  # missing or damaged: commands that need it say so
+        return ()
+
+
+def _setting(variant: Variant, varied: Iterable[str]) -> object:
+    """Return what the variants of one study share."""
+    settings = settings_of(variant)
+    shared = {name: value for name, value in settings.items() if not name.startswith("model.") and name not in varied}
+    return variant.model.task, tuple(shared.items())
+
+
+def _titles(variants: Sequence[Variant], varied: Iterable[str]) -> list[str]:
+    """Name studies by their data, and by the settings that tell them apart, from a variant of each."""
+    differs = [name for name in differing_recipes(variants) if name not in varied]
+    told = [name for name in differs if name == "model.task" or name in _recipe_names(differs)]
+    titles = []
+    for variant in variants:
+        data, settings = variant.data, settings_of(variant)
+        name = f"{data.name} ({data.data_hash})" if "data" in differs else data.name
+        recipe = ", ".join(f"{each}={shown(settings[each])}" for each in told if each in settings)
+        titles.append(f"{name}: {data.target}" + (f" [{recipe}]" if recipe else ""))
+    return titles
+
+
+def _row(result: TrialResult, label: str, line: str) -> dict[str, object]:
     config = result.config
-    widths = {name: value for name, value in asdict(config.model).items() if name in WIDTHS}
-    return config.data.data_hash, config.data.target, config.training, tuple(widths.values())
-
-
-WIDTHS = ("hidden_channels", "head_channels", "head_layers", "task")
-
-
-def _title(result: TrialResult, difference: str, groups: Mapping[object, Sequence[TrialResult]]) -> str:
-    data = result.config.data
-    several = len({members[0].config.data.data_hash for members in groups.values()}) > 1
-    parts = [f"{data.name} ({data.data_hash})" if several else data.name, data.target]
-    return ": ".join(parts) + (f" [{difference}]" if difference else "")
-
-
-def _row(result: TrialResult) -> dict[str, object]:
-    config, metrics = result.config, result.metrics
-    model = config.model
-    val, test = errors_of(result)
     return {
         "key": result.key,
-        "variant": model.label,
-        "line": line_label(model),
-        "depth": model.depth,
+        "variant": label,
+        "line": line,
+        "depth": config.model.depth,
         "seed": config.seeds.init,
         "split": config.seeds.split,
         "conv_parameters": result.conv_parameters,
         "total_parameters": result.total_parameters,
-        "val_error": val,
-        "test_error": test,
-        "best_epoch": metrics.best_epoch,
+        "train_error": float("nan") if result.train_error is None else result.train_error,
+        "val_error": result.val_error,
+        "test_error": result.test_error,
+        "best_epoch": result.metrics.best_epoch,
         "epochs": len(result.curves.train_loss),
         "seconds": result.cost.seconds,
         "memory_mb": result.cost.peak_memory_mb,
     }
 
 
-def line_label(model: ModelConfig) -> str:
-    """Name a network without its depth."""
-    return model.line
+def find_studies(folder: Run | RunPaths, *variants: str) -> list[tuple[Study, tuple[str, ...]]]:
+    """Return the studies that have all these variants, with their names there; what was asked for last comes first.
 
-
-def find_studies(paths: RunPaths, *variants: str) -> list[Study]:
-    """Return the studies that have all these variants, those with most trials first.
+    Args:
+        folder: the sweep.
+        variants: names as `results` prints them, or parts of them that no other variant has.
 
     Raises:
-        ValueError: none has; the message lists the known variants.
+        ValueError: no study has them all; the message lists the known variants.
     """
-    studies = studies_of(paths)
-    found = [study for study in studies if set(variants) <= set(study.variants["variant"])]
+    studies, faults = studies_of(folder), []
+    found = []
+    for study in studies:
+        try:
+            found.append((study, tuple(study.find(wanted) for wanted in variants)))
+        except ValueError as error:
+            faults.append(f"{study.title}: {error}")
     if found:
         return found
-    known = sorted({name for study in studies for name in study.variants["variant"]})
-    raise ValueError(f"no study in {paths.out} holds {' and '.join(map(repr, variants))}; known: {', '.join(known)}")
+    raise ValueError("; ".join(faults) or f"{open_run(folder).paths.out}: no trial has finished yet")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from srcgcnn.analysis.comparison import p_text
+from srcgcnn.analysis.comparison import effect_text, p_text
 from srcgcnn.files import write_text
 
 if TYPE_CHECKING:
@@ -25,13 +25,10 @@ def shown_tradeoff(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
     shown["seeds"] = table["seeds"].astype(str)
     if (table["splits"] > 1).any():
         shown["splits"] = table["splits"].astype(str)
-    shown[f"val. {quantity}"] = [_number(value) for value in table["val_error"]]
-    shown[f"test {quantity}"] = [_number(value) for value in table["test_error"]]
-    shown["± seeds"] = [_number(value) for value in table["seeds_half_width"]]
-    shown["95 % interval, new crystals"] = [
-        "–" if math.isnan(low) else f"{low:.4f} – {high:.4f}"
-        for low, high in zip(table["low"], table["high"], strict=True)
-    ]
+    if table["train"].notna().any():
+        shown[f"train {quantity}"] = [_number(value) for value in table["train"]]
+    shown[f"val. {quantity}"] = _with_half_widths(table, "val")
+    shown[f"test {quantity}"] = _with_half_widths(table, "test")
     if table["paper_test_mae"].notna().any():
         shown["paper, test MAE"] = [_number(value) for value in table["paper_test_mae"]]
     shown["against the best"] = table["against_best"]
@@ -47,7 +44,7 @@ def shown_comparisons(comparisons: Sequence[Comparison], unit: str) -> pd.DataFr
             "reference": one.reference,
             f"difference ({unit})": f"{one.difference.mean:+.4f}",
             "95 % interval": f"{one.difference.low:+.4f} … {one.difference.high:+.4f}" if one.difference.known else "–",
-            "Hedges' g": "–" if math.isnan(one.effect) else f"{one.effect:+.1f}",
+            "Hedges' g": effect_text(one.effect),
             "p": p_text(one.p_value),
             "p (Holm)": p_text(one.p_corrected),
             "pairs of trials": str(one.seeds),
@@ -55,6 +52,11 @@ def shown_comparisons(comparisons: Sequence[Comparison], unit: str) -> pd.DataFr
         }
         for one in comparisons
     )
+
+
+def _with_half_widths(table: pd.DataFrame, name: str) -> list[str]:
+    pairs = zip(table[name], table[f"{name}_half_width"].astype(float), strict=True)
+    return [_number(mean) if math.isnan(half) else f"{mean:.4f} ± {half:.4f}" for mean, half in pairs]
 
 
 def _number(value: float | None) -> str:

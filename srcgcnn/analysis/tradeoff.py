@@ -1,49 +1,41 @@
-"""The trade-off table: accuracy against parameters, mean and interval over seeds."""
+"""The trade-off table: accuracy against parameters. `results`, MLflow, the console and the report show this one."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from dataclasses import asdict, dataclass, fields
-from statistics import fmean, median, stdev
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
-from srcgcnn.records import digest
-from srcgcnn.run.results import read_results
+from srcgcnn.analysis.intervals import Interval
+from srcgcnn.analysis.study import studies_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
+    from srcgcnn.analysis.study import Study
+    from srcgcnn.run.folder import Run
     from srcgcnn.run.paths import RunPaths
-    from srcgcnn.run.trial import TrialConfig, TrialResult
 
-CONFIDENCE = 0.95
-CAPTION = "mean ± half width of the 95 % interval (Student t) over seeds, or over splits where several; test read once"
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Mean over seeds with the half width of its 95 % interval (Student t); None with a single seed."""
-
-    mean: float
-    half_width: float | None
-
-    def __str__(self) -> str:
-        """Write as `0.1234 ± 0.0056`."""
-        return f"{self.mean:.4f}" if self.half_width is None else f"{self.mean:.4f} ± {self.half_width:.4f}"
+CAPTION = (
+    "mean ± half width of the 95 % interval, for new seeds and new crystals; over splits where several, over seeds "
+    "alone where no predictions are kept; test read once"
+)
 
 
 @dataclass(frozen=True)
 class TradeoffRow:
-    """One variant: all seeds and splits of one network trained in one way on one target of one data set.
+    """One variant of one study: all its seeds and splits.
 
-    `val` and `test` are MAE in `unit`, or 1 - accuracy (`unit` is then "error rate"). `recipe` names what differs in
-    training, widths or target between the rows of one table, "" if nothing does.
+    `train`, `val` and `test` are MAE in `unit`, or 1 - accuracy (`unit` is then "error rate"). `train` is the mean
+    error on the training rows, None where older versions trained. `variant` is the name that `compare` takes. `study`
+    says what tells its study from the others of the sweep, `data_hash` which data it was trained on.
     """
 
+    variant: str
     model: str
     depth: int
     norm: str
@@ -52,123 +44,75 @@ class TradeoffRow:
     total_parameters: int
     seeds: int
     splits: int
-    val: Estimate
-    test: Estimate
+    train: float | None
+    val: Interval
+    test: Interval
     unit: str
     seconds: float
-    recipe: str
+    study: str
     data_hash: str
 
 
-def tradeoff_of(paths: RunPaths) -> list[TradeoffRow]:
-    """Return the rows of a sweep's folder, ordered by model, depth, norm and damping."""
-    return tradeoff(read_results(paths))
+def tradeoff_of(folder: Run | RunPaths) -> list[TradeoffRow]:
+    """Return the rows of a sweep: those of what was asked for last first, then by model, norm, damping and depth."""
+    return [row for study in studies_of(folder) for row in rows_of(study)]
 
 
-def tradeoff(results: Iterable[TrialResult]) -> list[TradeoffRow]:
-    """Group results over seeds and splits."""
-    variants: dict[object, list[TrialResult]] = {}
-    for result in results:
-        config = result.config
-        identity = (config.model, config.training, config.data.data_hash, config.data.target)
-        variants.setdefault(identity, []).append(result)
-    recipes = recipe_differences([members[0].config for members in variants.values()])
-    rows = [_row(members, recipe) for members, recipe in zip(variants.values(), recipes, strict=True)]
-    return sorted(rows, key=lambda row: (row.data_hash, row.recipe, row.model, row.norm, row.alpha, row.depth))
+def rows_of(study: Study) -> list[TradeoffRow]:
+    """Return the rows of one study."""
+    return [_row(study, row) for row in study.variants.itertuples()]
 
 
-def recipe_differences(configs: Sequence[TrialConfig]) -> list[str]:
-    """Name, for every configuration, the settings that are not columns of the table and differ somewhere in it."""
-    settings = [_settings(config) for config in configs]
-    differing = [name for name in (settings[0] if settings else ()) if len({str(each[name]) for each in settings}) > 1]
-    return [", ".join(f"{name}={each[name]}" for name in differing) for each in settings]
-
-
-def _settings(config: TrialConfig) -> dict[str, object]:
-    training, model = asdict(config.training), asdict(config.model)
-    split = {f"split.{name}": value for name, value in training.pop("split").items()}
-    split["split.lists"] = digest(split["split.lists"]) if split["split.lists"] else "none"
-    start = config.training.start
-    training["start"] = "none" if start is None else start.label
-    widths = {name: model[name] for name in ("hidden_channels", "head_channels", "head_layers", "task")}
-    return {"target": config.data.target, **training, **split, **widths}
-
-
-def _row(members: Sequence[TrialResult], recipe: str) -> TradeoffRow:
-    config = members[0].config
-    model, recurrent = config.model, config.model.varies_steps
+def _row(study: Study, counts: Any) -> TradeoffRow:
+    model, data = study.named[counts.variant].model, study.named[counts.variant].data
     return TradeoffRow(
+        variant=counts.variant,
         model=model.title + (" + LayerNorm" if model.layer_norm else ""),
         depth=model.depth,
-        norm=model.norm if recurrent else "-",
-        alpha=str(model.alpha) if recurrent else "-",
-        conv_parameters=members[0].conv_parameters,
-        total_parameters=members[0].total_parameters,
-        seeds=len({member.config.seeds.init for member in members}),
-        splits=len({member.config.seeds.split for member in members}),
-        val=_over_seeds_or_splits(members, [errors_of(member)[0] for member in members]),
-        test=_over_seeds_or_splits(members, [errors_of(member)[1] for member in members]),
-        unit="error rate" if model.task == "classification" else config.data.unit,
-        seconds=median(member.cost.seconds for member in members),
-        recipe=recipe,
-        data_hash=config.data.data_hash,
+        norm=model.norm if model.varies_steps else "-",
+        alpha=str(model.alpha) if model.varies_steps else "-",
+        conv_parameters=int(counts.conv_parameters),
+        total_parameters=int(counts.total_parameters),
+        seeds=int(counts.seeds),
+        splits=int(counts.splits),
+        train=None if math.isnan(counts.train_error) else float(counts.train_error),
+        val=study.interval(counts.variant, "validation"),
+        test=study.interval(counts.variant),
+        unit="error rate" if study.task == "classification" else data.unit,
+        seconds=float(counts.seconds),
+        study=study.title,
+        data_hash=data.data_hash,
     )
 
 
-def _over_seeds_or_splits(members: Sequence[TrialResult], errors: Sequence[float]) -> Estimate:
-    """Estimate over seeds; over the means of the splits where there are several, whose seeds are not independent."""
-    by_split: dict[int, list[float]] = {}
-    for member, error in zip(members, errors, strict=True):
-        by_split.setdefault(member.config.seeds.split, []).append(error)
-    return estimate(errors if len(by_split) == 1 else [fmean(values) for values in by_split.values()])
-
-
-def errors_of(result: TrialResult) -> tuple[float, float]:
-    """Return validation and test error of a trial: MAE, or 1 - accuracy."""
-    metrics = result.metrics
-    if metrics.val_mae is not None and metrics.test_mae is not None:
-        return metrics.val_mae, metrics.test_mae
-    if metrics.val_accuracy is None or metrics.test_accuracy is None:
-        raise ValueError(f"result {result.key} has neither MAE nor accuracy")
-    return 1 - metrics.val_accuracy, 1 - metrics.test_accuracy
-
-
-def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and half width of the two-sided Student t interval."""
-    from scipy.stats import t
-
-    if len(values) < 2:
-        return Estimate(fmean(values), None)
-    quantile = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
-    return Estimate(fmean(values), quantile * stdev(values) / math.sqrt(len(values)))
-
-
 HEADINGS = {
-    "model": "model",
-    "depth": "T or L",
-    "norm": "norm",
-    "alpha": "alpha",
+    "variant": "variant",
     "conv_parameters": "conv params",
     "total_parameters": "total params",
     "seeds": "seeds",
     "splits": "splits",
+    "train": "train MAE",
     "val": "val MAE",
     "test": "test MAE",
     "unit": "unit",
     "seconds": "seconds/trial",
+    "study": "study",
 }
+LEFT = ("variant", "unit", "study")
+LEFT_OUT_FIRST = ("seconds", "total_parameters", "train", "unit", "val", "splits")  # on a narrow terminal
 
 
 def _columns(rows: Sequence[TradeoffRow]) -> dict[str, str]:
-    """Headings; splits, recipe and data appear only where they tell rows apart."""
+    """Headings; a column that says nothing is left out."""
     columns = dict(HEADINGS)
     if all(row.unit == "error rate" for row in rows):
-        columns |= {"val": "val error", "test": "test error"}
+        columns |= {"train": "train error", "val": "val error", "test": "test error"}
     if all(row.splits == 1 for row in rows):
         del columns["splits"]
-    for name in ("recipe", "data_hash"):
-        if len({getattr(row, name) for row in rows}) > 1:
-            columns[name] = name.replace("_", " ")
+    if all(row.train is None for row in rows):
+        del columns["train"]
+    if len({row.study for row in rows}) == 1:
+        del columns["study"]
     return columns
 
 
@@ -176,6 +120,8 @@ def _cell(row: TradeoffRow, name: str) -> str:
     value = getattr(row, name)
     if name.endswith("_parameters"):
         return f"{value:,}"
+    if name == "train":
+        return "–" if value is None else f"{value:.4f}"
     return f"{value:.1f}" if name == "seconds" else str(value)
 
 
@@ -191,13 +137,10 @@ def print_tradeoff(rows: Sequence[TradeoffRow], console: Console) -> None:
         caption = f"{CAPTION}; this terminal is too narrow for all columns: --format markdown"
     table = Table(caption=caption)
     for name, heading in columns.items():
-        table.add_column(heading, justify="left" if name in ("model", "norm", "alpha", "unit", "recipe") else "right")
+        table.add_column(heading, justify="left" if name in LEFT else "right")
     for row in rows:
         table.add_row(*[_cell(row, name) for name in columns])
     console.print(table)
-
-
-LEFT_OUT_FIRST = ("seconds", "total_parameters", "val", "unit", "splits")  # on a narrow terminal; numbers are not cut
 
 
 def _width(rows: Sequence[TradeoffRow], columns: Mapping[str, str]) -> int:
@@ -218,22 +161,26 @@ def as_csv(rows: Sequence[TradeoffRow]) -> str:
     """Return the table as CSV, one plain number per cell."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    names = [field.name for field in fields(TradeoffRow)]
-    headings = [
-        part for name in names for part in ([name, f"{name}_half_width"] if name in ("val", "test") else [name])
-    ]
-    writer.writerow(headings)
-    for row in rows:
-        writer.writerow([part for name in names for part in _plain(getattr(row, name))])
+    records = as_records(rows)
+    writer.writerow(records[0] if records else [field.name for field in fields(TradeoffRow)])
+    for record in records:
+        writer.writerow(["" if value is None else value for value in record.values()])
     return stream.getvalue()
 
 
-def _plain(value: object) -> list[object]:
-    if isinstance(value, Estimate):
-        return [value.mean, "" if value.half_width is None else value.half_width]
-    return [value]
-
-
 def as_records(rows: Sequence[TradeoffRow]) -> list[dict[str, object]]:
-    """Return the table as JSON-like records."""
-    return [asdict(row) for row in rows]
+    """Return the table as flat JSON-like records; an interval is its mean, its half width and what it is over."""
+    return [_flat(row) for row in rows]
+
+
+def _flat(row: TradeoffRow) -> dict[str, object]:
+    record: dict[str, object] = {}
+    for field in fields(row):
+        value = getattr(row, field.name)
+        if isinstance(value, Interval):
+            half_width = value.half_width if value.known else None
+            record |= {field.name: value.mean, f"{field.name}_half_width": half_width}
+            record |= {f"{field.name}_interval_over": value.repeats}
+        else:
+            record[field.name] = value
+    return record

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from srcgcnn.analysis.tradeoff import errors_of
+from srcgcnn.run.labels import labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,19 +15,21 @@ if TYPE_CHECKING:
 
 def trial_rows(results: Iterable[TrialResult]) -> list[dict[str, Any]]:
     """Return one row per trial: what it is, its errors in the target's unit, its size and its cost."""
-    return [_row(result) for result in results]
+    results = list(results)
+    labels = labels_of(result.config.variant for result in results)
+    return [_row(result, labels[result.config.variant]) for result in results]
 
 
-def _row(result: TrialResult) -> dict[str, Any]:
-    config, (val_error, test_error) = result.config, errors_of(result)
+def _row(result: TrialResult, label: str) -> dict[str, Any]:
+    config = result.config
     model = {"model" if name == "family" else name: value for name, value in asdict(config.model).items()}
     return {
         "key": result.key,
-        "variant": config.model.label,
+        "variant": label,
         "seed": config.seeds.init,
         "split_seed": config.seeds.split,
-        "val_error": val_error,
-        "test_error": test_error,
+        "val_error": result.val_error,
+        "test_error": result.test_error,
         "unit": "error rate" if config.model.task == "classification" else config.data.unit,
         "conv_params": result.conv_parameters,
         "total_params": result.total_parameters,
@@ -47,10 +49,12 @@ def _row(result: TrialResult) -> dict[str, Any]:
 
 def curve_rows(results: Iterable[TrialResult]) -> list[dict[str, Any]]:
     """Return one row per trial and epoch, epochs counted from 1."""
+    results = list(results)
+    labels = labels_of(result.config.variant for result in results)
     return [
         {
             "key": result.key,
-            "variant": result.config.model.label,
+            "variant": labels[result.config.variant],
             "seed": result.config.seeds.init,
             "split_seed": result.config.seeds.split,
             "epoch": epoch,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from srcgcnn.models.counts import count_parameters
+from srcgcnn.run.folder import open_run
+from srcgcnn.run.labels import labels_of
 from srcgcnn.sweep.proposals import known_variants, proposals_of
 from srcgcnn.sweep.space import Space, Variant, matches_of
 from srcgcnn.terminal import duration, make_console
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     from srcgcnn.data.manifest import TargetColumn
     from srcgcnn.run.paths import RunPaths
-    from srcgcnn.run.trial import TrialConfig
+    from srcgcnn.run.trial import TrialConfig, Variant
     from srcgcnn.sweep.plan import Plan
     from srcgcnn.sweep.prepare import FoundData
     from srcgcnn.sweep.spec import DataSpec, PublishedStatistics
@@ -80,9 +82,8 @@ def _remarks(plan: Plan) -> list[str]:
 def _show_power(plan: Plan, paths: RunPaths) -> None:
     """Print what the planned seeds can resolve, from the spread of earlier results."""
     from srcgcnn.analysis.power import power_line
-    from srcgcnn.run.results import read_results
 
-    earlier = [result for result in read_results(paths) if result.config.data == plan.data]
+    earlier = [result for result in open_run(paths).results if result.config.data == plan.data]
     line = power_line(earlier, min(len(axes.seeds) for axes in plan.spec.axes))
     if line:
         make_console().print(line, soft_wrap=True)
@@ -101,7 +102,7 @@ def _show_search(plan: Plan, paths: RunPaths, console: Console) -> None:
         console.print(f"    {name:16} {choices}", soft_wrap=True)
     proposals = proposals_of(plan.spec, plan.data, paths)
     made = sum(not proposal.known for proposal in proposals)
-    known = len(known_variants(space, paths))
+    known = len(known_variants(space, open_run(paths)))
     console.print(
         f"{made} proposals made before, {plan.proposals_left} left; {known} variants of this space are finished, and "
         "cost nothing when proposed",
@@ -145,10 +146,11 @@ def _variants(plan: Plan) -> Table:
         table.add_column(heading, justify="left" if heading in ("variant", "also asked for as") else "right")
     variants: dict[Variant, list[TrialConfig]] = {}
     for trial in plan.trials:
-        variants.setdefault(Variant(trial.model, trial.training), []).append(trial)
+        variants.setdefault(trial.variant, []).append(trial)
+    labels = labels_of(variants)
     for variant, trials in variants.items():
-        label, counts = variant.label(plan.spec.training), count_parameters(variant.model)
-        asked = {label.rsplit(" seed ", 1)[0] for label in plan.aliases[trials[0].key]} - {label}
+        label, counts = labels[variant], count_parameters(variant.model)
+        asked = set(plan.aliases[trials[0].key]) - {variant.model.label, label}
         done = sum(trial.key in plan.finished for trial in trials)
         also = ", ".join(sorted(asked))
         table.add_row(label, also, f"{counts.convolution:,}", f"{counts.total:,}", str(len(trials)), str(done))

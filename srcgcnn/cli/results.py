@@ -105,9 +105,9 @@ def _print_trials(options: argparse.Namespace) -> int:
     import pandas as pd
 
     from srcgcnn.analysis.trial_table import trial_rows
-    from srcgcnn.run.results import read_results
+    from srcgcnn.run.folder import open_run
 
-    table = pd.DataFrame(trial_rows(read_results(existing_run(options.out))))
+    table = pd.DataFrame(trial_rows(open_run(existing_run(options.out)).results))
     if options.sort and len(table):
         table = table.sort_values(SORTS[options.sort][1])
     if options.format == "csv":
@@ -125,26 +125,27 @@ def _print_trials(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     from srcgcnn.analysis.study import find_studies
 
-    for number, study in enumerate(find_studies(existing_run(options.out), options.variant, options.reference)):
+    found = find_studies(existing_run(options.out), options.variant, options.reference)
+    for number, (study, (variant, reference)) in enumerate(found):
         if number:
             print()
-        _print_comparison(study, options)
+        _print_comparison(study, variant, reference, options.margin)
     return 0
 
 
-def _print_comparison(study: Study, options: argparse.Namespace) -> None:
-    from srcgcnn.analysis.comparison import compare, non_inferior, p_phrase
+def _print_comparison(study: Study, variant: str, reference: str, margin: float | None) -> None:
+    from srcgcnn.analysis.comparison import compare, effect_text, non_inferior, p_phrase
     from srcgcnn.analysis.findings import default_margin
 
-    result = compare(study, options.variant, options.reference)
-    claim = non_inferior(result, default_margin(study) if options.margin is None else options.margin)
+    result = compare(study, variant, reference)
+    claim = non_inferior(result, default_margin(study) if margin is None else margin)
     difference = result.difference
     print(f"{study.title}: test error of {result.variant} minus {result.reference}, {result.seeds} pairs of trials")
     if difference.known:
         print(
             f"difference  {difference.mean:+.4f} {study.unit}, 95 % interval {difference.low:+.4f} to "
             f"{difference.high:+.4f} (over {difference.repeats}), {p_phrase(result.p_value)}, "
-            f"Hedges' g over seeds {result.effect:+.2f}"
+            f"Hedges' g over seeds {effect_text(result.effect)}"
         )
     print(claim.sentence(study.unit))
 

@@ -61,10 +61,10 @@ def _runs(options: argparse.Namespace) -> int:
 def _line(paths: RunPaths) -> tuple[str, str, str, str]:
     """Return state, trials, best error and its variant; a sweep that cannot be read says so in its own line."""
     from srcgcnn.launch.status import phase_of, status_of
-    from srcgcnn.run.results import read_results
+    from srcgcnn.run.folder import open_run
 
     try:
-        status, results = status_of(paths), list(read_results(paths))
+        status, results = status_of(paths), open_run(paths).results
     except (ValueError, OSError) as error:
         return f"cannot be read: {str(error)[:200]}", "", "", ""
     trials = f"{status.finished} of {status.trials}" + (f", {status.failed} failed" if status.failed else "")

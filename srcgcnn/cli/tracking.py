@@ -35,16 +35,18 @@ def add_tracking_commands(commands: Any) -> None:
 
 def _track(options: argparse.Namespace) -> int:
     from srcgcnn.analysis import tradeoff
+    from srcgcnn.run.folder import open_run
     from srcgcnn.sweep.record import read_record
     from srcgcnn.tracking.writer import MlflowException, rebuild
 
     paths = existing_run(options.out)
-    rows = tradeoff.tradeoff_of(paths)
+    run = open_run(paths)
+    rows = tradeoff.tradeoff_of(run)
     # without sweep.json only the name is missing; the folder has it, unless --name or --out said otherwise
     name = read_record(paths).spec.name if paths.spec.exists() else options.out.resolve().name
     uri = options.tracking_uri or paths.default_tracking_uri
     try:
-        count = rebuild(paths, name, options.tracking_uri, tradeoff.as_markdown(rows), tradeoff.as_csv(rows))
+        count = rebuild(run, name, options.tracking_uri, tradeoff.as_markdown(rows), tradeoff.as_csv(rows))
     except MlflowException as error:
         raise RuntimeError(f"MLflow at {uri}: {error}") from None
     print(f"{count} trials of sweep {name!r} are in {uri}")

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
-from srcgcnn.run.results import find_result
+from srcgcnn.run.folder import open_run
 from srcgcnn.run.stopped import read_stopped
 from srcgcnn.sweep.early_stopping import EPOCH, ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from srcgcnn.run.folder import Run
     from srcgcnn.run.paths import RunPaths
-    from srcgcnn.run.trial import TrialConfig
+    from srcgcnn.run.trial import TrialConfig, Variant
     from srcgcnn.sweep.early_stopping import SchedulerSpec
     from srcgcnn.sweep.plan import Plan
 
@@ -40,23 +41,23 @@ def rung_error(curves: Iterable[Sequence[float]], rung: int) -> float:
     return fmean(min(curve[:rung]) for curve in curves)
 
 
-def reached_before(plan: Plan, paths: RunPaths) -> list[Reached]:
+def reached_before(plan: Plan, folder: Run | RunPaths) -> list[Reached]:
     """Return what the variants of a plan reached at its rungs, from the files of finished and of stopped trials."""
     rungs = plan.spec.scheduler.rungs(plan.spec.training.epochs)
-    curves: dict[Any, list[Sequence[float]]] = {}
+    run = open_run(folder)
+    curves: dict[Variant, list[Sequence[float]]] = {}
     for trial in plan.trials if rungs else ():
-        if curve := _curve_of(trial, paths):
-            curves.setdefault((trial.model, trial.training), []).append(curve)
+        if curve := _curve_of(trial, run):
+            curves.setdefault(trial.variant, []).append(curve)
     return [
         {rung: rung_error(found, rung) for rung in rungs if rung <= max(map(len, found))} for found in curves.values()
     ]
 
 
-def _curve_of(trial: TrialConfig, paths: RunPaths) -> Sequence[float]:
-    result = find_result(paths.result(trial.key))
-    if result is not None:
+def _curve_of(trial: TrialConfig, run: Run) -> Sequence[float]:
+    if result := run.result(trial.key):
         return result.curves.val_error
-    stopped = read_stopped(paths, trial.key)
+    stopped = read_stopped(run.paths, trial.key)
     return stopped.curve if stopped else ()
 
 

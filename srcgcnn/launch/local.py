@@ -22,6 +22,7 @@ from srcgcnn.launch.local_driver import noted_driver
 from srcgcnn.launch.ray_node import ALIVE, remove_abandoned
 from srcgcnn.launch.reaper import reaping
 from srcgcnn.launch.token import write_token
+from srcgcnn.run.folder import open_run
 from srcgcnn.run.leftovers import remove_leftovers
 from srcgcnn.run.paths import make_run_folder
 from srcgcnn.sweep.ended_groups import forget_ended_groups
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from srcgcnn.driver.tune import SweepEnd
     from srcgcnn.launch.site import LocalSite
+    from srcgcnn.run.folder import Run
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.sweep.plan import Plan
     from srcgcnn.sweep.record import SweepRecord
@@ -104,19 +106,19 @@ def conduct(
     """
     from srcgcnn.tracking.writer import MlflowWriter
 
-    console = make_console()
+    console, opened = make_console(), open_run(paths)
     with only_driver(paths, lock_timeout_s), noted_driver(paths) if record else nullcontext():
         if record is not None:
             write_record(paths, record)
-        writer = MlflowWriter(paths, plan.spec.name, tracking_uri)
+        writer = MlflowWriter(opened, plan.spec.name, tracking_uri)
         remove_leftovers(paths)
         end = None
         for todo in _rounds(plan, paths):
             if not todo.over:
                 end = _together(end, run(todo, writer, console))
-            rows = tradeoff_of(paths)
+            rows = tradeoff_of(opened)
             if end is not None or _report_is_old(paths):
-                _write_report(paths, console)
+                _write_report(opened, console)
             interrupted = end is not None and end.interrupted
             writer.sweep_finished(as_markdown(rows), as_csv(rows), stopped=interrupted)
             if interrupted:
@@ -159,18 +161,16 @@ def _report_is_old(paths: RunPaths) -> bool:
     return any(result.stat().st_mtime > written for result in paths.results.glob("*.json"))
 
 
-def _write_report(paths: RunPaths, console: Console) -> None:
+def _write_report(run: Run, console: Console) -> None:
     """Write the report. The results are safe without it, so that whatever goes wrong here is a warning."""
-    from srcgcnn.run.results import finished_keys
-
-    if not finished_keys(paths):
+    if not run.results:
         return
     try:
         from srcgcnn.analysis.report import write_report
 
-        console.print(f"report: {write_report(paths)}", soft_wrap=True)
+        console.print(f"report: {write_report(run)}", soft_wrap=True)
     except Exception as error:  # noqa: BLE001 - matplotlib, pandas, parsers: anything, and no sweep fails for a figure
-        again = f"srcgcnn report {shlex.quote(str(paths.out))}"
+        again = f"srcgcnn report {shlex.quote(str(run.paths.out))}"
         console.print(f"the report was not written ({type(error).__name__}: {error}); try: {again}", soft_wrap=True)
 
 

@@ -20,8 +20,8 @@ from srcgcnn.launch.rendezvous import Backlog, HeadAddress, SweepEndRecord, Work
 from srcgcnn.launch.systems import batch_system
 from srcgcnn.records import read_if_whole
 from srcgcnn.run.failures import read_failures
+from srcgcnn.run.folder import open_run
 from srcgcnn.run.log import find_log
-from srcgcnn.run.results import finished_keys
 from srcgcnn.run.spent import Spent, spent_line, write_charged
 from srcgcnn.sweep.record import read_record
 from srcgcnn.terminal import duration
@@ -90,7 +90,8 @@ def status_of(paths: RunPaths) -> SweepStatus:
     from srcgcnn.sweep.plan import plan_sweep
 
     record = read_record(paths)
-    plan = plan_sweep(record.spec, record.data, paths)
+    run = open_run(paths)
+    plan = plan_sweep(record.spec, record.data, run)
     ids = read_jobs(paths)
     progress = read_progress(paths)
     try:
@@ -100,7 +101,7 @@ def status_of(paths: RunPaths) -> SweepStatus:
     end = read_if_whole(SweepEndRecord, paths.sweep_end)
     return SweepStatus(
         trials=len(plan.trials),
-        finished=len(finished_keys(paths) & {trial.key for trial in plan.trials}),
+        finished=len(plan.finished),
         failed=len(plan.failed),
         stopped=len(plan.stopped),
         left=not plan.over,

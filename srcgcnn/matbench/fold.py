@@ -46,7 +46,7 @@ def check_recipe(spec: SweepSpec) -> None:
     Raises:
         MatbenchError: it is not, or does.
     """
-    asked = {(variant.model.canonical(), variant.training) for variant in variants_of(spec)}
+    asked = {(variant.model, variant.training) for variant in variants_of(spec)}
     variants = len(asked) * len({seed for axes in spec.axes for seed in axes.split_seeds})
     if variants != 1 or spec.search.proposes or spec.scheduler.stops:
         raise MatbenchError(

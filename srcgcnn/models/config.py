@@ -156,6 +156,11 @@ class ModelConfig:
         return self._label(f"-{self.depth}", f" T={self.depth}")
 
     @property
+    def depth_letter(self) -> Literal["L", "T"]:
+        """What its depth counts: layers L with weights of their own, or steps T that share some."""
+        return "L" if self.title == self.block.title else "T"
+
+    @property
     def line(self) -> str:
         """Name without the depth: of a line in a figure over depth."""
         return self._label("", "")

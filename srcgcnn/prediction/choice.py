@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from srcgcnn.analysis.tradeoff import errors_of
 from srcgcnn.records import RecordError
-from srcgcnn.run.results import read_results
+from srcgcnn.run.folder import open_run
+from srcgcnn.run.labels import labels_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from srcgcnn.run.folder import Run
     from srcgcnn.run.paths import RunPaths
-    from srcgcnn.run.trial import TrialResult
+    from srcgcnn.run.trial import TrialResult, Variant
 
 SHORTEST_KEY = 6
 
@@ -26,45 +29,47 @@ class Choice:
     """
 
     members: tuple[TrialResult, ...]
+    variant: str
     reason: str
 
     @property
     def label(self) -> str:
         """Name for people."""
-        first = self.members[0].config
         if len(self.members) == 1:
-            return first.label
+            return f"{self.variant}{self.members[0].config.repeat}"
         seeds = ", ".join(str(member.config.seeds.init) for member in self.members)
-        return f"{first.model.label}, seeds {seeds}"
+        return f"{self.variant}, seeds {seeds}"
 
     @property
     def validation_error(self) -> float:
         """Mean over the members: MAE in the target's unit, or 1 - accuracy."""
-        return fmean(errors_of(member)[0] for member in self.members)
+        return fmean(member.val_error for member in self.members)
 
     def best_member(self) -> TrialResult:
         """Return the member with the lowest validation error."""
-        return min(self.members, key=lambda member: errors_of(member)[0])
+        return min(self.members, key=lambda member: member.val_error)
 
 
-def choose(paths: RunPaths, wanted: str | None = None) -> Choice:
+def choose(folder: Run | RunPaths, wanted: str | None = None) -> Choice:
     """Choose the variant with the lowest mean validation error, or what was asked for.
 
     Args:
-        paths: the sweep.
-        wanted: label of a variant (`SR-CGCNN T=3 step-norm`) or of a trial (`... seed 1`), or a trial's key.
+        folder: the sweep.
+        wanted: a variant as `srcgcnn results` names it (`SR-CGCNN T=3 step-norm`), also without what only tells recipes
+            apart; or a trial (`... seed 1`), or a trial's key.
 
     Raises:
         RecordError: there are no results or none of that name, or the sweep holds several targets.
     """
-    results = list(read_results(paths))
-    if not results:
-        raise RecordError(f"{paths.out}: no results yet; run the sweep first")
-    chosen = results if wanted is None else _named(results, wanted, paths)
+    run = open_run(folder)
+    if not run.results:
+        raise RecordError(f"{run.paths.out}: no results yet; run the sweep first")
+    labels = labels_of(result.config.variant for result in run.results)
+    chosen = run.results if wanted is None else _named(run, wanted, labels)
     _refuse_several_targets(chosen)
-    variants = _variants(chosen)
-    best = min(variants, key=lambda variant: variant.validation_error)
-    return Choice(best.members, _reason(len(variants), wanted))
+    choices = _choices(chosen, labels)
+    best = min(choices, key=lambda choice: choice.validation_error)
+    return replace(best, reason=_reason(len(choices), wanted))
 
 
 def _reason(variants: int, wanted: str | None) -> str:
@@ -73,29 +78,34 @@ def _reason(variants: int, wanted: str | None) -> str:
     return "the only variant" if variants == 1 else f"lowest mean validation error of {variants} variants"
 
 
-def _named(results: list[TrialResult], wanted: str, paths: RunPaths) -> list[TrialResult]:
-    single = [result for result in results if _is_trial(result, wanted)]
-    named = single or [result for result in results if result.config.model.label == wanted]
-    if not named:
-        known = ", ".join(sorted({result.config.model.label for result in results}))
-        raise RecordError(f"{paths.out}: no variant {wanted!r}; known: {known}, each also with ' seed N', or a key")
-    return named
+def _named(run: Run, wanted: str, labels: dict[Variant, str]) -> Sequence[TrialResult]:
+    trials = [result for result in run.results if _is_trial(result, wanted, labels)]
+    variants = [result for result in run.results if labels[result.config.variant] == wanted]
+    networks = [result for result in run.results if result.config.model.label == wanted]
+    words = set(wanted.split())  # a study leaves out what does not differ in it
+    alike = [result for result in run.results if words <= set(labels[result.config.variant].split())]
+    if named := trials or variants or networks or alike:
+        return named
+    known = ", ".join(sorted(set(labels.values())))
+    raise RecordError(f"{run.paths.out}: no variant {wanted!r}; known: {known}, each also with ' seed N', or a key")
 
 
-def _is_trial(result: TrialResult, wanted: str) -> bool:
-    return result.config.label == wanted or (len(wanted) >= SHORTEST_KEY and result.key.startswith(wanted))
+def _is_trial(result: TrialResult, wanted: str, labels: dict[Variant, str]) -> bool:
+    names = (result.config.label, f"{labels[result.config.variant]}{result.config.repeat}")
+    return wanted in names or (len(wanted) >= SHORTEST_KEY and result.key.startswith(wanted))
 
 
-def _variants(results: list[TrialResult]) -> list[Choice]:
+def _choices(results: Sequence[TrialResult], labels: dict[Variant, str]) -> list[Choice]:
     groups: dict[object, list[TrialResult]] = {}
     for result in results:
-        config = result.config
-        identity = (config.model, config.training, config.data.data_hash, config.seeds.split)
-        groups.setdefault(identity, []).append(result)
-    return [Choice(tuple(sorted(group, key=lambda one: one.config.seeds.init)), "") for group in groups.values()]
+        groups.setdefault((result.config.variant, result.config.seeds.split), []).append(result)
+    return [
+        Choice(tuple(sorted(group, key=lambda one: one.config.seeds.init)), labels[group[0].config.variant], "")
+        for group in groups.values()
+    ]
 
 
-def _refuse_several_targets(results: list[TrialResult]) -> None:
+def _refuse_several_targets(results: Sequence[TrialResult]) -> None:
     targets = sorted({f"{result.config.data.target} ({result.config.model.task})" for result in results})
     if len(targets) > 1:
         raise RecordError(f"these trials predict different things ({', '.join(targets)}): name one trial by its key")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from srcgcnn.files import write_text
-from srcgcnn.records import as_dict, parse
+from srcgcnn.records import RecordError, as_dict, parse, read_json
 from srcgcnn.run.trial import TrialConfig
 
 if TYPE_CHECKING:
@@ -20,12 +20,20 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Failure:
-    """A failed trial: its key, its name for people, why, and the log that tells more ("" if none)."""
+    """A failed trial: its key, what it was, why it failed, and the log that tells more ("" if none).
+
+    `config` is None where the file does not hold it.
+    """
 
     key: str
-    label: str
+    config: TrialConfig | None
     reason: str
     log: str
+
+    @property
+    def label(self) -> str:
+        """Name for people."""
+        return self.key if self.config is None else self.config.label
 
 
 def write_failure(paths: RunPaths, config: TrialConfig, reason: str, log: str = "") -> None:
@@ -37,7 +45,19 @@ def write_failure(paths: RunPaths, config: TrialConfig, reason: str, log: str = 
 def read_failures(paths: RunPaths) -> Iterator[Failure]:
     """Yield all failures of a sweep, ordered by key."""
     for path in sorted(paths.failures.glob("*.json")):
-        data = json.loads(path.read_text(encoding="utf-8"))
-        label = parse(TrialConfig, data["config"], str(path)).label if "config" in data else path.stem
-        log = paths.failure_log(path.stem)  # not the name in the record: the folder may have moved since
-        yield Failure(path.stem, label, str(data.get("reason", UNKNOWN)), str(log) if log.exists() else "")
+        if failure := read_failure(paths, path.stem):
+            yield failure
+
+
+def read_failure(paths: RunPaths, key: str) -> Failure | None:
+    """Read why a trial failed; None where there is no such file. A damaged file tells that much and no more."""
+    path, log = paths.failure(key), paths.failure_log(key)
+    told = str(log) if log.exists() else ""  # not the name in the record: the folder may have moved since
+    try:
+        data = read_json(path)
+        config = parse(TrialConfig, data["config"], str(path)) if "config" in data else None
+        return Failure(key, config, str(data.get("reason", UNKNOWN)), told)
+    except FileNotFoundError:
+        return None
+    except (RecordError, TypeError, AttributeError):
+        return Failure(key, None, f"{UNKNOWN}: {path.name} is damaged", told)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from srcgcnn.run.results import read_results
+from srcgcnn.run.folder import open_run
+from srcgcnn.run.labels import labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,14 +22,18 @@ def find_trials(paths: RunPaths, wanted: str) -> list[TrialResult]:
     Raises:
         ValueError: none is; the message lists the variants there.
     """
-    results = list(read_results(paths))
+    results = open_run(paths).results
+    labels = labels_of(result.config.variant for result in results)
     found = [
         result
         for result in results
-        if wanted in (result.config.label, result.config.model.label) or (wanted and result.key.startswith(wanted))
+        for config in [result.config]
+        if wanted
+        in (config.label, config.model.label, labels[config.variant], f"{labels[config.variant]}{config.repeat}")
+        or (wanted and result.key.startswith(wanted))
     ]
     if not found:
-        known = ", ".join(sorted({result.config.model.label for result in results})) or "none"
+        known = ", ".join(sorted(labels.values())) or "none"
         raise ValueError(f"no trial {wanted!r} in {paths.out}; variants there: {known}")
     return found
 

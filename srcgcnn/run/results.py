@@ -1,29 +1,23 @@
-"""Result files: written once, atomically, by whoever trained the trial; read by everybody.
-
-A file that a disk or a hand damaged is set aside where it is met, with a warning: its trial is trained again, and no
-command ends for it.
-"""
+"""Result files: written once, atomically, by whoever trained the trial; read by everybody through `Run`."""
 
 from __future__ import annotations
 
 import json
-import warnings
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from srcgcnn.files import write_text
-from srcgcnn.records import RecordError, parse
+from srcgcnn.records import RecordError, UnknownKeyError, parse
+from srcgcnn.run.damaged import set_aside
 from srcgcnn.run.trial import RESULT_FORMAT, TrialResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from srcgcnn.run.paths import RunPaths
 
 
 class DamagedResultError(RecordError):
-    """The file does not hold what was written."""
+    """A result file holds no result, or not that of the trial that its name says."""
 
 
 def finished_keys(paths: RunPaths) -> set[str]:
@@ -35,56 +29,49 @@ def read_result(path: Path) -> TrialResult:
     """Read one result file.
 
     Raises:
-        DamagedResultError: the file does not hold what was written.
-        RecordError: it cannot be read now, is of another format version, or not the one that its name says.
+        FileNotFoundError: it is not there.
+        DamagedResultError: the file holds no result, or that of another trial.
+        RecordError: it cannot be read now, or was written by a version whose results this one does not read.
     """
     try:
         content = path.read_bytes()
-    except OSError as error:
+    except FileNotFoundError:
+        raise
+    except OSError as error:  # of the disk or the network, not of the file
         raise RecordError(f"{path}: not readable ({error})") from None
     try:
         data = json.loads(content)
     except ValueError as error:
         raise DamagedResultError(f"{path}: not a result ({error})") from None
-    if not isinstance(data, dict):
-        raise DamagedResultError(f"{path}: not a result (no JSON object)")
-    version = data.get("format_version")
+    if not isinstance(data, dict) or not isinstance(data.get("format_version"), int):
+        raise DamagedResultError(f"{path}: not a result")
+    version = data["format_version"]
     if version != RESULT_FORMAT:
         raise RecordError(f"{path}: format_version={version}, this version of srcgcnn reads {RESULT_FORMAT}")
     try:
         result = parse(TrialResult, data, str(path))
+    except UnknownKeyError as error:  # whole, with more in it: a later version has written it
+        raise RecordError(f"{error}; it may be of a later version of srcgcnn: read it with that one") from None
     except RecordError as error:
         raise DamagedResultError(str(error)) from None
     if not path.stem == result.key == result.config.key:
-        raise RecordError(f"{path} holds trial {result.config.key}: a copy, or edited by hand; remove it")
+        raise DamagedResultError(f"{path} holds trial {result.config.key}: a copy, or edited by hand")
     return result
 
 
-def read_results(paths: RunPaths) -> Iterator[TrialResult]:
-    """Yield all results of a sweep, ordered by key; damaged files are set aside."""
-    for path in sorted(paths.results.glob("*.json")):
-        result = find_result(path)
-        if result is not None:
-            yield result
-
-
 def find_result(path: Path) -> TrialResult | None:
-    """Read one result file; None where there is none. A damaged file is set aside, with a warning.
+    """Read one result file; None where there is none. A damaged one is named on the terminal and set aside.
 
     Raises:
-        RecordError: as `read_result`, but for damage.
+        RecordError: it was written by a version whose results this one does not read.
     """
     try:
         return read_result(path)
+    except FileNotFoundError:  # somebody else has set it aside or removed it
+        return None
     except DamagedResultError as error:
-        aside = path.with_name(f"{path.name}.damaged")
-        with suppress(OSError):  # somebody else's folder, or somebody else was faster
-            path.replace(aside)
-        warnings.warn(f"{error}; kept as {aside.name}, and the trial is trained again", stacklevel=2)
-    except RecordError:
-        if path.exists():
-            raise
-    return None
+        set_aside(path, error, "its trial counts as not trained")
+        return None
 
 
 def write_result(paths: RunPaths, result: TrialResult) -> None:

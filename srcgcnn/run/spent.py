@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from srcgcnn.files import write_text
 from srcgcnn.records import as_dict, read_if_whole, record
-from srcgcnn.run.results import read_results
+from srcgcnn.run.folder import open_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,7 +54,7 @@ def spent_by(results: Iterable[TrialResult]) -> Spent:
 
 def read_spent(paths: RunPaths) -> Spent:
     """Return what the sweep has used so far by our own clocks."""
-    return read_if_whole(Spent, paths.spent) or spent_by(read_results(paths))
+    return read_if_whole(Spent, paths.spent) or spent_by(open_run(paths).results)
 
 
 def write_spent(paths: RunPaths, spent: Spent) -> None:

@@ -6,7 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 from srcgcnn.files import write_text
-from srcgcnn.records import as_dict, parse, record
+from srcgcnn.records import RecordError, as_dict, read_record_file, record
+from srcgcnn.run.damaged import set_aside
 from srcgcnn.run.trial import TrialConfig
 
 if TYPE_CHECKING:
@@ -44,7 +45,13 @@ def read_stopped(paths: RunPaths, key: str) -> Stopped | None:
     path = paths.stopped_trial(key)
     if not path.exists() or paths.result(key).exists():
         return None
-    return parse(Stopped, json.loads(path.read_text(encoding="utf-8")), str(path))
+    try:
+        return read_record_file(Stopped, path)
+    except FileNotFoundError:
+        return None
+    except RecordError as error:
+        set_aside(path, error, "its trial counts as not stopped")
+        return None
 
 
 def all_stopped(paths: RunPaths) -> Iterator[Stopped]:

@@ -171,6 +171,26 @@ class DataRef:
 
 
 @record
+class Variant:
+    """What is repeated over seeds and splits: a network (canonical), trained in one way, on one target of one data set.
+
+    This is the identity by which results are grouped, everywhere. Its name among others is in `srcgcnn/run/labels.py`.
+    """
+
+    model: ModelConfig
+    training: TrainingConfig
+    data: DataRef
+
+    def __post_init__(self) -> None:
+        """Replace the network by the representative of all that are the same."""
+        object.__setattr__(self, "model", self.model.canonical())
+
+    def trial(self, seeds: Seeds) -> TrialConfig:
+        """Return one repetition."""
+        return TrialConfig(self.model, self.training, seeds, self.data)
+
+
+@record
 class TrialConfig:
     """Everything that determines the numbers of one trial. Its network is canonical: equal networks are one trial."""
 
@@ -189,6 +209,11 @@ class TrialConfig:
         return key_of(self)
 
     @property
+    def variant(self) -> Variant:
+        """All of it but the seeds."""
+        return Variant(self.model, self.training, self.data)
+
+    @property
     def shape(self) -> tuple[Any, ...]:
         """What the trials of a group share: everything but seeds, learning rate and the value of a fixed alpha.
 
@@ -201,8 +226,12 @@ class TrialConfig:
     @property
     def label(self) -> str:
         """Name for people, such as `SR-CGCNN T=3 step-norm seed 1`, with the split seed where it is not 0."""
-        split = f" split {self.seeds.split}" if self.seeds.split else ""
-        return f"{self.model.label} seed {self.seeds.init}{split}"
+        return f"{self.model.label}{self.repeat}"
+
+    @property
+    def repeat(self) -> str:
+        """What tells it from other trials of its variant, to stand behind a name: ` seed 1` or ` seed 1 split 2`."""
+        return f" seed {self.seeds.init}" + (f" split {self.seeds.split}" if self.seeds.split else "")
 
 
 @record
@@ -305,16 +334,26 @@ class TrialResult:
 
     @property
     def val_error(self) -> float:
-        """Validation error at the best epoch: MAE in the target's unit, or 1 - accuracy.
+        """Validation error at the best epoch: MAE in the target's unit, or 1 - accuracy."""
+        return self._error("val")
 
-        Raises:
-            ValueError: the result has neither.
-        """
-        if self.metrics.val_mae is not None:
-            return self.metrics.val_mae
-        if self.metrics.val_accuracy is not None:
-            return 1 - self.metrics.val_accuracy
-        raise ValueError(f"result {self.key} has neither MAE nor accuracy")
+    @property
+    def test_error(self) -> float:
+        """Test error with the weights of the best epoch: MAE in the target's unit, or 1 - accuracy."""
+        return self._error("test")
+
+    @property
+    def train_error(self) -> float | None:
+        """Error on the training rows with the same weights; None in results of older versions."""
+        if self.metrics.train_mae is None and self.metrics.train_accuracy is None:
+            return None
+        return self._error("train")
+
+    def _error(self, rows: str) -> float:
+        mae, accuracy = getattr(self.metrics, f"{rows}_mae"), getattr(self.metrics, f"{rows}_accuracy")
+        if mae is None and accuracy is None:
+            raise ValueError(f"result {self.key} has neither {rows}_mae nor {rows}_accuracy")
+        return float(mae) if mae is not None else 1 - float(accuracy)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from srcgcnn.records import as_dict, digest, parse
-from srcgcnn.run.results import finished_keys, read_results
+from srcgcnn.records import as_dict, digest, parse, read_json
+from srcgcnn.run.folder import open_run
+from srcgcnn.run.results import finished_keys
 from srcgcnn.run.trial import TrialConfig
 from srcgcnn.sweep.cost import CostModel
 from srcgcnn.sweep.proposals import proposals_left, proposed_trials
 from srcgcnn.sweep.space import trials_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
+    from srcgcnn.run.folder import Run
     from srcgcnn.run.paths import RunPaths
-    from srcgcnn.run.trial import DataRef, TrialResult
+    from srcgcnn.run.trial import DataRef, TrialResult, Variant
     from srcgcnn.sweep.spec import SweepSpec
 
 
@@ -59,7 +60,7 @@ class Plan:
     Attributes:
         spec: what was asked for.
         trials: every distinct trial of the sweep, finished ones included.
-        aliases: trial key -> labels of all combinations that are this trial.
+        aliases: trial key -> names of all networks, as asked for, that are this trial's.
         finished: keys that have a result file.
         failed: keys that failed before; they are tried again.
         groups: what is left, longest first. A search makes its groups in the driver, and this is empty.
@@ -123,26 +124,26 @@ class Plan:
         return sum(known) if len(known) == len(times) else None
 
 
-def plan_sweep(spec: SweepSpec, data: DataRef, paths: RunPaths, group_size: int = 1) -> Plan:
+def plan_sweep(spec: SweepSpec, data: DataRef, folder: Run | RunPaths, group_size: int = 1) -> Plan:
     """Plan a sweep against what its folder already holds.
 
     Args:
         spec: what is asked for.
         data: the numbers to train on.
-        paths: the sweep's folder; it may not exist yet.
+        folder: of the sweep, opened or not; it may not exist yet.
         group_size: most trials that train as one stacked model.
 
     Raises:
         ValueError: the folder has results of the same numbers in another unit.
     """
+    run = open_run(folder)
+    paths, results = run.paths, run.results  # parsed before file names count: damaged ones are set aside
     trials: dict[str, TrialConfig] = {}
     aliases: dict[str, list[str]] = {}
-    asked = proposed_trials(spec, data, paths) if spec.search.proposes else trials_of(spec, data)
-    for trial, label in asked:
+    for trial, label in asked_trials(spec, data, paths):
         trials.setdefault(trial.key, trial)
         aliases.setdefault(trial.key, []).append(label)
-    results = list(read_results(paths))  # first: what is damaged is not finished
-    finished = finished_keys(paths) & trials.keys()
+    finished = run.finished & trials.keys()
     missing = trials.keys() - finished
     same = [result for result in results if result.config.data.data_hash == data.data_hash]
     _refuse_another_unit(same, data, paths)
@@ -163,6 +164,11 @@ def plan_sweep(spec: SweepSpec, data: DataRef, paths: RunPaths, group_size: int 
     if spec.search.proposes:
         return plan
     return replace(plan, groups=tuple(sorted(groups_of(plan, paths, plan.trials), key=_work, reverse=True)))
+
+
+def asked_trials(spec: SweepSpec, data: DataRef, paths: RunPaths) -> Iterator[tuple[TrialConfig, str]]:
+    """Yield the trials that a sweep asks for so far, repeated ones too, each with the name it was asked by."""
+    return proposed_trials(spec, data, paths) if spec.search.proposes else trials_of(spec, data)
 
 
 def _refuse_another_unit(results: Iterable[TrialResult], data: DataRef, paths: RunPaths) -> None:
@@ -186,9 +192,9 @@ def groups_of(plan: Plan, paths: RunPaths, trials: Iterable[TrialConfig]) -> lis
     for path in paths.stopped.glob("*.json"):
         missing.pop(path.stem, None)
     groups = _running_groups(paths, missing, finished)
-    variants: dict[Any, list[TrialConfig]] = {}
+    variants: dict[Variant, list[TrialConfig]] = {}
     for trial in missing.values():
-        variants.setdefault((trial.model, trial.training), []).append(trial)
+        variants.setdefault(trial.variant, []).append(trial)
     return groups + [TrialGroup(tuple(members)) for members in variants.values()]
 
 
@@ -199,7 +205,7 @@ def _running_groups(paths: RunPaths, missing: dict[str, TrialConfig], finished: 
         if not path.with_suffix(".pt").exists():
             continue
         try:
-            group = TrialGroup.from_dict(json.loads(path.read_text(encoding="utf-8")), str(path))
+            group = TrialGroup.from_dict(read_json(path), str(path))
         except (ValueError, KeyError, TypeError):  # damaged: its trials are planned as if they had never run
             continue
         keys = {trial.key for trial in group.trials}

@@ -6,18 +6,18 @@ import json
 from typing import TYPE_CHECKING, Literal
 
 from srcgcnn.files import write_text
-from srcgcnn.records import RecordError, as_dict, digest, identity_of, parse, record
+from srcgcnn.records import RecordError, as_dict, digest, identity_of, read_record_file, record
 from srcgcnn.run import keys
-from srcgcnn.run.results import read_results
 from srcgcnn.sweep.search_spec import Objective
 from srcgcnn.sweep.space import Space
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from srcgcnn.run.folder import Run
     from srcgcnn.run.paths import RunPaths
-    from srcgcnn.run.trial import DataRef, TrialConfig
-    from srcgcnn.sweep.space import Params, Variant
+    from srcgcnn.run.trial import DataRef, TrialConfig, Variant
+    from srcgcnn.sweep.space import Params
     from srcgcnn.sweep.spec import SweepSpec
 
 # What the records of the first version had, so that its studies go on. Never to be changed.
@@ -79,12 +79,11 @@ def read_proposals(paths: RunPaths) -> Proposals | None:
         RecordError: it is damaged.
     """
     try:
-        data = json.loads(paths.proposals.read_text(encoding="utf-8"))
+        return read_record_file(Proposals, paths.proposals)
     except FileNotFoundError:
         return None
-    except (OSError, json.JSONDecodeError) as error:
-        raise RecordError(f"{paths.proposals}: not readable ({error}); delete it, the study has all of it") from None
-    return parse(Proposals, data, str(paths.proposals))
+    except RecordError as error:
+        raise RecordError(f"{error}; delete it, the study has all of it") from None
 
 
 def study_name(spec: SweepSpec, data: DataRef) -> str:
@@ -112,14 +111,14 @@ def proposed_trials(spec: SweepSpec, data: DataRef, paths: RunPaths) -> Iterator
     space = Space(spec, data)
     for proposal in proposals_of(spec, data, paths):
         for trial in space.trials(space.variant(proposal.params)):
-            yield trial, f"{proposal.label} seed {trial.seeds.init}"
+            yield trial, proposal.label
 
 
-def known_variants(space: Space, paths: RunPaths) -> dict[Variant, Params]:
+def known_variants(space: Space, run: Run) -> dict[Variant, Params]:
     """Return the variants of a space that are finished over all seeds, with the point at which each lies."""
     found: dict[Variant, Params] = {}
     keys = set()
-    for result in read_results(paths):
+    for result in run.results:
         point = space.point_of(result.config)
         if point is not None:
             keys.add(result.key)

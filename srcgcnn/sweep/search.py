@@ -17,7 +17,7 @@ import optuna
 from optuna.trial import TrialState
 
 from srcgcnn.models.counts import count_parameters
-from srcgcnn.run.results import find_result
+from srcgcnn.run.folder import open_run
 from srcgcnn.run.stopped import read_stopped
 from srcgcnn.sweep.plan import groups_of
 from srcgcnn.sweep.proposals import Proposal, Proposals, known_variants, study_name, write_proposals
@@ -26,12 +26,13 @@ from srcgcnn.sweep.space import Space
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from srcgcnn.run.folder import Run
     from srcgcnn.run.paths import RunPaths
-    from srcgcnn.run.trial import TrialConfig, TrialResult
+    from srcgcnn.run.trial import TrialConfig, TrialResult, Variant
     from srcgcnn.sweep.plan import Plan, TrialGroup
     from srcgcnn.sweep.proposals import State
     from srcgcnn.sweep.search_spec import Objective, SearchSpec
-    from srcgcnn.sweep.space import Params, Variant
+    from srcgcnn.sweep.space import Params
 
 KNOWN = "known"  # user attributes of Optuna's trials
 LABEL = "variant"
@@ -47,10 +48,11 @@ STATES: dict[TrialState, State] = {
 class Search:
     """The study of one sweep, and what its proposals train."""
 
-    def __init__(self, plan: Plan, paths: RunPaths) -> None:
-        self._plan, self._paths, self._spec = plan, paths, plan.spec.search
+    def __init__(self, plan: Plan, folder: Run | RunPaths) -> None:
+        self._run = open_run(folder)
+        self._plan, self._paths, self._spec = plan, self._run.paths, plan.spec.search
         self._space = Space(plan.spec, plan.data)
-        self._study = _open_study(study_name(plan.spec, plan.data), self._spec, paths)
+        self._study = _open_study(study_name(plan.spec, plan.data), self._spec, self._paths)
         self._handed: set[str] = set()
         self._ended: set[str] = set()
         self._changed = True
@@ -126,7 +128,7 @@ class Search:
         trials = self._space.trials(self._space.variant(trial.params))
         if not {config.key for config in trials} <= self._ended:
             return False
-        results = _results_of(self._paths, trials)
+        results = _results_of(self._run, trials)
         if len(results) == len(trials):
             self._study.tell(trial.number, _values(self._spec.objectives, results))
         elif len(self._spec.objectives) == 1 and self._report_stopped(trial, trials):
@@ -157,7 +159,7 @@ class Search:
         """
         entered = (TrialState.COMPLETE, TrialState.RUNNING)
         seen = {tuple(trial.user_attrs.get(TRIALS, ())) for trial in self._all if trial.state in entered}
-        for variant, params in known_variants(self._space, self._paths).items():
+        for variant, params in known_variants(self._space, self._run).items():
             if tuple(config.key for config in self._space.trials(variant)) not in seen:
                 self._study.enqueue_trial(params, user_attrs={KNOWN: True})
         while any(trial.state is TrialState.WAITING for trial in self._all):
@@ -165,7 +167,7 @@ class Search:
             trial = self._study.ask()
             variant = self._space.variant(self._space.draw(trial))
             self._describe(trial, variant)
-            results = _results_of(self._paths, self._space.trials(variant))
+            results = _results_of(self._run, self._space.trials(variant))
             self._study.tell(trial, _values(self._spec.objectives, results))
 
     def _write(self) -> None:
@@ -211,9 +213,8 @@ def _sampler(spec: SearchSpec, number: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.RandomSampler(seed=seed)
 
 
-def _results_of(paths: RunPaths, trials: Sequence[TrialConfig]) -> list[TrialResult]:
-    found = (find_result(paths.result(trial.key)) for trial in trials)
-    return [result for result in found if result is not None]
+def _results_of(run: Run, trials: Sequence[TrialConfig]) -> list[TrialResult]:
+    return [result for trial in trials if (result := run.result(trial.key)) is not None]
 
 
 def _values(objectives: Sequence[Objective], results: Sequence[TrialResult]) -> list[float]:

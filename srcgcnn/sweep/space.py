@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from itertools import islice, product
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from srcgcnn.models.config import USUAL_WIDTH, ModelConfig, Norm
 from srcgcnn.models.counts import count_parameters
 from srcgcnn.models.registry import BLOCKS, TIED
-from srcgcnn.run.trial import DataRef, Seeds, TrialConfig
+from srcgcnn.run.labels import label_of
+from srcgcnn.run.trial import DataRef, Seeds, Variant
 from srcgcnn.sweep.axes import LARGEST, SHORT_NAMES, has, with_values
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     import optuna
 
-    from srcgcnn.run.trial import TrainingConfig
+    from srcgcnn.run.trial import TrialConfig
     from srcgcnn.sweep.axes import Axes, CountedBy
     from srcgcnn.sweep.search_spec import Range
     from srcgcnn.sweep.spec import SweepSpec
@@ -43,29 +44,6 @@ DOTTED = {drawn: name for name, drawn in DRAWN_NAMES.items()}
 WIDTH = "model.hidden_channels"
 _NO_DATA = DataRef("", "", "", "")  # networks and recipes do not depend on it
 DEEPEST_NAMED = 200  # of the networks among which the label of a match is looked up
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What one proposal trains: a network and a recipe."""
-
-    model: ModelConfig
-    training: TrainingConfig
-
-    def label(self, usual: TrainingConfig) -> str:
-        """Name for people, with what differs from the sweep's recipe."""
-        return " ".join([self.model.label, *_differences(self.training, usual)])
-
-
-def _differences(record: Any, usual: Any) -> Iterator[str]:
-    for field in fields(record):
-        value, other = getattr(record, field.name), getattr(usual, field.name)
-        if value == other:
-            continue
-        if is_dataclass(value) and is_dataclass(other):
-            yield from _differences(value, other)
-        else:
-            yield f"{field.name}={f'{value:g}' if isinstance(value, float) else value}"
 
 
 @dataclass(frozen=True)
@@ -186,25 +164,34 @@ class Space:
             for name, value in values.items()
             if name.startswith("training.")
         }
-        return Variant(self.network(params).canonical(), with_values(self._spec.training, recipe))
+        return Variant(self.network(params), with_values(self._spec.training, recipe), self._data)
 
     def trials(self, variant: Variant) -> list[TrialConfig]:
         """Return the trials of a variant, one per seed and split."""
         ordered = sorted(self.seeds, key=lambda seeds: (seeds.split, seeds.init))
-        return [TrialConfig(variant.model, variant.training, seeds, self._data) for seeds in ordered]
+        return [variant.trial(seeds) for seeds in ordered]
 
     def label(self, variant: Variant) -> str:
-        """Name a variant for people."""
-        return variant.label(self._spec.training)
+        """Name a variant for people, with the numbers that are searched."""
+        return label_of(variant, self._recipe_names)
+
+    @cached_property
+    def _recipe_names(self) -> tuple[str, ...]:
+        """Settings of the recipe that are varied here."""
+        axes = [found.field for found in self.dimensions if found.field.startswith("training.")]
+        return tuple(dict.fromkeys([*(name.removeprefix("training.") for name in axes), *self._ranges]))
+
+    def asked_label(self, point: Params) -> str:
+        """Name a point as it was asked for: another point may be the same network."""
+        return label_of(self.variant(point), self._recipe_names, self.network(point).label)
 
     def point_of(self, config: TrialConfig) -> Params | None:
         """Return the point at which a trial lies, or None where the space does not hold it."""
         numbers = {name: float(getattr(config.training, name)) for name in self._ranges}
         usual = with_values(config.training, {name: getattr(self._spec.training, name) for name in self._ranges})
-        point = self._variants.get(Variant(config.model, usual))
+        point = self._variants.get(Variant(config.model, usual, self._data))
         inside = all(number in self._ranges[name] for name, number in numbers.items())
-        same = (config.data.data_hash, config.data.target) == (self._data.data_hash, self._data.target)
-        if point is None or not inside or not same or config.seeds not in self.seeds:
+        if point is None or not inside or config.data != self._data or config.seeds not in self.seeds:
             return None
         return {**point, **numbers}
 
@@ -283,18 +270,17 @@ def trials_of(spec: SweepSpec, data: DataRef) -> Iterator[tuple[TrialConfig, str
     for axes in spec.axes:
         space = Space(spec, data, axes)
         for point in space.points():
-            variant, asked = space.variant(point), space.network(point)
-            label = Variant(asked, variant.training).label(spec.training)
-            for trial in space.trials(variant):
-                yield trial, f"{label} seed {trial.seeds.init}"
+            label = space.asked_label(point)
+            for trial in space.trials(space.variant(point)):
+                yield trial, label
 
 
 def variants_of(spec: SweepSpec) -> Iterator[Variant]:
-    """Yield the variants of all combinations, as they are asked for."""
+    """Yield the variants of all combinations; one may be asked for several times."""
     for axes in spec.axes:
         space = Space(spec, _NO_DATA, axes)
         for point in space.points():
-            yield Variant(space.network(point), space.variant(point).training)
+            yield space.variant(point)
 
 
 def matches_of(spec: SweepSpec, most: int) -> list[str]:
@@ -304,7 +290,7 @@ def matches_of(spec: SweepSpec, most: int) -> list[str]:
         space = Space(spec, _NO_DATA, axes)
         if space.matching is None:
             continue
-        networks = dict.fromkeys(space.network(point).canonical() for point in space.points())
+        networks = dict.fromkeys(space.variant(point).model for point in space.points())
         lines.append(f"widths matched by {space.matching.by} to {space.matching.describe(space.matching.of)}")
         lines += [f"  {space.matching.describe(network)}" for network in islice(networks, most)]
         if len(networks) > most:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from srcgcnn.analysis.tradeoff import tradeoff
+from srcgcnn.analysis.study import studies_of
+from srcgcnn.analysis.tradeoff import CAPTION, rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from srcgcnn.analysis.tradeoff import TradeoffRow
-    from srcgcnn.run.trial import TrialResult
+    from srcgcnn.run.folder import Run
 
 
 @dataclass(frozen=True)
@@ -27,11 +26,16 @@ class Summary:
     metrics: dict[str, float]
 
 
-def summarise(results: Iterable[TrialResult]) -> Summary:
-    """Describe results: of each family the variant with the lowest mean validation error; its test error is told."""
-    results = list(results)
+def summarise(run: Run) -> Summary:
+    """Describe a sweep: of each kind of network the variant with the lowest mean validation error, and its test error.
+
+    Where the sweep holds several studies, it is the one that was asked for last.
+    """
+    studies = studies_of(run)
+    if not studies:
+        return Summary("No trial has finished yet.", {})
+    rows = rows_of(studies[0])
     best: dict[str, TradeoffRow] = {}
-    rows = tradeoff(results)
     for row in rows:
         if row.model not in best or row.val.mean < best[row.model].val.mean:
             best[row.model] = row
@@ -39,20 +43,15 @@ def summarise(results: Iterable[TrialResult]) -> Summary:
     for model, row in best.items():
         name = model.lower().replace(" + ", "-")
         metrics |= {f"best_val_of_{name}": row.val.mean, f"test_of_best_{name}": row.test.mean}
-    if not rows:
-        return Summary("No trial has finished yet.", metrics)
-    lines = [f"{len(results)} trials of {len(rows)} variants have finished."]
+    trials = len(studies[0].results)
+    lines = [f"{trials} trial{'s' * (trials != 1)} of {len(rows)} variant{'s' * (len(rows) != 1)} have finished."]
+    lines += [f"Another {len(study.results)} are of another study: {study.title}." for study in studies[1:]]
     lines += [_sentence(row) for row in sorted(best.values(), key=lambda row: row.val.mean)]
-    closing = "Best means by validation error; ± is half of the 95 % interval over seeds."
-    return Summary("\n".join([*lines, "", closing]), metrics)
+    return Summary("\n".join([*lines, "", f"Best by validation error; {CAPTION}."]), metrics)
 
 
 def _sentence(row: TradeoffRow) -> str:
-    depth = f"T = {row.depth}" if row.model.startswith("SR") else f"{row.depth} layers"
-    damping = "" if row.alpha in ("none", "-") else f", alpha {row.alpha}"
-    norm = "" if row.norm == "-" else f", norm per {row.norm}" if row.norm == "step" else ", shared norm"
-    what = f"{row.model} with {depth}{norm}{damping}"
     return (
-        f"- Best {what}: validation {row.val}, test {row.test} {row.unit}, "
-        f"{row.conv_parameters:,} convolution parameters, {row.seeds} seeds."
+        f"- Best {row.model}: {row.variant}, validation {row.val}, test {row.test} {row.unit}, "
+        f"{row.conv_parameters:,} convolution parameters, {row.seeds} seed{'s' * (row.seeds != 1)}."
     )

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec
 from mlflow.entities import Metric, RunTag
 from mlflow.exceptions import MlflowException
 
-from srcgcnn.records import RecordError, digest, parse
-from srcgcnn.run.results import finished_keys, read_results
-from srcgcnn.run.stopped import all_stopped
-from srcgcnn.run.trial import TrialConfig
+from srcgcnn.records import RecordError, digest
+from srcgcnn.run.folder import open_run
+from srcgcnn.run.results import finished_keys
 from srcgcnn.tracking import fields, own_store
 from srcgcnn.tracking.store import DIGEST_TAG, FAILURE_TAG, STOPPED_TAG, Child, SweepStore
 from srcgcnn.tracking.summary import summarise
@@ -27,9 +26,10 @@ from srcgcnn.tracking.summary import summarise
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from srcgcnn.run.folder import Run
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.run.stopped import Stopped
-    from srcgcnn.run.trial import TrialResult
+    from srcgcnn.run.trial import TrialConfig, TrialResult
 
 NOTE_TAG = "mlflow.note.content"
 REASON_CHARACTERS = 5000  # a tag holds 8000
@@ -76,7 +76,7 @@ class MlflowWriter:
 
     def __init__(
         self,
-        paths: RunPaths,
+        folder: Run | RunPaths,
         sweep_name: str,
         tracking_uri: str | None,
         *,
@@ -84,7 +84,8 @@ class MlflowWriter:
         started_ms: int | None = None,
     ) -> None:
         self.live = live
-        self._paths = paths
+        self._run = open_run(folder)
+        self._paths = self._run.paths
         self._sweep_name = sweep_name
         self._uri = tracking_uri
         self._started_ms = started_ms
@@ -148,11 +149,10 @@ class MlflowWriter:
     @_survivable
     def _finish(self, table_markdown: str, table_csv: str, *, stopped: bool) -> None:
         self._silent_until = 0.0  # the last chance: worth one more timeout
-        results = list(read_results(self._paths))
-        for result in results:
+        for result in self._run.results:
             self._log_result(result)
         self._end_stale_children()
-        summary = summarise(results)
+        summary = summarise(self._run)
         self._log_tables(summary.words, table_markdown, table_csv)
         self._log_summary(summary.metrics)
         self._end_parent("KILLED" if stopped else "FINISHED")
@@ -161,18 +161,16 @@ class MlflowWriter:
     @_survivable
     def failures_found(self) -> None:
         """Mark the trials of which a failure file tells; those without a readable configuration are left out."""
-        for path in sorted(self._paths.failures.glob("*.json")):
-            data = json.loads(path.read_text(encoding="utf-8"))
-            if path.stem not in self._store().children and "config" not in data:
-                continue
-            if "config" in data:
-                self._configs[path.stem] = parse(TrialConfig, data["config"], str(path))
-            self._fail(self._started_child(path.stem), str(data.get("reason", "unknown")))
+        for failure in self._run.failures:
+            if failure.config is not None:
+                self._configs[failure.key] = failure.config
+            if failure.key in self._store().children or failure.config is not None:
+                self._fail(self._started_child(failure.key), failure.reason)
 
     @_survivable
     def stopped_found(self) -> None:
         """Mark the trials that a scheduler stopped, from the files that tell of them."""
-        for stopped in all_stopped(self._paths):
+        for stopped in self._run.stopped:
             self._stop(stopped)
 
     def report_lost(self, name: str, error: Exception, seconds: float) -> None:
@@ -324,7 +322,7 @@ class MlflowWriter:
 
 
 def rebuild(
-    paths: RunPaths,
+    folder: Run | RunPaths,
     sweep_name: str,
     tracking_uri: str | None,
     table_markdown: str = "",
@@ -335,10 +333,11 @@ def rebuild(
     Raises:
         RecordError: the sweep has no results.
     """
-    starts = [fields.started_ms(result) for result in read_results(paths)]
+    run = open_run(folder)
+    starts = [fields.started_ms(result) for result in run.results]
     if not starts:
-        raise RecordError(f"{paths.results}: no results yet; run the sweep first, or check the folder's name")
-    writer = MlflowWriter(paths, sweep_name, tracking_uri, live=False, started_ms=min(starts))
+        raise RecordError(f"{run.paths.results}: no results yet; run the sweep first, or check the folder's name")
+    writer = MlflowWriter(run, sweep_name, tracking_uri, live=False, started_ms=min(starts))
     writer.failures_found()
     writer.stopped_found()
     writer.sweep_finished(table_markdown, table_csv)

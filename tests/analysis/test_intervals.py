@@ -16,7 +16,7 @@ from scipy import stats
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from coverage import World, coverage, false_positives, saturations
 
-from srcgcnn.analysis.intervals import Repeats, bootstrap_seeds, bootstrap_seeds_and_crystals, interval_of, over_seeds
+from srcgcnn.analysis.intervals import Repeats, bootstrap_seeds, bootstrap_seeds_and_crystals, interval_of, over_repeats
 from srcgcnn.analysis.pareto import on_front
 from srcgcnn.analysis.power import detectable, seeds_needed
 
@@ -27,10 +27,10 @@ def repeats_of(errors, split=0):
     return Repeats({split: pd.DataFrame(np.asarray(errors, dtype=float))}, 1 / 3)
 
 
-def test_without_crystals_it_is_student_over_seeds():
+def test_without_crystals_it_is_student_over_repeats():
     values = [0.10, 0.14, 0.12]
     low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
-    assert (over_seeds(values).low, over_seeds(values).high) == pytest.approx((low, high))
+    assert (over_repeats(values).low, over_repeats(values).high) == pytest.approx((low, high))
 
 
 def test_equal_seeds_leave_student_over_crystals():
@@ -49,8 +49,9 @@ def test_splits_are_corrected_for_their_overlap():
 
 def test_seeds_of_several_splits_are_not_counted_as_independent():
     errors = {0: pd.DataFrame([[1.0], [1.1]]), 1: pd.DataFrame([[2.0], [2.1]])}
-    assert Repeats(errors, 0.3).independent_means.tolist() == [1.05, 2.05]
-    assert Repeats({0: errors[0]}, 0.3).independent_means.tolist() == [1.0, 1.1]
+    several, one = interval_of(Repeats(errors, 0.3)), interval_of(Repeats({0: errors[0]}, 0.3))
+    assert (several.mean, several.degrees, several.repeats) == (pytest.approx(1.55), 1, "splits")
+    assert (one.mean, one.degrees, one.repeats) == (pytest.approx(1.05), 1, "seeds")
 
 
 def test_one_seed_has_no_interval():

@@ -175,7 +175,8 @@ def test_every_figure_and_table_is_written(sweep):
     table = pd.read_csv(sweep.report / "tables" / "tradeoff.csv")
     row = table[table["variant"] == "CGCNN-3"].iloc[0]
     assert row["paper_test_mae"] == 0.0945
-    assert row["low"] < row["test_error"] < row["high"]
+    assert row["test_half_width"] > 0
+    assert row["test_interval_over"] == "seeds and crystals"
     latex = (sweep.report / "tables" / "tradeoff.tex").read_text()
     assert r"\toprule" in latex
     assert not re.search(r"(?<!\\)[%_]", latex)
@@ -240,6 +241,9 @@ def test_recipes_are_not_mixed(tmp_path, capsys):
     page = write_report(paths).read_text()
     assert "They are not mixed" in page
     assert "batch_size=8" in page
+    assert ["batch_size=8" in study.title for study in studies] == [True, False]  # what was asked for last comes first
+    write_record(paths, SweepRecord(first, DATA, "no-store", "again"))
+    assert ["batch_size=8" in study.title for study in studies_of(paths)] == [False, True]
 
 
 def test_commands_say_what_is_wrong(sweep, tmp_path, capsys):

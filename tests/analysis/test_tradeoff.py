@@ -2,19 +2,22 @@
 
 import csv
 import io
+import json
 from dataclasses import replace
 
 import made_results
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 from scipy import stats
 
-from srcgcnn.analysis.tradeoff import as_csv, as_markdown, estimate, print_tradeoff, tradeoff
+from srcgcnn.analysis.report import write_report
+from srcgcnn.analysis.tradeoff import as_csv, as_markdown, as_records, print_tradeoff, tradeoff_of
+from srcgcnn.cli.main import main
 from srcgcnn.models.config import ModelConfig
-from srcgcnn.records import RecordError
 from srcgcnn.run.paths import RunPaths
-from srcgcnn.run.results import read_results, write_result
+from srcgcnn.run.results import write_result
 from srcgcnn.run.trial import (
     DataRef,
     Seeds,
@@ -33,66 +36,112 @@ def result_of(val_mae, seed=0, split=0, model=None, **training):
     )
 
 
-def test_seeds_of_one_variant_are_one_row_with_a_student_interval():
+def table_of(folder, results):
+    paths = RunPaths(folder)
+    for result in results:
+        write_result(paths, result)
+    return tradeoff_of(paths)
+
+
+def test_seeds_of_one_variant_are_one_row_with_a_student_interval(tmp_path):
     values = [0.10, 0.14, 0.12]
-    (row,) = tradeoff([result_of(value, seed) for seed, value in enumerate(values)])
+    (row,) = table_of(tmp_path, [result_of(value, seed) for seed, value in enumerate(values)])
     low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
     assert row.val.mean == pytest.approx(0.12)
     assert row.val.half_width == pytest.approx((high - low) / 2)
-    assert (row.seeds, row.splits, row.recipe) == (3, 1, "")
+    assert (row.variant, row.seeds, row.splits) == ("SR-CGCNN T=3 step-norm", 3, 1)
 
 
-def test_one_seed_has_no_interval():
-    assert estimate([0.5]).half_width is None
+def test_one_seed_has_no_interval(tmp_path):
+    (row,) = table_of(tmp_path, [result_of(0.5)])
+    assert (row.val.known, str(row.val)) == (False, "0.5000")
 
 
-def test_several_splits_are_the_independent_repeats():
-    values = {(0, 0): 0.10, (1, 0): 0.12, (0, 1): 0.20, (1, 1): 0.22}
-    (row,) = tradeoff([result_of(value, seed, split) for (seed, split), value in values.items()])
-    assert (row.seeds, row.splits) == (2, 2)
-    expected = estimate([0.11, 0.21])
-    assert (row.val.mean, row.val.half_width) == pytest.approx((expected.mean, expected.half_width))
+def splits_of(count=5):
+    return [result_of(0.2 + 0.01 * split + 0.001 * seed, seed, split) for split in range(count) for seed in range(2)]
 
 
-def test_recipes_that_differ_are_told_apart():
-    rows = tradeoff([result_of(0.1), result_of(0.2, batch_size=4), result_of(0.3, model=ModelConfig("cgcnn", 2))])
-    assert {row.recipe for row in rows} == {"batch_size=256", "batch_size=4"}
+def test_intervals_over_splits_are_corrected_for_the_training_rows_that_they_share(tmp_path):
+    """Nadeau and Bengio (2003): with 5 splits of 60/20/20 sqrt(1 + 5 / 3) = 1.63 times as wide."""
+    (row,) = table_of(tmp_path, splits_of())
+    means = [0.3 + 0.01 * split + 0.0005 for split in range(5)]
+    low, high = stats.t.interval(0.95, 4, np.mean(means), stats.sem(means))
+    assert (row.seeds, row.splits, row.test.repeats) == (2, 5, "splits")
+    assert row.test.half_width == pytest.approx((high - low) / 2 * np.sqrt(1 + 5 * 20 / 60))
+
+
+SEEDS = [result_of(0.1 + 0.01 * seed, seed) for seed in range(3)]
+
+
+@pytest.mark.parametrize("results", [splits_of(), SEEDS])
+def test_results_report_and_mlflow_say_the_same_to_the_last_digit(tmp_path, results, capsys, empty_mlflow_db):
+    layers = ModelConfig("cgcnn", 2)
+    other = [result_of(0.4, one.config.seeds.init, one.config.seeds.split, layers) for one in results]
+    rows = table_of(tmp_path, [*results, *other])
+    assert len(rows) == 2
+    write_report(RunPaths(tmp_path))
+    capsys.readouterr()
+    assert main(["results", str(tmp_path), "--format", "json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads(json.dumps(as_records(rows)))
+    report = pd.read_csv(tmp_path / "report" / "tables" / "tradeoff.csv")
+    for name in ("val", "val_half_width", "test", "test_half_width"):
+        assert report[name].tolist() == [row[name] for row in printed]
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert main(["track", str(tmp_path)]) == 0
+    markdown = [path.read_text() for path in (tmp_path / "mlflow-artifacts").rglob("tradeoff.md")]
+    assert markdown
+    for row in rows:
+        assert str(row.test) in page
+        assert all(str(row.test) in text and str(row.val) in text for text in markdown)
+
+
+def test_learning_rates_and_widths_are_compared_in_one_study(tmp_path):
+    narrow = ModelConfig("srcgcnn", 3, hidden_channels=8)
+    results = [result_of(0.1), result_of(0.2, learning_rate=0.01), result_of(0.3, model=narrow)]
+    rows = table_of(tmp_path, results)
+    assert {row.study for row in rows} == {"demo: electrostatic_energy"}
+    assert {row.variant for row in rows} == {
+        "SR-CGCNN T=3 step-norm learning_rate=0.001",
+        "SR-CGCNN T=3 step-norm learning_rate=0.01",
+        "SR-CGCNN T=3 step-norm width=8 learning_rate=0.001",
+    }
+    assert "study" not in as_markdown(rows).splitlines()[0]
+
+
+def test_other_recipes_are_other_studies(tmp_path):
+    rows = table_of(tmp_path, [result_of(0.1), result_of(0.2, batch_size=4), result_of(0.3, seed=1, batch_size=4)])
+    assert [row.study for row in rows] == [f"demo: electrostatic_energy [batch_size={size}]" for size in (4, 256)]
     assert "batch_size=4" in as_markdown(rows)
-    assert {line["recipe"] for line in csv.DictReader(io.StringIO(as_csv(rows)))} == {row.recipe for row in rows}
+    assert {line["study"] for line in csv.DictReader(io.StringIO(as_csv(rows)))} == {row.study for row in rows}
 
 
-def test_rows_of_a_table_without_differences_show_no_recipe():
-    assert "recipe" not in as_markdown(tradeoff([result_of(0.1), result_of(0.2, model=ModelConfig("cgcnn", 2))]))
+def test_every_name_that_results_prints_is_one_that_compare_takes(tmp_path, capsys):
+    models = (None, ModelConfig("cgcnn", 2), ModelConfig("srcgcnn", 3, hidden_channels=8), ModelConfig("cgcnn", 22))
+    results = [result_of(0.1 * (at + 1) + 0.01 * seed, seed, model=model)
+               for at, model in enumerate(models) for seed in (0, 1)]  # fmt: skip
+    names = [row.variant for row in table_of(tmp_path, results)]
+    assert len(names) == 4
+    for name in names[1:]:
+        assert main(["compare", str(tmp_path), names[0], name]) == 0
+    assert main(["compare", str(tmp_path), "width=8", "cgcnn-2"]) == 0
+    assert "SR-CGCNN T=3 step-norm width=8 minus CGCNN-2" in capsys.readouterr().out
+    assert main(["compare", str(tmp_path), "t=3", "CGCNN-2"]) == 2
+    assert "several variants are meant by 't=3'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("width", [80, 100, 160])
-def test_a_narrow_terminal_cuts_no_number(width):
+def test_the_error_on_training_rows_stands_beside_the_others_where_it_is_known(tmp_path):
+    result = result_of(0.1)
+    assert "train" not in as_markdown(table_of(tmp_path, [result]))
+    known = replace(result, metrics=replace(result.metrics, train_mae=0.0123))
+    assert "| train MAE |" in as_markdown(table_of(tmp_path, [known]))
+    assert "| 0.0123 |" in as_markdown(tradeoff_of(RunPaths(tmp_path)))
+
+
+@pytest.mark.parametrize("width", [70, 90, 160])
+def test_a_narrow_terminal_cuts_no_number(tmp_path, width):
     stream = io.StringIO()
-    print_tradeoff(tradeoff([result_of(0.1), result_of(0.1234, seed=1)]), Console(file=stream, width=width))
+    print_tradeoff(table_of(tmp_path, [result_of(0.1), result_of(0.1234, seed=1)]), Console(file=stream, width=width))
     assert "…" not in stream.getvalue()
     assert "22,912" in stream.getvalue()
-    assert ("too narrow" in stream.getvalue()) == (width < 160)
-
-
-def test_a_copied_or_edited_result_is_refused_by_name(tmp_path):
-    paths = RunPaths(tmp_path)
-    result = result_of(0.1)
-    write_result(paths, result)
-    copy = paths.results / "backup.json"
-    copy.write_bytes(paths.result(result.key).read_bytes())
-    with pytest.raises(RecordError, match="backup"):
-        list(read_results(paths))
-    copy.unlink()
-    edited = replace(result, config=replace(result.config, seeds=Seeds(7, 7, 0)))
-    write_result(paths, edited)
-    with pytest.raises(RecordError, match=edited.config.key):
-        list(read_results(paths))
-
-
-def test_a_result_of_bytes_is_put_aside_and_named(tmp_path):
-    paths = RunPaths(tmp_path)
-    paths.results.mkdir()
-    paths.result("x").write_bytes(b"\x80\x81")
-    with pytest.warns(UserWarning, match=r"x\.json: not a result .* kept as x\.json\.damaged"):
-        assert list(read_results(paths)) == []
-    assert not paths.result("x").exists()
+    assert ("too narrow" in stream.getvalue().replace("\n", " ")) == (width < 160)

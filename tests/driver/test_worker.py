@@ -5,8 +5,8 @@ import torch
 
 from srcgcnn.driver.worker import run_group, run_in_parts
 from srcgcnn.models.config import ModelConfig
+from srcgcnn.run.folder import open_run
 from srcgcnn.run.paths import RunPaths
-from srcgcnn.run.results import read_results
 from srcgcnn.sweep.plan import TrialGroup
 
 
@@ -39,7 +39,7 @@ def test_halves_end_as_the_whole_group_and_are_not_run_twice(demo_store, trial_o
     assert said[0] == "5 trials do not fit into the device's memory together: they train in halves"
     assert list(paths.checkpoints.iterdir()) == []
     run_group(group, demo_store.folder, whole, checkpoint_interval_s=60)
-    found, expected = ({one.key: one.metrics.test_mae for one in read_results(each)} for each in (paths, whole))
+    found, expected = ({one.key: one.metrics.test_mae for one in open_run(each).results} for each in (paths, whole))
     assert found.keys() == {trial.key for trial in group.trials}
     assert found == pytest.approx(expected, rel=1e-3)
     run_in_parts(group, paths, device, said.append)

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from srcgcnn.data.demo import demo_source
+from srcgcnn.run.folder import open_run
 from srcgcnn.run.paths import RunPaths
-from srcgcnn.run.results import read_results
 
 pytestmark = pytest.mark.full
 
@@ -52,7 +52,7 @@ class Sweep:
 
     def numbers(self):
         """What must be equal between two runs of one sweep."""
-        return {result.key: (result.metrics, result.curves, result.alphas) for result in read_results(self.paths)}
+        return {result.key: (result.metrics, result.curves, result.alphas) for result in open_run(self.paths).results}
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_a_sweep_ends_with_results_predictions_models_and_mlflow_runs_and_is_not
     monkeypatch.setenv("MP_API_KEY", KEY)
     flags = ("--depths", 1, 2, "--seeds", 1, "--epochs", 2)
     output = sweep.run(*flags)
-    results = list(read_results(sweep.paths))
+    results = list(open_run(sweep.paths).results)
     assert {result.config.model.label for result in results} == {"CGCNN-1", "SR-CGCNN T=2 step-norm"}
     for result in results:
         predictions = pd.read_parquet(sweep.paths.predictions(result.key))
@@ -103,7 +103,7 @@ def test_a_sweep_ends_with_results_predictions_models_and_mlflow_runs_and_is_not
 
     extended = sweep.run("--depths", 1, 2, "--seeds", 2, "--epochs", 2)
     assert "2 finished before, 2 to train" in extended
-    assert len(list(read_results(sweep.paths))) == 4
+    assert len(list(open_run(sweep.paths).results)) == 4
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
@@ -177,7 +177,7 @@ def test_kill_9_of_a_worker_and_of_the_driver_changes_no_number(tmp_path):
     rough.run(*flags)
     assert rough.numbers() == calm.numbers()
     assert len(rough.numbers()) == 2
-    assert sum(result.cost.resumes > 0 for result in read_results(rough.paths)) >= len(saved)
+    assert sum(result.cost.resumes > 0 for result in open_run(rough.paths)).results >= len(saved)
     children = [run for run in runs_of(rough) if "mlflow.parentRunId" in run.data.tags]
     assert sorted(run.info.status for run in children) == ["FINISHED", "FINISHED"]
 
@@ -205,7 +205,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(sweep):
     assert driver.wait(timeout=90) == 130
     assert "same command goes on" in (sweep.folder / "killed.log").read_text()
     sweep.run(*flags)
-    (result,) = read_results(sweep.paths)
+    (result,) = open_run(sweep.paths).results
     assert result.cost.resumes == 1
 
 

@@ -5,7 +5,8 @@ from made_results import result_of
 
 from srcgcnn.driver.tune import SweepEnd
 from srcgcnn.launch.local import conduct
-from srcgcnn.run.results import read_results, write_result
+from srcgcnn.run.folder import open_run
+from srcgcnn.run.results import write_result
 from srcgcnn.run.trial import DataRef, TrainingConfig
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.spec import Axes, SweepSpec
@@ -38,4 +39,4 @@ def test_a_result_that_is_lost_while_the_driver_runs_is_trained_again(paths, dam
 
     assert conduct(plan, paths, None, run, command="again") == 0
     assert rounds[1:] == [[plan.trials[0].key]]
-    assert {result.key for result in read_results(paths)} == {trial.key for trial in plan.trials}
+    assert {result.key for result in open_run(paths).results} == {trial.key for trial in plan.trials}

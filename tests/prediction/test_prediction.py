@@ -24,8 +24,8 @@ from srcgcnn.driver.worker import run_group
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.prediction.calibration import calibrate, spread_of
 from srcgcnn.prediction.ensemble import Ensemble
+from srcgcnn.run.folder import open_run
 from srcgcnn.run.paths import RunPaths
-from srcgcnn.run.results import read_results
 from srcgcnn.sweep.plan import TrialGroup
 from srcgcnn.sweep.record import SweepRecord, write_record
 from srcgcnn.sweep.spec import SweepSpec
@@ -56,7 +56,7 @@ def crystals():
 
 
 def keys_of(run, label):
-    return [result.key for result in read_results(run) if result.config.model.label == label]
+    return [result.key for result in open_run(run).results if result.config.model.label == label]
 
 
 def recorded(run, label, part):
@@ -68,7 +68,10 @@ def recorded(run, label, part):
 def test_the_best_variant_answers_with_the_mean_and_spread_of_its_seeds(run, crystals):
     expected = recorded(run, SR2.label, "test")
     ensemble = Ensemble.load(run.out)
-    assert f"{SR2.label}, seeds 0, 1, 2 (lowest mean validation error of 2 variants" in ensemble.description
+    assert (
+        f"{SR2.label} epochs=12 learning_rate=0.005, seeds 0, 1, 2 (lowest mean validation error of 2 variants"
+        in ensemble.description
+    )
     table = ensemble.predict([crystals[name] for name in expected.index])
     assert list(ensemble.predict("nothing.cif")["file"]) == ["nothing.cif"]  # one name is one crystal
     assert len(ensemble.predict(crystals[expected.index[0]])) == 1  # and so is one structure, not its sites
@@ -110,7 +113,7 @@ def test_a_variant_a_trial_or_a_key_can_be_asked_for(run):
     assert seed.card.model == ONE_LAYER
     (member,) = Ensemble.load(run.out, key[:8]).members
     assert member.card.key == key
-    with pytest.raises(ValueError, match=r"no variant 'CGCNN-7'; known: CGCNN-1, SR-CGCNN T=2 step-norm"):
+    with pytest.raises(ValueError, match=r"no variant 'CGCNN-7'; known: CGCNN-1 epochs=1 .*, SR-CGCNN T=2 step-norm"):
         Ensemble.load(run.out, "CGCNN-7")
     with pytest.raises(ValueError, match="is one model"):
         Ensemble.load(run.model(key), "CGCNN-1")

@@ -16,8 +16,9 @@ import pytest
 from srcgcnn.data.store import GraphStore
 from srcgcnn.driver.worker import run_group
 from srcgcnn.run.failures import read_failures
+from srcgcnn.run.folder import open_run
 from srcgcnn.run.paths import RunPaths
-from srcgcnn.run.results import read_result, read_results
+from srcgcnn.run.results import read_result
 from srcgcnn.run.stopped import all_stopped
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.record import read_record
@@ -63,7 +64,7 @@ def test_the_plan_is_that_of_the_first_version(written, name, extended):
 
 @pytest.mark.parametrize("name", ["grid", "search"])
 def test_every_result_is_read_under_its_key(written, name):
-    results = {result.key: result for result in read_results(RunPaths(written / name))}
+    results = {result.key: result for result in open_run(RunPaths(written / name)).results}
     assert len(results) == len(list((HERE / name / "results").iterdir()))
     for key, result in results.items():
         before = json.loads((HERE / name / "results" / f"{key}.json").read_text())
@@ -71,7 +72,7 @@ def test_every_result_is_read_under_its_key(written, name):
 
 
 def test_settings_of_every_kind_are_among_them(written):
-    configs = [result.config for result in read_results(RunPaths(written / "grid"))]
+    configs = [result.config for result in open_run(RunPaths(written / "grid")).results]
     assert {config.training.split.kind for config in configs} == {"random", "formula", "lists", "kfold"}
     assert {config.model.task for config in configs} == {"regression", "classification"}
     assert {"learned", "learned-scalar", "none", 0.5} == {config.model.alpha for config in configs}

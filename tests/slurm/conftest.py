@@ -14,8 +14,8 @@ import pytest
 from srcgcnn.launch.ray_node import ALIVE, private_folder
 from srcgcnn.launch.rendezvous import JobIds, SweepEndRecord
 from srcgcnn.records import read_if_whole
+from srcgcnn.run.folder import open_run
 from srcgcnn.run.paths import RunPaths
-from srcgcnn.run.results import read_results
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "cluster" / "lab"
@@ -166,10 +166,10 @@ class LabSweep:
         return [line for line in lab("squeue", "-h", "-o", "%A %F %T").splitlines() if set(line.split()[:2]) & set(ids)]
 
     def numbers(self):
-        return {result.key: (result.metrics, result.curves, result.alphas) for result in read_results(self.paths)}
+        return {result.key: (result.metrics, result.curves, result.alphas) for result in open_run(self.paths).results}
 
     def resumes(self):
-        return sum(result.cost.resumes for result in read_results(self.paths))
+        return sum(result.cost.resumes for result in open_run(self.paths)).results
 
     def leftovers(self):
         """Processes of this sweep's jobs that are still there, and temporary folders."""
@@ -226,7 +226,7 @@ def calm():
 
 
 def _numbers(folder):
-    results = read_results(RunPaths(folder / "runs" / "depth"))
+    results = open_run(folder / "runs" / "depth").results
     return {result.key: (result.metrics, result.curves, result.alphas) for result in results}
 
 

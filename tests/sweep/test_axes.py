@@ -55,8 +55,8 @@ def test_an_axis_of_the_training_is_a_variant_with_a_label_of_its_own(tmp_path):
     text = '[axes]\nmodels=["cgcnn"]\ndepths=[2]\nseeds=1\n"training.learning_rate"=[0.001, 0.01]\n'
     plan = plan_sweep(spec_of(tmp_path, text), DATA, RunPaths(tmp_path))
     assert sorted(labels[0] for labels in plan.aliases.values()) == [
-        "CGCNN-2 learning_rate=0.01 seed 0",
-        "CGCNN-2 seed 0",
+        "CGCNN-2 learning_rate=0.001",
+        "CGCNN-2 learning_rate=0.01",
     ]
     assert {trial.training.learning_rate for trial in plan.trials} == {0.001, 0.01}
 

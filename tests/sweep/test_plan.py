@@ -12,8 +12,9 @@ from made_results import result_of
 from srcgcnn.cli.main import make_parser
 from srcgcnn.cli.sweep import default_folder
 from srcgcnn.records import RecordError, as_dict, digest, parse
+from srcgcnn.run.folder import open_run
 from srcgcnn.run.paths import RunPaths
-from srcgcnn.run.results import read_result, read_results, write_result
+from srcgcnn.run.results import read_result, write_result
 from srcgcnn.run.trial import (
     DataRef,
     TrialConfig,
@@ -204,19 +205,19 @@ def test_a_result_reads_back_equal_and_a_damaged_one_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"7", b"\xff\xfe", b'{"format_version": 1}'])
-def test_a_damaged_result_is_set_aside_and_its_trial_planned_again(tmp_path, damage):
+def test_a_damaged_result_is_set_aside_and_its_trial_planned_again(tmp_path, damage, capsys):
     paths, asked = RunPaths(tmp_path / "out"), spec_of(tmp_path, "[axes]\nmodels=['srcgcnn']\ndepths=[2,3]\nseeds=1\n")
     trials = plan_sweep(asked, DATA, paths).trials
     for trial in trials:
         write_result(paths, result_of(trial))
     path = paths.result(trials[0].key)
     path.write_bytes(damage)
-    with pytest.warns(UserWarning, match=trials[0].key):
-        plan = plan_sweep(asked, DATA, paths)
+    plan = plan_sweep(asked, DATA, paths)
+    assert trials[0].key in capsys.readouterr().err
     assert [group.trials for group in plan.groups] == [(trials[0],)]
     assert plan.finished == {trials[1].key}
     assert path.with_name(f"{path.name}.damaged").read_bytes() == damage
-    assert [result.key for result in read_results(paths)] == [trials[1].key]
+    assert [result.key for result in open_run(paths).results] == [trials[1].key]
 
 
 def test_checkpoints_of_finished_trials_go_and_those_of_others_stay(tmp_path):

@@ -159,7 +159,8 @@ def test_results_outside_of_the_space_or_without_all_seeds_are_not_known(tmp_pat
     write_result(paths, result_of(inside[1]))
     search = Search(plan_sweep(spec(tmp_path), DATA, paths), paths)
     search.advance()
-    assert [proposal.label for proposal in read_proposals(paths).proposals if proposal.known] == ["CGCNN-3"]
+    known = [proposal.label for proposal in read_proposals(paths).proposals if proposal.known]
+    assert known == ["CGCNN-3 learning_rate=0.001"]
 
 
 def test_every_point_leads_to_trials_that_lead_back_to_it(tmp_path):

@@ -11,7 +11,7 @@ import urllib.request
 import pytest
 from chromium import CHROMIUM, NO_CHROMIUM, chromium, visit
 
-from srcgcnn.run.results import read_results
+from srcgcnn.run.folder import open_run
 from tests.e2e.test_sweep import ENDLESS_EPOCHS, Sweep, runs_of, wait_for
 
 pytestmark = [pytest.mark.full, pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)]
@@ -27,7 +27,7 @@ def test_mlflow_opens_on_the_trials_by_name_with_columns_and_charts_of_the_trade
     try:
         (url,) = wait_for(lambda: re.findall(r"http://\S+", log.read_text())[:1])
         wait_for(lambda: answers(url))
-        labels = [result.config.label for result in read_results(sweep.paths)]
+        labels = [result.config.label for result in open_run(sweep.paths).results]
         wanted = ["conv_params", "val_mae", "test_mae", "alpha", "norm"]
         with chromium(tmp_path) as browser:
             page = visit(browser, url, [*labels, *wanted], size=(1900, 900))
@@ -43,7 +43,7 @@ def test_mlflow_opens_on_the_trials_by_name_with_columns_and_charts_of_the_trade
     assert not [word for word in (*labels, *drawn) if word not in charts.text], charts.text
     assert "epochs_trained" not in charts.text  # the bar charts of all other numbers are folded away
     assert not [word for word in used if word not in usage.text], usage.text
-    for result in read_results(sweep.paths):
+    for result in open_run(sweep.paths).results:
         assert f"{result.metrics.val_mae:.3f}"[:5] in page.text
 
 

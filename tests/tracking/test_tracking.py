@@ -31,7 +31,9 @@ from web import free_port
 
 from srcgcnn.cli.main import main
 from srcgcnn.records import RecordError
+from srcgcnn.run.folder import open_run
 from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.results import write_result
 from srcgcnn.run.trial import Seeds, SplitConfig
 from srcgcnn.tracking import fields, ui
 from srcgcnn.tracking.summary import summarise
@@ -281,8 +283,10 @@ def test_a_damaged_store_is_named_with_what_to_do(paths, capsys):
         assert "mlflow.db is damaged (file is not a database); delete it and run" in capsys.readouterr().err
 
 
-def test_the_summary_counts_trials_that_are_no_product_of_seeds_and_splits():
+def test_the_summary_counts_trials_that_are_no_product_of_seeds_and_splits(tmp_path):
     configs = [
         dataclasses.replace(a_config(), seeds=Seeds(seed, seed, split)) for seed, split in ((0, 0), (1, 0), (0, 1))
     ]
-    assert summarise(map(a_result, configs)).words.startswith("3 trials of 1 variants have finished.")
+    for config in configs:
+        write_result(RunPaths(tmp_path), a_result(config))
+    assert summarise(open_run(tmp_path)).words.startswith("3 trials of 1 variant have finished.")

@@ -12,8 +12,9 @@ from srcgcnn.driver.worker import run_group
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.models.state import State
 from srcgcnn.records import as_dict, parse
+from srcgcnn.run.folder import open_run
 from srcgcnn.run.paths import RunPaths
-from srcgcnn.run.results import read_results, write_result
+from srcgcnn.run.results import write_result
 from srcgcnn.run.trial import TrialResult
 from srcgcnn.sweep.plan import TrialGroup
 from srcgcnn.training.outcome import conclude
@@ -79,7 +80,7 @@ def test_probes_that_are_not_finite_do_not_cost_the_result(demo_store, trial_of,
     assert broken.probes is None
     assert sound.probes is not None
     write_result(RunPaths(tmp_path), broken)
-    assert list(read_results(RunPaths(tmp_path))) == [broken]
+    assert list(open_run(RunPaths(tmp_path)).results) == [broken]
 
 
 def test_the_probe_pass_is_no_cost_of_the_trial(demo_store, trial_of, monkeypatch):
@@ -115,6 +116,6 @@ def test_the_report_draws_them_and_leaves_them_out_where_nobody_recorded_them(de
     table = pd.read_csv(paths.report / "data" / "probes.csv")
     assert table.groupby("key")["step"].apply(list).tolist() == [[0, 1, 2, 3]] * 2
     assert table["change"].isna().tolist() == [True, False, False, False] * 2
-    for result in read_results(paths):
+    for result in open_run(paths).results:
         write_result(paths, replace(result, probes=None))
     assert 'id="probes"' not in write_report(paths).read_text()

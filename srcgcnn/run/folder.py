@@ -1,0 +1,116 @@
+"""`Run`: the folder OUT of a sweep, opened. What stands in its files is parsed once, by whoever asks first."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from srcgcnn.run.failures import read_failures
+from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.results import find_result, finished_keys
+from srcgcnn.run.stopped import all_stopped
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from srcgcnn.run.failures import Failure
+    from srcgcnn.run.stopped import Stopped
+    from srcgcnn.run.trial import TrialResult
+
+
+class Run:
+    """An opened sweep. The folder may not exist yet, and may grow while it is open.
+
+    Results are written once, so each file is parsed once; a file that came, went or changed since the last look is
+    noticed. Damaged result files are set aside and named (`find_result`).
+
+    Attributes:
+        paths: its file names.
+    """
+
+    def __init__(self, paths: RunPaths) -> None:
+        self.paths = paths
+        self._results: dict[str, tuple[tuple[int, int], TrialResult]] = {}
+        self._left_out: dict[str, tuple[int, int]] = {}
+        self._predictions: dict[str, pd.DataFrame | None] = {}
+
+    @property
+    def results(self) -> tuple[TrialResult, ...]:
+        """All finished trials, ordered by key.
+
+        Raises:
+            RecordError: a result was written by a version whose results this one does not read.
+        """
+        there = self._result_files()
+        for key in self._results.keys() - there.keys():
+            del self._results[key]
+        for key, signature in there.items():
+            known = self._results.get(key)
+            if (known and known[0] == signature) or self._left_out.get(key) == signature:
+                continue
+            self._predictions.pop(key, None)
+            result = find_result(self.paths.result(key))
+            if result is None:
+                self._results.pop(key, None)
+                self._left_out[key] = signature
+            else:
+                self._results[key] = (signature, result)
+        return tuple(self._results[key][1] for key in sorted(self._results))
+
+    def result(self, key: str) -> TrialResult | None:
+        """Return the result of one trial; None where it has not finished."""
+        if key not in self._results:
+            path = self.paths.result(key)
+            if not path.exists() or (result := find_result(path)) is None:
+                return None
+            stat = path.stat()
+            self._results[key] = ((stat.st_mtime_ns, stat.st_size), result)
+        return self._results[key][1]
+
+    @property
+    def finished(self) -> set[str]:
+        """Keys of all finished trials, from the file names alone."""
+        return finished_keys(self.paths)
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """Trials that failed and have not finished since, ordered by key."""
+        return tuple(read_failures(self.paths))
+
+    @property
+    def stopped(self) -> tuple[Stopped, ...]:
+        """Trials that a scheduler stopped and that have not finished since, ordered by key."""
+        return tuple(all_stopped(self.paths))
+
+    def predictions(self, key: str) -> pd.DataFrame | None:
+        """Predictions of one trial: id, formula, target, prediction, set (`validation`, `test`); None without a file.
+
+        Files of older versions hold the test set only, and say so here.
+        """
+        if key not in self._predictions:
+            import pandas as pd
+
+            path = self.paths.predictions(key)
+            table = pd.read_parquet(path) if path.exists() else None
+            if table is not None and "set" not in table:
+                table["set"] = "test"
+            self._predictions[key] = table
+        return self._predictions[key]
+
+    def _result_files(self) -> dict[str, tuple[int, int]]:
+        """Time and size of every result file, by key."""
+        try:
+            with os.scandir(self.paths.results) as entries:
+                found = [entry for entry in entries if entry.name.endswith(".json") and not entry.name.startswith(".")]
+                stats = [(entry.name, entry.stat()) for entry in found]
+        except FileNotFoundError:
+            return {}
+        return {name.removesuffix(".json"): (stat.st_mtime_ns, stat.st_size) for name, stat in stats}
+
+
+def open_run(where: Run | RunPaths | Path | str) -> Run:
+    """Open the folder of a sweep; one that is open already is returned as it is."""
+    if isinstance(where, Run):
+        return where
+    return Run(where if isinstance(where, RunPaths) else RunPaths(Path(where)))

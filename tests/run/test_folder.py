@@ -1,0 +1,94 @@
+"""The opened folder of a sweep: files are parsed once, and damaged ones neither end a command nor vanish."""
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+from tracked_sweep import a_config, a_result
+
+from srcgcnn.cli.main import main
+from srcgcnn.records import RecordError
+from srcgcnn.run import results as results_module
+from srcgcnn.run.folder import open_run
+from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.results import write_result
+from srcgcnn.run.trial import Seeds
+
+RESULTS = [a_result(a_config(seed)) for seed in range(3)]
+
+
+@pytest.fixture
+def paths(tmp_path):
+    paths = RunPaths(tmp_path)
+    for result in RESULTS:
+        write_result(paths, result)
+    return paths
+
+
+def by_key(run):
+    return {result.key: result for result in run.results}
+
+
+def test_every_file_is_parsed_once_and_new_changed_and_removed_ones_are_noticed(paths, monkeypatch):
+    parsed = []
+    read = results_module.read_result
+    monkeypatch.setattr(results_module, "read_result", lambda path: parsed.append(path.stem) or read(path))
+    run = open_run(paths)
+    assert by_key(run) == by_key(open_run(run)) == {result.key: result for result in RESULTS}
+    assert run.result(RESULTS[0].key) == RESULTS[0]
+    assert sorted(parsed) == sorted(result.key for result in RESULTS)
+    more = a_result(a_config(9))
+    write_result(paths, more)
+    changed = replace(RESULTS[0], conv_parameters=7)
+    write_result(paths, changed)
+    os.utime(paths.result(changed.key), ns=(1, 1))  # also on a disk with coarse clocks
+    paths.result(RESULTS[1].key).unlink()
+    assert by_key(run) == {result.key: result for result in (changed, RESULTS[2], more)}
+    assert len(parsed) == 5
+
+
+def truncated(text, _):
+    return text[: len(text) // 2].encode()
+
+
+def of_bytes(text, _):
+    return b"\x80\x81"
+
+
+def without_a_number(text, _):
+    data = json.loads(text)
+    del data["conv_parameters"]
+    return json.dumps(data).encode()
+
+
+def of_another_trial(text, _):
+    edited = replace(RESULTS[0], config=replace(RESULTS[0].config, seeds=Seeds(7, 7, 7)))
+    return json.dumps(edited.to_dict()).encode()
+
+
+@pytest.mark.parametrize("damage", [truncated, of_bytes, without_a_number, of_another_trial])
+def test_a_damaged_result_is_set_aside_and_named_and_its_trial_is_trained_again(paths, damage, capsys):
+    path = paths.result(RESULTS[0].key)
+    damaged = damage(path.read_text(), path)
+    path.write_bytes(damaged)
+    assert main(["results", str(paths.out), "--format", "csv"]) == 0
+    said = capsys.readouterr()
+    assert path.name in said.err
+    assert "counts as not trained" in said.err
+    assert len(said.err.splitlines()) == 1
+    assert ",2," in said.out  # two seeds are left
+    assert path.with_name(path.name + ".damaged").read_bytes() == damaged
+    assert open_run(paths).finished == {result.key for result in RESULTS[1:]}
+    assert main(["results", str(paths.out)]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_result_of_a_later_version_is_not_taken_for_a_damaged_one(paths):
+    path = paths.result(RESULTS[0].key)
+    data = json.loads(path.read_text())
+    for more in ({"invented": 1}, {"format_version": 2}):
+        path.write_text(json.dumps({**data, **more}))
+        with pytest.raises(RecordError, match=path.name):
+            _ = open_run(paths).results
+        assert path.exists()
