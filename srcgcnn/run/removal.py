@@ -24,18 +24,17 @@ def find_trials(paths: RunPaths, wanted: str) -> list[TrialResult]:
     """
     results = open_run(paths).results
     labels = labels_of(result.config.variant for result in results)
-    found = [
-        result
-        for result in results
-        for config in [result.config]
-        if wanted
-        in (config.label, config.model.label, labels[config.variant], f"{labels[config.variant]}{config.repeat}")
-        or (wanted and result.key.startswith(wanted))
-    ]
+    found = [result for result in results if _is_meant(result, labels[result.config.variant], wanted)]
     if not found:
         known = ", ".join(sorted(labels.values())) or "none"
         raise ValueError(f"no trial {wanted!r} in {paths.out}; variants there: {known}")
     return found
+
+
+def _is_meant(result: TrialResult, label: str, wanted: str) -> bool:
+    config = result.config
+    names = (config.label, config.model.label, label, f"{label}{config.repeat}")
+    return wanted in names or bool(wanted and result.key.startswith(wanted))
 
 
 def remove_trials(paths: RunPaths, keys: Sequence[str]) -> None:
