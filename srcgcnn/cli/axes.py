@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from srcgcnn.models.registry import FAMILIES
+from srcgcnn.models.published import NAMES
 
 if TYPE_CHECKING:
     import argparse
 
 METAVARS = {
-    "models": ("MODEL", " ".join(FAMILIES)),
+    "models": ("MODEL", " ".join(NAMES)),
     "depths": ("T", "steps T where weights are shared, layers L where not: 1 2 3, or 1..10, or 1,2,3"),
     "blocks": ("K", "distinct blocks, used in cycles: 1 is tied, `all` is stacked"),
     "norms": ("NORM", "step affine shared"),

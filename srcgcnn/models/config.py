@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from srcgcnn.models.published import title_of, title_settings
 from srcgcnn.models.registry import TIED, block_of
 from srcgcnn.records import record
 
@@ -145,7 +146,7 @@ class ModelConfig:
     @property
     def title(self) -> str:
         """Name of the block and of how it is tied: `CGCNN`, `SR-CGCNN`, `CGCNN K=2`."""
-        config, title = _canonical_blocks(self), self.block.title
+        config, title = _canonical_blocks(self), title_of(self) or self.block.title
         if config.distinct_blocks == 1 and (config.family in TIED or config.depth > 1):
             return f"SR-{title}"
         return title if config.distinct_blocks == config.depth else f"{title} K={config.distinct_blocks}"
@@ -173,7 +174,8 @@ class ModelConfig:
             parts = [f"{self.title}{steps} {self.norm}-norm"]
             parts += [f"alpha={self.alpha}"] if self.alpha != "none" else []
             parts += ["LayerNorm"] if self.layer_norm else []
-        usual = {"norm_kind": "batch", "skip": "none", "readout": "mean", "edge_channels": 0}
+        usual: dict[str, object] = {"norm_kind": "batch", "skip": "none", "readout": "mean", "edge_channels": 0}
+        usual |= {name: getattr(self, name) for name in title_settings(self)}
         parts += [f"{name}={getattr(self, name)}" for name in usual if getattr(self, name) != usual[name]]
         parts += [] if self.hidden_channels == USUAL_WIDTH else [f"width={self.hidden_channels}"]
         return " ".join(parts)

@@ -12,7 +12,7 @@ from math import prod
 from typing import Any, Literal, get_args, get_type_hints
 
 from srcgcnn.models.config import MOST_OF_ANY, Alpha, ModelConfig, Norm
-from srcgcnn.models.registry import block_of
+from srcgcnn.models.published import check_name
 from srcgcnn.records import RecordError, parse, record
 from srcgcnn.run.trial import TrainingConfig
 
@@ -78,7 +78,7 @@ class Axes:
 
     Attributes:
         models: `srcgcnn` applies one convolution T times, `cgcnn` stacks L of them; others stack the blocks of
-            docs/models.md.
+            docs/models.md, or are its deeper variants.
         depths: number of steps: T where they share weights, L where they do not.
         norms: not for cgcnn. What the norms of different steps share. `step`: nothing; `affine`: weights, but not
             running averages; `shared`: running averages, too.
@@ -110,8 +110,8 @@ class Axes:
 
     def __post_init__(self) -> None:
         """Refuse unknown models, empty axes, repeated values, negative seeds and sizes that nobody means."""
-        for family in self.models:
-            block_of(family)
+        for name in self.models:
+            check_name(name)
         for name, values in [*self.named.items(), *((name, getattr(self, name)) for name in SEED_NAMES)]:
             if not values:
                 raise ValueError(f"axis {name!r} is empty: give at least one value")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from srcgcnn.models.config import USUAL_WIDTH, ModelConfig, Norm
 from srcgcnn.models.counts import count_parameters
+from srcgcnn.models.published import settings_of
 from srcgcnn.models.registry import BLOCKS, TIED
 from srcgcnn.run.labels import label_of
 from srcgcnn.run.trial import DataRef, Seeds, Variant
@@ -152,7 +153,8 @@ class Space:
         """Return the network at a point as it was asked for."""
         values = {DOTTED.get(name, name): value for name, value in params.items()}
         own = {name.removeprefix("model."): value for name, value in values.items() if name.startswith("model.")}
-        model = ModelConfig(**{**self._network, **own})
+        published = settings_of(own.pop("family"))
+        model = ModelConfig(**{**self._network, **published, **own})
         return model if self.matching is None else self.matching.fitted(model)
 
     def variant(self, params: Params) -> Variant:

@@ -1,0 +1,86 @@
+"""Networks of the literature that are a row of settings: a block, its norm, its skip and its readout. No torch here.
+
+The deeper variants (Omee et al., Patterns 3, 100491 (2022)) put differentiable group normalisation in the place of
+BatchNorm, and add the input of every step to its result, on top of a residual that the step may have of its own
+(`double`). With a normalisation that is nearly the identity, such a state about doubles at every step; the same
+networks with one residual (`skip = "residual"`) are the controls of `sweeps/deeper_controls.toml`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from srcgcnn.models.registry import BLOCKS, FAMILIES, block_of
+
+if TYPE_CHECKING:
+    from srcgcnn.models.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class Published:
+    """One row.
+
+    Attributes:
+        title: name for people.
+        family: the block.
+        settings: fields of `ModelConfig` that differ from their defaults.
+    """
+
+    title: str
+    family: str
+    settings: dict[str, Any]
+
+
+def _deeper(title: str, family: str, readout: str) -> Published:
+    skip = "double" if BLOCKS[family].own_residual else "residual"
+    return Published(title, family, {"norm_kind": "group", "skip": skip, "readout": readout})
+
+
+PUBLISHED: dict[str, Published] = {
+    "deepercgcnn": _deeper("DeeperCGCNN", "cgconv", "mean"),
+    "deeperschnet": _deeper("DeeperSchNet", "schnet", "max"),
+    "deepermpnn": _deeper("DeeperMPNN", "mpnn", "mean"),
+    "deepermegnet": _deeper("DeeperMEGNet", "megnet", "mean"),
+    "deepergatgnn": _deeper("DeeperGATGNN", "gatgnn", "attention"),
+}
+NAMES = (*FAMILIES, *PUBLISHED)
+
+
+def check_name(name: str) -> None:
+    """See that a network can be asked for by this name.
+
+    Raises:
+        ValueError: it cannot; the message lists those that can.
+    """
+    if name not in PUBLISHED:
+        try:
+            block_of(name)
+        except ValueError:
+            raise ValueError(f"model {name!r} is unknown; known: {', '.join(NAMES)}") from None
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    """Return the fields of `ModelConfig` that a name stands for, `family` among them."""
+    row = PUBLISHED.get(name)
+    return {"family": name} if row is None else {"family": row.family, **row.settings}
+
+
+def title_of(config: ModelConfig) -> str | None:
+    """Return the title of the row that a network is of, whatever its depth and tying; None where it is of none."""
+    row = _row_of(config)
+    return None if row is None else row.title
+
+
+def title_settings(config: ModelConfig) -> tuple[str, ...]:
+    """Return the fields that the title says already."""
+    row = _row_of(config)
+    return () if row is None else tuple(row.settings)
+
+
+def _row_of(config: ModelConfig) -> Published | None:
+    for row in PUBLISHED.values():
+        settings = {name: getattr(config, name) for name in row.settings}
+        if (config.family, settings) == (row.family, row.settings):
+            return row
+    return None
