@@ -42,6 +42,8 @@ def _predicted_again(paths: RunPaths, member: TrialResult) -> pd.DataFrame | Non
     if store is None:
         return None
     rows = split_of(store, member.config).val
-    predictions = Predictor.load(paths.model(member.key)).predict_graphs([store.graph(row) for row in rows.tolist()])
+    predictor = Predictor.load(paths.model(member.key))
+    graphs = [store.graph(row, vectors=predictor.needs_vectors) for row in rows.tolist()]
+    predictions = predictor.predict_graphs(graphs)
     columns = {"target": store.target(member.config.data.target)[rows], "prediction": predictions}
     return pd.DataFrame(columns, index=[store.ids[row] for row in rows])

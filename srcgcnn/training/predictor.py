@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from srcgcnn.data.graph import build_graph
-from srcgcnn.data.shard import edge_arrays
+from srcgcnn.data.shard import edge_arrays, geometry_arrays
 from srcgcnn.training.graphset import GraphSet
 from srcgcnn.training.model_file import ModelCard, load_model
 
@@ -59,6 +59,11 @@ class Predictor:
             else domain.departures(graph, self.card.graph.cutoff_angstrom, fixed_degree=self.card.graph.fixed_degree)
         )
 
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether graphs must have the images of their neighbours."""
+        return "vectors" in self.card.model.block.needs
+
     def predict_structures(self, structures: Sequence[Structure]) -> np.ndarray:
         """Predict for pymatgen structures: float64 [crystals], in `card.unit`, or the probability of class 1.
 
@@ -69,12 +74,14 @@ class Predictor:
 
     def predict_graphs(self, graphs: Sequence[CrystalGraph]) -> np.ndarray:
         """Predict for graphs."""
+        fixed = self.card.graph.fixed_degree
         padding = self.card.graph.cutoff_angstrom + 1.0 if self.card.exact_padding else None
         crystals = GraphSet(
-            [_as_shard(graphs, fixed_degree=self.card.graph.fixed_degree)],
+            [_as_shard(graphs, fixed_degree=fixed)],
             self.network.element_features.numpy(),
             torch.device("cpu"),
             padding_distance=padding,
+            geometry=[geometry_arrays(graphs, fixed_degree=fixed)] if self.needs_vectors else None,
         )
         rows = torch.arange(len(graphs))[None]
         return predict_rows(self.network, crystals, rows, [(self.card.mean, self.card.std)])[0].numpy()

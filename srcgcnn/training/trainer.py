@@ -130,7 +130,9 @@ class GroupTrainer:
 
     def _load_data(self, store: GraphStore) -> None:
         config = self.configs[0]
-        self.crystals = GraphSet.of_store(store, self.device, exact_padding=self._training.exact_padding)
+        vectors = "vectors" in self._model.block.needs
+        padding = self._training.exact_padding
+        self.crystals = GraphSet.of_store(store, self.device, exact_padding=padding, vectors=vectors)
         crystals = Crystals.of(store)
         self.splits = [split_rows(self._training.split, trial.seeds.split, crystals) for trial in self.configs]
         targets = store.target(config.data.target)

@@ -13,6 +13,7 @@ from srcgcnn.data.demo import demo_source
 from srcgcnn.data.graph import GraphSettings
 from srcgcnn.data.store import GraphStore
 from srcgcnn.models.config import ModelConfig
+from srcgcnn.models.registry import BLOCKS
 from srcgcnn.run.trial import SplitConfig, TrainingConfig
 from srcgcnn.training.outcome import conclude, save_member
 from srcgcnn.training.predictor import Predictor
@@ -325,3 +326,21 @@ def test_graphs_of_different_degrees_train_alike_on_every_backend(trial_of, tmp_
     for one, other in zip(plain, native, strict=True):
         assert one.result.curves.train_loss == pytest.approx(other.result.curves.train_loss, rel=1e-3)
         assert one.result.metrics.test_mae == pytest.approx(other.result.metrics.test_mae, rel=1e-3)
+
+
+def test_a_block_that_needs_vectors_gets_them_in_training_and_prediction(demo_store, trial_of, monkeypatch, tmp_path):
+    config = trial_of(ModelConfig("schnet", 2), epochs=2)
+    trainer, (without,) = run([config], demo_store)
+    monkeypatch.setitem(BLOCKS, "schnet", replace(BLOCKS["schnet"], needs=("vectors",)))
+    asked, (outcome,) = run([config], demo_store)
+    rows = torch.tensor([[0, 1]])
+    assert trainer.crystals.batch(rows).vectors is None
+    assert asked.crystals.batch(rows).vectors.shape[-1] == 3
+    assert outcome.result.metrics == without.result.metrics  # SchNet looks at distances only
+    save_member(asked, 0, demo_store, tmp_path / "m.safetensors")
+    predictor = Predictor.load(tmp_path / "m.safetensors")
+    test = outcome.test.rows.tolist()
+    graphs = [demo_store.graph(row, vectors=predictor.needs_vectors) for row in test]
+    assert predictor.predict_graphs(graphs) == pytest.approx(outcome.test.predictions, abs=1e-5)
+    with pytest.raises(ValueError, match="no images"):
+        predictor.predict_graphs([demo_store.graph(0)])
