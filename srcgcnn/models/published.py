@@ -9,12 +9,17 @@ networks with one residual (`skip = "residual"`) are the controls of `sweeps/dee
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from srcgcnn.models.registry import BLOCKS, FAMILIES, block_of
 
-if TYPE_CHECKING:
-    from srcgcnn.models.config import ModelConfig
+
+class Network(Protocol):
+    """What of a `ModelConfig` a row is known by, beside the fields of its settings."""
+
+    @property
+    def family(self) -> str:
+        """The block."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +71,19 @@ def settings_of(name: str) -> dict[str, Any]:
     return {"family": name} if row is None else {"family": row.family, **row.settings}
 
 
-def title_of(config: ModelConfig) -> str | None:
+def title_of(config: Network) -> str | None:
     """Return the title of the row that a network is of, whatever its depth and tying; None where it is of none."""
     row = _row_of(config)
     return None if row is None else row.title
 
 
-def title_settings(config: ModelConfig) -> tuple[str, ...]:
+def title_settings(config: Network) -> tuple[str, ...]:
     """Return the fields that the title says already."""
     row = _row_of(config)
     return () if row is None else tuple(row.settings)
 
 
-def _row_of(config: ModelConfig) -> Published | None:
+def _row_of(config: Network) -> Published | None:
     for row in PUBLISHED.values():
         settings = {name: getattr(config, name) for name in row.settings}
         if (config.family, settings) == (row.family, row.settings):
