@@ -62,11 +62,21 @@ def stop_driver(paths: RunPaths) -> bool:
         if process.create_time() != note.started_at:
             return False
         process.terminate()
-        process.wait(STOP_TIMEOUT_S)
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
         raise RuntimeError(f"process {note.pid} runs {paths.out} and is not yours") from None
-    except psutil.TimeoutExpired:
-        raise RuntimeError(f"process {note.pid} is still there after {STOP_TIMEOUT_S:.0f} s") from None
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while _lives(process):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"process {note.pid} is still there after {STOP_TIMEOUT_S:.0f} s")
+        time.sleep(0.1)
     return True
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether a process still does something; who started it may not have asked for its status yet."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

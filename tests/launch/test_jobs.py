@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from srcgcnn.cli.main import main
 from srcgcnn.driver.group_log import group_log
 from srcgcnn.files import write_text
 from srcgcnn.launch.local import private_folder as local_folder
@@ -204,3 +205,32 @@ def test_the_folder_of_a_sweep_that_was_killed_goes_with_the_next_one_and_a_livi
             assert living.exists()
             assert not copy.exists()
     assert not living.exists()
+
+
+DRIVER = """
+import sys, time
+from pathlib import Path
+from srcgcnn.launch.local import terminating_as_ctrl_c
+from srcgcnn.launch.local_driver import noted_driver
+from srcgcnn.run.paths import RunPaths
+with noted_driver(RunPaths(Path(sys.argv[1]))), terminating_as_ctrl_c():
+    print("up", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_cancel_stops_the_driver_of_this_machine_and_no_other_process(tmp_path, capsys):
+    paths = RunPaths(tmp_path)
+    paths.results.mkdir()
+    command = [sys.executable, "-c", DRIVER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as driver:
+        assert driver.stdout.readline() == b"up\n"
+        note = json.loads(paths.driver.read_text())
+        assert main(["cancel", str(tmp_path)]) == 0
+        assert driver.wait(10) != 0
+    assert "stopped" in capsys.readouterr().out
+    assert not paths.driver.exists()
+    reused = {**note, "pid": os.getpid()}  # the number of a process that has started since
+    paths.driver.write_text(json.dumps(reused))
+    assert main(["cancel", str(tmp_path)]) == 0
+    assert "nothing of this sweep runs" in capsys.readouterr().out
