@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from srcgcnn.driver.display import SweepDisplay
 from srcgcnn.files import write_text
+from srcgcnn.launch.head_watch import answers
 from srcgcnn.launch.local import LaunchError, conduct, terminating_as_ctrl_c
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def _run(
 ) -> SweepEnd:
     import ray
 
+    if site.address != "auto" and not answers(site.address):  # Ray itself tries for minutes
+        raise LaunchError(f"no Ray cluster answers at address={site.address!r}: nobody listens there")
     try:
         ray.init(address=site.address, runtime_env=site.runtime_env, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
