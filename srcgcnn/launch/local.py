@@ -21,7 +21,7 @@ from srcgcnn.driver.display import SweepDisplay
 from srcgcnn.launch.local_driver import noted_driver
 from srcgcnn.launch.ray_node import ALIVE, remove_abandoned
 from srcgcnn.launch.reaper import reaping
-from srcgcnn.launch.token import write_token
+from srcgcnn.launch.token import closed_ray, write_token
 from srcgcnn.run.folder import open_run
 from srcgcnn.run.leftovers import remove_leftovers
 from srcgcnn.run.paths import make_run_folder
@@ -250,7 +250,7 @@ def private_folder() -> Iterator[Path]:
 def local_ray(paths: RunPaths, site: LocalSite, scratch: Path, console: Console) -> Iterator[float]:
     """Start a Ray of this sweep only; yields its number of GPUs. Never joins a cluster that somebody else runs."""
     token = write_token(paths.ray_token)
-    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token), RAY_USAGE_STATS_ENABLED="0")
+    os.environ.update(closed_ray(token))
     os.environ.pop("RAY_ADDRESS", None)
     import ray
 

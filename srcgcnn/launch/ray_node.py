@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from srcgcnn.driver.preemption import DEADLINE, NODE_FOLDER, STOP_FILE
 from srcgcnn.launch.reaper import end_watcher, start_watcher
+from srcgcnn.launch.token import closed_ray
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -159,9 +160,7 @@ def ray_environment(token: Path) -> dict[str, str]:
         visible = [name for name in environment["ROCR_VISIBLE_DEVICES"].split(",") if name.strip()]
         environment["HIP_VISIBLE_DEVICES"] = ",".join(str(number) for number in range(len(visible)))
     environment.update(
-        RAY_AUTH_MODE="token",
-        RAY_AUTH_TOKEN_PATH=str(token),
-        RAY_USAGE_STATS_ENABLED="0",
+        closed_ray(token),
         RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="20",  # on SIGTERM a node takes no new trial and waits for its own
         PYTHONUNBUFFERED="1",
     )

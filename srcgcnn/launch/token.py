@@ -10,6 +10,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def closed_ray(token: Path) -> dict[str, str]:
+    """Return the environment variables with which Ray answers nobody without the token."""
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # Ray's servers for Prometheus listen on all addresses and never ask for the token (seen in 2.60)
+        "RAY_enable_metrics_collection": "0",
+        # no switch turns these two off; dashboard and autoscaler log the bad port and go on
+        "AUTOSCALER_METRIC_PORT": "-1",
+        "DASHBOARD_METRIC_PORT": "-1",
+    }
+
+
 def write_token(path: Path) -> Path:
     """Write a fresh random token that only this user can read; returns its absolute path."""
     path = path.resolve()

@@ -16,6 +16,8 @@ from stranger import CAN_BE_ANOTHER, NOT_ROOT, as_stranger
 
 from srcgcnn.run.paths import RunPaths
 
+pytestmark = pytest.mark.full
+
 SECRET, RESULT = "private key of the owner", "a result of the sweep"
 JSON = {"Content-Type": "application/json"}
 
