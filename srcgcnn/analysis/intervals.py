@@ -104,7 +104,7 @@ def seeds_and_crystals(errors: np.ndarray) -> Interval:
 
     Var(mean) = s2(seed means)/S + s2(crystal means)/C, Student t with the degrees of freedom of Satterthwaite. What is
     special to a seed and a crystal is in both terms. Subtracted once, intervals of a difference covered 92 to 93 % with
-    2 to 5 seeds; left in, 94 % (benchmarks/coverage.py), so it stays.
+    2 to 5 seeds; left in, 94 % (benchmarks/interval_coverage.py), so it stays.
     """
     seeds, crystals = errors.shape
     mean = float(errors.mean())

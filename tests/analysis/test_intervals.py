@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from coverage import World, coverage, false_positives, saturations
+from interval_coverage import World, coverage, coverage_over_splits, false_positives, saturations
 
 from srcgcnn.analysis.intervals import Repeats, bootstrap_seeds, bootstrap_seeds_and_crystals, interval_of, over_repeats
 from srcgcnn.analysis.pareto import on_front
@@ -112,6 +112,12 @@ def test_intervals_cover_and_the_bootstrap_over_three_seeds_does_not():
 def test_seed_noise_alone_is_covered_too():
     shares = coverage(replace(World(), crystal=0.001, own=0.001, both=0.001), 3, 40, 250)
     assert shares["error: seeds and crystals, t"] > 0.91
+
+
+def test_the_printed_interval_over_splits_covers_and_that_of_independent_splits_does_not():
+    shares = coverage_over_splits(5, 2, 300)
+    assert shares["printed"] > 0.91
+    assert shares["as if splits were independent"] < 0.91
 
 
 @pytest.mark.full
