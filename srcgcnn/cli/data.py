@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from srcgcnn.data.manifest import Manifest
 
 SOURCES_HELP = (
-    "demo | a snapshot (srcgcnn data fetch mp) | jarvis:NAME | matbench:NAME | a CGCNN folder (id_prop.csv and CIFs) | "
-    "a table .csv/.csv.gz/.parquet with a cif column | a matbench .json.gz | .jsonl(.gz) with pymatgen structures | "
+    "demo | a snapshot (srcgcnn data fetch mp) | jarvis:NAME | matbench:NAME | "
+    "a folder of CIF or POSCAR files with id_prop.csv or another table | "
+    "a table .csv/.tsv(.gz)/.parquet with a cif column | a matbench .json.gz | .jsonl(.gz) with pymatgen structures | "
     ".extxyz and what ASE reads"
 )
 FORMATS = ("csv", "cgcnn", "matbench")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from srcgcnn.data.columns import number_of
 from srcgcnn.data.graph import CrystalGraph, GraphSettings, build_graph
 from srcgcnn.data.limits import SourceLimits
 from srcgcnn.data.manifest import CONTENT_VERSION, MANIFEST_FILE, REJECTED_FILE, StoreError
@@ -259,8 +260,8 @@ def _target_value(name: str, raw: Any) -> float:
     if raw is None or (isinstance(raw, str) and not raw.strip()):
         raise RowError(f"missing target {name!r}")
     try:
-        value = float(raw)
-    except (TypeError, ValueError):
+        value = number_of(raw)
+    except ValueError:
         raise RowError(f"target {name!r} is not a number: {raw!r}") from None
     if not math.isfinite(value):
         raise RowError(f"target {name!r} is {value}")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
-from srcgcnn.data.source import Source, SourceError, SourceRow, unit_of
+from srcgcnn.data.source import Source, SourceError, SourceRow, unit_of, without_unit
 from srcgcnn.data.tensor_file import is_regular
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ID_KEYS = ("id", "material_id", "mp_id", "task_id", "name")  # the first one present is taken
 MISSING = ("", "nan", "na", "n/a", "none", "null")  # text of a value that is not there
+WORDS = {"true": 1.0, "false": 0.0}
 LOOK_AHEAD_ROWS = 100  # read to tell which values are numbers, where there is no header and some are missing
 
 
@@ -62,6 +63,7 @@ def choose_targets(
     """
     if wanted is None:
         return ()
+    wanted = [_full_name(name, available) for name in wanted]
     for name in wanted:
         if name not in available:
             listing = ", ".join(_closest_first(name, numeric)) or "none"
@@ -92,12 +94,38 @@ def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value.strip().lower() in MISSING)
 
 
+def number_of(value: Any) -> float:
+    """Return a target as a number; true and false, in any case, are 1 and 0.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, str) and value.strip().lower() in WORDS:
+        return WORDS[value.strip().lower()]
+    try:
+        return float(value)
+    except TypeError:
+        raise ValueError(f"{value!r:.60} is not a number") from None
+
+
 def _reads_as_number(value: Any) -> bool:
     try:
-        float(value)
-    except (TypeError, ValueError):
+        number_of(value)
+    except ValueError:
         return False
     return True
+
+
+def all_numbers(values: Iterable[Any]) -> bool:
+    """Whether every value that is there is a number, and one is."""
+    filled = [value for value in values if not _is_missing(value)]
+    return bool(filled) and all(_reads_as_number(value) for value in filled)
+
+
+def _full_name(name: str, available: Sequence[str]) -> str:
+    """Return the column that is called like this, or like this with a unit: `gap` finds `gap [eV]`."""
+    with_unit = [column for column in available if without_unit(column) == name]
+    return with_unit[0] if name not in available and len(with_unit) == 1 else name
 
 
 def _closest_first(name: str, available: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 from srcgcnn.data.parsing import parse_structure, plain_crystal
 from srcgcnn.data.source import RowError, Source, SourceError
-from srcgcnn.data.sources.registry import ID_PROP_FILE
+from srcgcnn.data.sources.folders import ID_PROP_FILE
 from srcgcnn.files import write_text
 
 if TYPE_CHECKING:

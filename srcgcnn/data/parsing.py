@@ -45,6 +45,8 @@ def parse_structure(row: SourceRow, limits: SourceLimits | None = None) -> Struc
     try:
         if row.form == "cif":
             structure = _from_cif(row.content, limits)
+        elif row.form == "poscar":
+            structure = _from_poscar(row.content, limits)
         elif row.form == "dict":
             structure = _from_dict(row.content, limits)
         else:
@@ -142,6 +144,18 @@ def _from_cif(text: str, limits: SourceLimits) -> Structure:
         _check_atoms(max(1, _items(block.data.get("_atom_site_fract_x"))), limits)
     # check_occu=False keeps the message about partial occupancy for our own check of the row
     return parser.parse_structures(primitive=False, check_occu=False, on_error="raise")[0]
+
+
+def _from_poscar(text: str, limits: SourceLimits) -> Structure:
+    """Read a POSCAR; without element symbols, as VASP 4 wrote them, nobody knows what it is."""
+    from pymatgen.io.vasp import Poscar
+
+    if len(text) > limits.text_characters:
+        raise RowError(f"a POSCAR of {len(text) / 2**20:.1f} MiB; the limit is {limits.text_mib:g} MiB")
+    poscar = Poscar.from_str(text, read_velocities=False)
+    if not poscar.true_names:
+        raise RowError("a POSCAR without element symbols: add them as its sixth line")
+    return poscar.structure
 
 
 def _items(values: Any) -> int:

@@ -6,6 +6,7 @@ build, not in the one process that reads the file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping  # noqa: TC003 - part of the dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -26,6 +27,7 @@ KNOWN_UNITS = {
     "bulk_modulus": "GPa",
     "shear_modulus": "GPa",
 }
+UNIT_IN_NAME = re.compile(r"(.*\S)\s*\[([^\[\]]+)\]\s*")
 
 
 class SourceError(ValueError):
@@ -42,13 +44,13 @@ class SourceRow:
 
     Attributes:
         row_id: unique within the source.
-        form: how `content` is written: `cif` text, a pymatgen `dict` (Structure.as_dict), a `structure` itself, or
-            `error`: the source found no crystal here, and `content` says why.
+        form: how `content` is written: text of a `cif` or `poscar`, a pymatgen `dict` (Structure.as_dict), a
+            `structure` itself, or `error`: the source found no crystal here, and `content` says why.
         targets: target name -> raw value as found (str, float or None); checked in the build.
     """
 
     row_id: str
-    form: Literal["cif", "dict", "structure", "error"]
+    form: Literal["cif", "poscar", "dict", "structure", "error"]
     content: Any
     targets: Mapping[str, Any]
 
@@ -78,8 +80,16 @@ class Source:
     limits: SourceLimits = field(default_factory=SourceLimits)
 
 
+def without_unit(target: str) -> str:
+    """Return the name of a column without the unit in it: `gap` for `gap [eV]`."""
+    found = UNIT_IN_NAME.fullmatch(target)
+    return found[1] if found else target
+
+
 def unit_of(target: str) -> str:
-    """Guess a target's unit from its name ("" if unknown); `--unit` overrides."""
+    """Read a target's unit from its name, as in `gap [eV]`, or guess it ("" if unknown); `--unit` overrides."""
+    if found := UNIT_IN_NAME.fullmatch(target):
+        return found[2].strip()
     lowered = target.lower()
     for stem, unit in KNOWN_UNITS.items():
         if stem in lowered:

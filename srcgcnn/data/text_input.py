@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -43,7 +44,7 @@ class _Unpacked(io.RawIOBase):
 
 
 def open_text(path: Path, limits: SourceLimits, *, newline: str | None = None) -> IO[str]:
-    """Open a text file, compressed or not; bytes that are no UTF-8 become replacement characters.
+    """Open a text file, compressed or not, UTF-16 or UTF-8; bytes that are neither become replacement characters.
 
     Raises:
         SourceError: it is a pipe, a device or missing; while reading, where it unpacks to more than the limit.
@@ -52,7 +53,8 @@ def open_text(path: Path, limits: SourceLimits, *, newline: str | None = None) -
         raise SourceError(f"{path} is not a regular file")
     raw = _Unpacked(path, limits.unpacked_bytes) if path.suffix.lower() == ".gz" else path.open("rb", buffering=0)
     buffered = io.BufferedReader(raw, PIECE_CHARACTERS)
-    return io.TextIOWrapper(buffered, encoding="utf-8-sig", errors="replace", newline=newline)
+    encoding = "utf-16" if buffered.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    return io.TextIOWrapper(buffered, encoding=encoding, errors="replace", newline=newline)
 
 
 def read_small(path: Path, limits: SourceLimits) -> str:

@@ -13,8 +13,8 @@ from srcgcnn.data.parsing import parse_structure
 from srcgcnn.data.row_workers import OutOfTimeError, time_limit
 from srcgcnn.data.source import RowError, SourceRow
 from srcgcnn.data.sources.atoms import row_of_atoms
+from srcgcnn.data.sources.folders import CRYSTAL_FORMS, crystal_row, form_of
 from srcgcnn.data.sources.registry import READERS, open_source
-from srcgcnn.data.text_input import read_small
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     Crystals: TypeAlias = str | Path | Structure | Atoms | pd.DataFrame
 
 FRAME_KEYS = ("structure", "atoms", "cif")  # columns of a data frame that can hold crystals; the first one is taken
-CIF_SUFFIXES = (".cif", ".mcif")
 
 
 @dataclass(frozen=True)
@@ -111,29 +110,22 @@ def _row_in_memory(crystal: Any, row_id: str) -> SourceRow:
 
 
 def _files(path: Path) -> list[Path]:
-    """Return the CIF files of a folder; a folder without any, and every file, as it is."""
+    """Return the CIF and POSCAR files of a folder; a folder without any, and every file, as it is."""
     inside = sorted(path.iterdir()) if path.is_dir() else []
-    return [file for file in inside if file.suffix.lower() in CIF_SUFFIXES] or [path]
+    return [file for file in inside if form_of(file)] or [path]
 
 
 def _rows(path: Path) -> Iterator[SourceRow]:
-    if path.suffix.lower() in CIF_SUFFIXES:
-        yield _cif(path)
+    if form_of(path):
+        yield crystal_row(path.stem, path, SourceLimits())
     else:
         yield from _table(path)
-
-
-def _cif(path: Path) -> SourceRow:
-    try:
-        return SourceRow(path.stem, "cif", read_small(path, SourceLimits()), {})
-    except RowError as error:
-        return error_row(path.stem, str(error))
 
 
 def _table(path: Path) -> Iterator[SourceRow]:
     """Read a table with one crystal per row; a table that breaks off loses the rest of its rows and says so."""
     if path.is_file() and not path.name.lower().endswith(tuple(READERS)):
-        yield error_row(path.name, f"unknown kind of file; read are {', '.join((*CIF_SUFFIXES, *READERS))}")
+        yield error_row(path.name, f"unknown kind of file; read are {', '.join((*CRYSTAL_FORMS, *READERS))}")
         return
     try:
         yield from open_source(str(path), targets=None).rows()

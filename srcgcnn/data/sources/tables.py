@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from srcgcnn.data.columns import (
     ID_KEYS,
-    MISSING,
+    all_numbers,
     choose_targets,
     error_row,
     file_source,
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    import pandas as pd
     import pyarrow as pa
 
     from srcgcnn.data.limits import SourceLimits
@@ -31,15 +31,14 @@ if TYPE_CHECKING:
 CSV = "csv table"
 PARQUET = "parquet table"
 CIF_KEYS = ("cif",)
+DELIMITERS = (",", ";", "\t")
 ROWS_PER_BLOCK = 1024  # a CIF is a few kB: some MB at a time
 
 
 def open_csv(path: Path, targets: Sequence[str] | None, limits: SourceLimits) -> Source:
-    """Open a csv table; values are kept as text, so that nothing is lost before the build checks them."""
-    import pandas as pd
-
+    """Open a table of text, with commas, semicolons or tabs; values stay text until the build checks them."""
     with reading(path, CSV):
-        table = _records(path, limits)
+        table = text_records(path, CIF_KEYS, limits)
         columns = next(table)
         if columns is None:
             raise SourceError(f"{path}: the header is longer than {limits.text_mib:g} MiB")
@@ -51,19 +50,33 @@ def open_csv(path: Path, targets: Sequence[str] | None, limits: SourceLimits) ->
             if record is not None and len(record) <= len(columns):
                 for number in rest:
                     values[columns[number]].append(record[number] if number < len(record) else "")
-    chosen = _choose(path, targets, columns, [name for name in values if _all_numbers(pd.Series(values[name]))])
+    chosen = _choose(path, targets, columns, [name for name in values if all_numbers(values[name])])
     for target in chosen:
         refuse_words(str(path), target, values[target])
     return file_source(CSV, path, chosen, count=count, rows=partial(_csv_rows, path, chosen, limits))
 
 
-def _records(path: Path, limits: SourceLimits) -> Iterator[list[str] | None]:
-    """Yield the header, with no name twice, and the records; None for one beyond the limit."""
+def text_records(path: Path, keys: Sequence[str], limits: SourceLimits) -> Iterator[list[str] | None]:
+    """Yield the header, with no name twice, and the records; None for one beyond the limit.
+
+    Args:
+        path: a table with commas, semicolons or tabs.
+        keys: columns one of which it should have; they tell what separates the cells.
+        limits: of a record.
+    """
     with open_text(path, limits, newline="") as stream:
-        records = csv_records(stream, ",", limits)
+        records = csv_records(stream, _delimiter(path, keys, limits), limits)
         header = next(records, [])
         yield None if header is None else _distinct(header)
         yield from records
+
+
+def _delimiter(path: Path, keys: Sequence[str], limits: SourceLimits) -> str:
+    """Return what separates the cells of the header: the one with which there is a known column."""
+    with open_text(path, limits, newline="") as stream:
+        header = stream.readline(limits.text_characters)
+    names = {delimiter: next(csv.reader([header], delimiter=delimiter), []) for delimiter in DELIMITERS}
+    return next((delimiter for delimiter in DELIMITERS if find_key(names[delimiter], keys)), DELIMITERS[0])
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
@@ -94,15 +107,6 @@ def open_parquet(path: Path, targets: Sequence[str] | None, limits: SourceLimits
     return file_source(PARQUET, path, chosen, count=count, rows=rows)
 
 
-def _all_numbers(values: pd.Series) -> bool:
-    """Whether every value that is there is a number, and one is."""
-    import pandas as pd
-
-    text = values.fillna("").str.strip().str.lower()
-    filled = text[~text.isin(MISSING)]
-    return len(filled) > 0 and bool(pd.to_numeric(filled, errors="coerce").notna().all())
-
-
 def _numeric_fields(schema: pa.Schema) -> list[str]:
     from pyarrow import types
 
@@ -127,7 +131,7 @@ def _choose(
 
 def _csv_rows(path: Path, targets: Sequence[str], limits: SourceLimits) -> Iterator[SourceRow]:
     with reading(path, CSV):
-        table = _records(path, limits)
+        table = text_records(path, CIF_KEYS, limits)
         columns = next(table) or []
         cif, identity = _cif_column(path, columns), find_key(columns, ID_KEYS)
         for number, cells in enumerate(table):
