@@ -8,7 +8,8 @@ import psutil
 
 MARK = "SRCGCNN_CHAOS"
 ROLES = (  # by what the command line holds; the first that fits
-    ("slurm.driver", "driver"),
+    ("srun ", ""),  # waits for the job's Python, and has its words
+    ("launch.driver", "driver"),
     ("depth_sweep.py", "driver"),
     ("launch.reaper", "reaper"),
     ("gcs_server", "gcs"),
