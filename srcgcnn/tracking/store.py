@@ -48,7 +48,7 @@ URI_COLUMNS = (
 
 @dataclass
 class Child:
-    """The run of one trial. `next_epoch` is None until the store was asked for the epochs it has."""
+    """The run of one trial. `logged` are the epochs that the store has; None until it was asked."""
 
     run_id: str
     status: str
@@ -58,7 +58,7 @@ class Child:
     result_digest: str | None = None
     failed: bool = False
     stopped: bool = False
-    next_epoch: int | None = None
+    logged: set[int] | None = None
 
 
 class SweepStore:
@@ -167,7 +167,7 @@ class SweepStore:
     def _create_child(self, config: TrialConfig, started_ms: int) -> Child:
         tags = {"mlflow.parentRunId": self.parent_id, **child_tags(config)}
         run = self.client.create_run(self.experiment_id, started_ms, tags, config.label)
-        return Child(run.info.run_id, "RUNNING", config.model.task, started_ms, next_epoch=0)
+        return Child(run.info.run_id, "RUNNING", config.model.task, started_ms, logged=set())
 
 
 def experiment_of(paths: RunPaths) -> str | None:

@@ -215,14 +215,17 @@ class MlflowWriter:
 
     def _log_epochs(self, child: Child, epochs: Sequence[fields.EpochRow], at_ms: int) -> None:
         client = self._store().client
-        if child.next_epoch is None:
+        if child.logged is None:
             history = client.get_metric_history(child.run_id, fields.error_curve(child.task))
-            child.next_epoch = 1 + max((point.step for point in history), default=-1)
-        fresh = [row for row in epochs if row.epoch >= child.next_epoch]
+            child.logged = {point.step for point in history}
+        logged = child.logged
+        fresh = [row for row in epochs if row.epoch not in logged]  # also those between, which an update lost
         for first in range(0, len(fresh), BATCH_EPOCHS):
             rows = fresh[first : first + BATCH_EPOCHS]
+            child.logged = None  # not known before the store has answered
             client.log_batch(child.run_id, fields.epoch_metrics(rows, child.task, at_ms))
-            child.next_epoch = rows[-1].epoch + 1
+            logged |= {row.epoch for row in rows}
+            child.logged = logged
 
     def _log_result(self, result: TrialResult) -> None:
         store = self._store()

@@ -275,6 +275,22 @@ def test_the_sweeps_own_store_leaves_the_artifacts_of_another_one_alone(paths, e
     assert any("result.json" in str(run) for run in before.values())
 
 
+@pytest.mark.parametrize("new_driver", [False, True])
+def test_epochs_that_an_update_lost_are_there_at_the_end(paths, new_driver):
+    """A store that is locked for a while misses updates in the middle of a trial."""
+    config = a_config()
+    sweep = writer(paths)
+    sweep.trial_started(config)
+    sweep.trial_progress(config.key, rows(0))
+    sweep.trial_progress(config.key, rows(3))
+    if new_driver:
+        sweep = writer(paths)
+        sweep.trial_started(config)
+    sweep.trial_finished(finish(paths, config))
+    client = client_of(paths)
+    assert steps(client, family(client)[1][config.key]) == list(range(EPOCHS))
+
+
 def test_a_damaged_store_is_named_with_what_to_do(paths, capsys):
     finish(paths, a_config())
     paths.mlflow_db.write_bytes(b"no database at all" * 100)
