@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from srcgcnn.run.failures import Failure
     from srcgcnn.run.stopped import Stopped
     from srcgcnn.run.trial import TrialResult
+
+
+COLUMNS = {"id", "target", "prediction"}
 
 
 class Run:
@@ -86,16 +90,10 @@ class Run:
     def predictions(self, key: str) -> pd.DataFrame | None:
         """Predictions of one trial: id, formula, target, prediction, set (`validation`, `test`); None without a file.
 
-        Files of older versions hold the test set only, and say so here.
+        Files of older versions hold the test set only, and say so here. A damaged file counts as none, with a warning.
         """
         if key not in self._predictions:
-            import pandas as pd
-
-            path = self.paths.predictions(key)
-            table = pd.read_parquet(path) if path.exists() else None
-            if table is not None and "set" not in table:
-                table["set"] = "test"
-            self._predictions[key] = table
+            self._predictions[key] = _read_predictions(self.paths.predictions(key))
         return self._predictions[key]
 
     def _result_files(self) -> dict[str, tuple[int, int]]:
@@ -107,6 +105,22 @@ class Run:
         except FileNotFoundError:
             return {}
         return {name.removesuffix(".json"): (stat.st_mtime_ns, stat.st_size) for name, stat in stats}
+
+
+def _read_predictions(path: Path) -> pd.DataFrame | None:
+    import pandas as pd
+
+    if not path.exists():
+        return None
+    try:
+        table = pd.read_parquet(path)
+    except Exception as error:  # noqa: BLE001 - what a parser says of damage: of pyarrow, of pandas, of a codec
+        warnings.warn(f"{path}: not readable ({error}); it counts as missing", stacklevel=3)
+        return None
+    if not set(table.columns) >= COLUMNS:
+        warnings.warn(f"{path}: has no {', '.join(sorted(COLUMNS - set(table)))}; it counts as missing", stacklevel=3)
+        return None
+    return table if "set" in table else table.assign(set="test")
 
 
 def open_run(where: Run | RunPaths | Path | str) -> Run:

@@ -56,6 +56,7 @@ cpus = 1
 memory_gb = 1.0
 time_min = 40
 leave_before_end_s = 30
+gpus = 0
 idle_s = 20
 """
 

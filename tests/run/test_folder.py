@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from tracked_sweep import a_config, a_result
 
@@ -92,3 +93,20 @@ def test_a_result_of_a_later_version_is_not_taken_for_a_damaged_one(paths):
         with pytest.raises(RecordError, match=path.name):
             _ = open_run(paths).results
         assert path.exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "overwritten", "other columns"])
+def test_damaged_predictions_count_as_missing_and_are_named(tmp_path, damage):
+    paths = RunPaths(tmp_path)
+    path = paths.predictions("a")
+    path.parent.mkdir(parents=True)
+    pd.DataFrame({"id": ["x"], "target": [1.0], "prediction": [2.0]}).to_parquet(path)
+    assert list(open_run(paths).predictions("a")["set"]) == ["test"]
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-10])
+    elif damage == "overwritten":
+        path.write_bytes(b"\xff" * path.stat().st_size)
+    else:
+        pd.DataFrame({"id": ["x"]}).to_parquet(path)
+    with pytest.warns(UserWarning, match=r"a\.parquet"):
+        assert open_run(paths).predictions("a") is None
