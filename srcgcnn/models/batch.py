@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
+
+from srcgcnn.models.line_graph import LineGraph
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,6 +105,11 @@ class FlatGraph:
     atom_counts: Tensor
     places: Tensor | None
     degree: int
+
+    @cached_property
+    def line(self) -> LineGraph:
+        """The line graph, which joins edges that follow each other."""
+        return LineGraph.of(self)
 
     @property
     def sources(self) -> Tensor:

@@ -116,7 +116,9 @@ class ModelConfig:
     @property
     def caution(self) -> str:
         """What is to be known before such a network is judged by its error; "" for nothing."""
-        if self.norm != "shared" or self.norm_kind == "layer" or self.depth == 1 or not self.varies_steps:
+        if self.depth == 1:
+            return self.block.one_step
+        if self.norm != "shared" or self.norm_kind == "layer" or not self.varies_steps:
             return ""
         return (
             "Norm `shared`: training normalises every step by its own batch, evaluation all steps by one running "

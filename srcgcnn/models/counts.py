@@ -9,6 +9,8 @@ from srcgcnn.data.elements import ELEMENT_FEATURES, LARGEST_ATOMIC_NUMBER
 from srcgcnn.models.registry import linear
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from srcgcnn.models.config import ModelConfig
 
 ELEMENTS = LARGEST_ATOMIC_NUMBER + 1
@@ -59,12 +61,10 @@ def count_parameters(config: ModelConfig) -> ParameterCounts:
     CGCNN with F = 64 and 41 Gaussians: one Linear 169 -> 128 has 21,760, one pair of BatchNorms 384.
     """
     block, width = config.block, config.hidden_channels
-    norms = config.norm_sets * sum(
-        channels * PER_CHANNEL["batch" if name in block.always_batch else config.norm_kind]
-        for name, channels in block.norms(config).items()
-    )
+    norms = config.norm_sets * _norm_parameters(config, block.norms(config))
     convolution = config.distinct_blocks * block.weights(config) + norms
-    embedding = (ELEMENT_FEATURES + 1) * width + block.entry_weights(config)
+    entry = block.entry_weights(config) + _norm_parameters(config, block.entry_norms(config))
+    embedding = (ELEMENT_FEATURES + 1) * width + entry
     extras = learned_alphas(config) + 2 * width * config.layer_norm + _pool_parameters(config)
     return ParameterCounts(convolution, embedding + convolution + extras + _head_parameters(config))
 
@@ -72,6 +72,11 @@ def count_parameters(config: ModelConfig) -> ParameterCounts:
 def learned_alphas(config: ModelConfig) -> int:
     """Count the learned dampings."""
     return {"learned": config.depth, "learned-scalar": 1}.get(str(config.alpha), 0)
+
+
+def _norm_parameters(config: ModelConfig, widths: Mapping[str, int]) -> int:
+    batch = config.block.always_batch
+    return sum(n * PER_CHANNEL["batch" if name in batch else config.norm_kind] for name, n in widths.items())
 
 
 def _pool_parameters(config: ModelConfig) -> int:

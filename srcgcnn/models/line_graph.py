@@ -6,12 +6,57 @@ the one at j between i and k: pi for the way straight on, 0 for the way back (k 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from srcgcnn.models.batch import FlatGraph
+
+
+@dataclass(frozen=True)
+class LineGraph:
+    """The line graph of one model's crystals: its nodes are their E edges, its edges P pairs of edges.
+
+    Messages flow from edge (j, k) to edge (i, j), as on the crystal graph from atom j to atom i that lists it.
+
+    Attributes:
+        nodes: E.
+        centres: int64 [P], the edge (i, j) that a pair's message is for; ascending.
+        sources: int64 [P], the edge (j, k) that it comes from.
+        degree: pairs of every edge; None where that differs.
+    """
+
+    nodes: int
+    centres: Tensor
+    sources: Tensor
+    degree: int | None
+
+    @classmethod
+    def of(cls, graph: FlatGraph) -> LineGraph:
+        """Join the edges of a crystal graph."""
+        edges, atoms = len(graph.distances), len(graph.atomic_numbers)
+        if graph.places is not None or not atoms:
+            centres, sources = line_graph(graph.centres, graph.sources, atoms)
+            return cls(edges, centres, sources, None)
+        degree = edges // atoms  # every slot is a real edge, those of an atom side by side
+        slots = torch.arange(degree, device=graph.sources.device)
+        centres = torch.arange(edges, device=graph.sources.device).repeat_interleave(degree)
+        return cls(edges, centres, (graph.sources[:, None] * degree + slots).flatten(), degree)
+
+    @property
+    def pairs(self) -> Tensor:
+        """Both ends, int64 [2, P]: row 0 the edge (i, j), row 1 the edge (j, k)."""
+        return torch.stack([self.centres, self.sources])
+
+    def sum_over_edges(self, messages: Tensor) -> Tensor:
+        """Sum the messages [P, C] for every edge: [E, C]."""
+        if self.degree is not None:
+            return messages.view(self.nodes, self.degree, *messages.shape[1:]).sum(dim=1)
+        return messages.new_zeros(self.nodes, *messages.shape[1:]).index_add(0, self.centres, messages)
 
 
 def line_graph(centre: Tensor, neighbour: Tensor, atoms: int) -> Tensor:

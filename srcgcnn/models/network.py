@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from srcgcnn.data.elements import ELEMENT_FEATURES
 from srcgcnn.models.inductor import CompiledCall, mark_sizes
 from srcgcnn.models.members import draw, members, stack
-from srcgcnn.models.norms import norms_of
+from srcgcnn.models.norms import NormSet, norms_of
 from srcgcnn.models.parts import current_name
 from srcgcnn.models.readout import POOLS, Head, pooled
 from srcgcnn.models.recurrence import Recurrence
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from srcgcnn.models.batch import FlatGraph, GraphBatch
     from srcgcnn.models.blocks.block import Block, StackedBlock
     from srcgcnn.models.config import Alpha, ModelConfig
-    from srcgcnn.models.members import Member
-    from srcgcnn.models.norms import NormSet
 
 DEEPEST_PLAIN = 8  # plain: beyond, steps are computed again for the backward instead of keeping 140 MB each (batch 256)
 INITIAL_ALPHA_LOGIT = 1.0  # sigmoid(1) = 0.731, as in the released code
@@ -111,6 +110,7 @@ class CrystalGraphNetwork(Network):
         self.embedding = StackedLinear(self.models, ELEMENT_FEATURES, hidden)
         if config.block.entry:
             self.entry = stack(self._make_entry(), self.models)
+            self.entry_norms = NormSet(self.models, config, config.block.entry_norms(config))
         self.blocks = nn.ModuleList(self._block() for _ in range(config.distinct_blocks))
         self.norms = norms_of(self.models, config)
         self.layer_norm = StackedLayerNorm(self.models, hidden) if config.layer_norm else None
@@ -154,7 +154,7 @@ class CrystalGraphNetwork(Network):
             draw(self.entry, self._make_entry, generators)
         if self.pool is not None:
             self.pool.reset_parameters(generators)
-        for norm in self.norms.modules():
+        for norm in self.modules():
             if isinstance(norm, StackedGroupNorm) and "assignment" in norm._parameters:
                 norm.reset_parameters(generators)
 
@@ -180,7 +180,13 @@ class CrystalGraphNetwork(Network):
         state = State(take_rows(table, batch.atomic_numbers))
         if not self.config.block.entry:
             return state
-        return self._by_member(state, batch, lambda entry, graph, own: entry(graph, own), members_of=self.entry)
+        graphs = [batch.flat(member) for member in range(self.models)]
+        entries, own = members(self.entry, self.models), unstacked(state, graphs)
+        found = [
+            entry(graph, mine, self.entry_norms.of_member(member))
+            for member, (entry, graph, mine) in enumerate(zip(entries, graphs, own, strict=True))
+        ]
+        return stacked(found, batch, graphs)
 
     def steps(self, state: State, batch: GraphBatch) -> Iterator[State]:
         """Yield the states [M, ...] after every layer or recurrent step."""
@@ -192,7 +198,7 @@ class CrystalGraphNetwork(Network):
         own = unstacked(state, graphs)
         iterators = [one.steps(mine, graph) for one, mine, graph in zip(recurrences, own, graphs, strict=True)]
         for states in zip(*iterators, strict=True):
-            yield stacked(states, batch, graphs)
+            yield stacked([replace(one, angles=None) for one in states], batch, graphs)
 
     def _recurrence(self) -> Recurrence:
         damped = self.config.alpha != "none"
@@ -227,18 +233,6 @@ class CrystalGraphNetwork(Network):
             for member in range(self.models)
         ]
 
-    def _by_member(
-        self,
-        state: State,
-        batch: GraphBatch,
-        function: Callable[[Member, FlatGraph, State], State],
-        members_of: nn.Module,
-    ) -> State:
-        graphs = [batch.flat(member) for member in range(self.models)]
-        own = unstacked(state, graphs)
-        parts = zip(members(members_of, self.models), graphs, own, strict=True)
-        return stacked([function(*part) for part in parts], batch, graphs)
-
     def readout(self, state: State, batch: GraphBatch, dropout_mask: Tensor | None = None) -> Tensor:
         """Map the states [M, ...] after any step to the outputs of `forward`."""
         crystals = pooled(self.config.readout, self.pool, state, self.config.block.reads, batch)
@@ -261,7 +255,8 @@ def unstacked(state: State, graphs: Sequence[FlatGraph]) -> list[State]:
             edges = edges[graph.places]
         crystals = None if state.crystals is None else state.crystals[member]
         memory = None if state.memory is None else state.memory[member, : len(graph.atomic_numbers)]
-        found.append(State(state.atoms[member, : len(graph.atomic_numbers)], edges, crystals, memory))
+        angles = None if state.angles is None else state.angles[member, : len(graph.line.centres)]
+        found.append(State(state.atoms[member, : len(graph.atomic_numbers)], edges, crystals, memory, angles))
     return found
 
 
@@ -269,7 +264,7 @@ def stacked(states: Sequence[State], batch: GraphBatch, graphs: Sequence[FlatGra
     """Join the states of all models to one [M, ...], with zeros for padding."""
     _, atoms, degree = batch.neighbours.shape
     joined = torch.stack([_padded(one.atoms, atoms) for one in states])
-    edges = crystals = memory = None
+    edges = crystals = memory = angles = None
     if states[0].edges is not None:
         parts = [
             _at_places(cast("Tensor", one.edges), graph, atoms * degree)
@@ -280,7 +275,10 @@ def stacked(states: Sequence[State], batch: GraphBatch, graphs: Sequence[FlatGra
         crystals = torch.stack([cast("Tensor", one.crystals) for one in states])
     if states[0].memory is not None:
         memory = torch.stack([_padded(cast("Tensor", one.memory), atoms) for one in states])
-    return State(joined, edges, crystals, memory)
+    if states[0].angles is not None:
+        rows = [cast("Tensor", one.angles) for one in states]
+        angles = torch.stack([_padded(one, max(map(len, rows))) for one in rows])
+    return State(joined, edges, crystals, memory, angles)
 
 
 def _padded(rows: Tensor, count: int) -> Tensor:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from srcgcnn.models.stacked import StackedBatchNorm, StackedGroupNorm, StackedLayerNorm
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from srcgcnn.models.config import ModelConfig
 
 KINDS: dict[str, type[StackedBatchNorm | StackedLayerNorm | StackedGroupNorm]] = {
@@ -20,11 +22,11 @@ KINDS: dict[str, type[StackedBatchNorm | StackedLayerNorm | StackedGroupNorm]] =
 
 
 class NormSet(nn.Module):
-    """The norms of one step, as attributes with the names that the block gives them (`BlockSpec.norms`)."""
+    """The norms of one step, or of the entry, as attributes with the names that `BlockSpec` gives them."""
 
-    def __init__(self, models: int, config: ModelConfig) -> None:
+    def __init__(self, models: int, config: ModelConfig, widths: Mapping[str, int]) -> None:
         super().__init__()
-        for name, width in config.block.norms(config).items():
+        for name, width in widths.items():
             kind = "batch" if name in config.block.always_batch else config.norm_kind
             self.add_module(name, KINDS[kind](models, width))
 
@@ -110,7 +112,7 @@ def _with_own_statistics(norm: nn.Module) -> nn.Module:
 
 def norms_of(models: int, config: ModelConfig) -> nn.ModuleList:
     """Build the sets of norms: one per step, or one for all; step t uses set min(t, sets - 1)."""
-    sets = [NormSet(models, config) for _ in range(config.norm_sets)]
+    sets = [NormSet(models, config, config.block.norms(config)) for _ in range(config.norm_sets)]
     if config.norm == "affine" and config.norm_sets < config.depth:
         sets += [sets[0].with_own_statistics() for _ in range(config.depth - 1)]
     return nn.ModuleList(sets)

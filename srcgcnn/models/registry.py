@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 GATGNN_HEADS = 4
 CRYSTAL_FEATURES = 3  # of MEGNet, all zero: MatDeepLearn has a place for features of a crystal and puts nothing there
+ALIGNN_DISTANCES, ALIGNN_ANGLES = 80, 40  # radial functions of a distance and of the cosine of an angle
 EDGE_FEATURES = 41  # Gaussians of a distance (srcgcnn.data.graph.GAUSSIAN_COUNT)
 
 
@@ -41,10 +42,12 @@ class BlockSpec:
         model_axis: whether the step works on [M, ...] tensors of M models at once; others are run model by model.
         backends: how it can be computed, beside inductor (`models/backend.py`).
         entry: `module:Class` of what embeds edges and crystals once, before the first step; "" for none.
-        entry_weights: trainable numbers of it.
+        entry_weights: trainable numbers of it, without its norms.
+        entry_norms: name and width of everything that the entry wants normalised.
         needs: parts of a graph beyond distances: `vectors`.
         always_batch: names of norms that are BatchNorm whatever `norm_kind` says of the others.
         reads: states that the readout takes: `atoms`, and with them `edges` and `crystals` where they are an outcome.
+        one_step: what is to be known of a network of one such step before it is judged; "" for nothing.
     """
 
     title: str
@@ -56,9 +59,11 @@ class BlockSpec:
     backends: tuple[str, ...] = ("plain",)
     entry: str = ""
     entry_weights: Callable[[Widths], int] = field(default=lambda _: 0)
+    entry_norms: Callable[[Widths], dict[str, int]] = field(default=lambda _: {})
     needs: tuple[str, ...] = ()
     always_batch: tuple[str, ...] = ()
     reads: tuple[str, ...] = ("atoms",)
+    one_step: str = ""
 
 
 def _cgcnn(config: Widths) -> int:
@@ -102,6 +107,19 @@ def _gatgnn_entry(config: Widths) -> int:
     return linear(EDGE_FEATURES, config.hidden_channels)
 
 
+def _eggc(config: Widths) -> int:
+    return 5 * linear(config.hidden_channels, config.hidden_channels)
+
+
+def _eggc_entry(config: Widths) -> int:
+    return linear(ALIGNN_DISTANCES, config.edge_width) + linear(config.edge_width, config.hidden_channels)
+
+
+def _alignn_entry(config: Widths) -> int:
+    angles = linear(ALIGNN_ANGLES, config.edge_width) + linear(config.edge_width, config.hidden_channels)
+    return _eggc_entry(config) + angles
+
+
 def linear(inputs: int, outputs: int) -> int:
     """Count the weights and biases of a Linear."""
     return (inputs + 1) * outputs
@@ -123,6 +141,23 @@ def _on_scores_and_atoms(config: Widths) -> dict[str, int]:
 
 def _on_edges_and_atoms(config: Widths) -> dict[str, int]:
     return {"edges": 2 * config.hidden_channels, "atoms": config.hidden_channels}
+
+
+def _on_both(config: Widths) -> dict[str, int]:
+    return {"atoms": config.hidden_channels, "edges": config.hidden_channels}
+
+
+def _on_both_graphs(config: Widths) -> dict[str, int]:
+    return {**_on_both(config), "line_nodes": config.hidden_channels, "line_edges": config.hidden_channels}
+
+
+def _on_eggc_entry(config: Widths) -> dict[str, int]:
+    width = config.hidden_channels
+    return {"atoms": width, "edges_inner": config.edge_width, "edges": width}
+
+
+def _on_alignn_entry(config: Widths) -> dict[str, int]:
+    return {**_on_eggc_entry(config), "angles_inner": config.edge_width, "angles": config.hidden_channels}
 
 
 _BLOCKS = "srcgcnn.models.blocks"
@@ -156,6 +191,26 @@ BLOCKS: dict[str, BlockSpec] = {
         entry=f"{_BLOCKS}.gatgnn:Entry",
         entry_weights=_gatgnn_entry,
         always_batch=("scores",),
+    ),
+    "eggc": BlockSpec(
+        "EGGC",
+        f"{_BLOCKS}.eggc:EdgeGatedStep",
+        _eggc,
+        _on_both,
+        entry=f"{_BLOCKS}.eggc:Entry",
+        entry_weights=_eggc_entry,
+        entry_norms=_on_eggc_entry,
+    ),
+    "alignn": BlockSpec(
+        "ALIGNN",
+        f"{_BLOCKS}.alignn:LineGraphStep",
+        lambda config: 2 * _eggc(config),
+        _on_both_graphs,
+        entry=f"{_BLOCKS}.alignn:Entry",
+        entry_weights=_alignn_entry,
+        entry_norms=_on_alignn_entry,
+        needs=("vectors",),
+        one_step="ALIGNN with one step knows no angles: they reach the atoms by the crystal graph of the next step.",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""What a step maps to what: states of atoms, and of edges and crystals where a network has them."""
+"""What a step maps to what: states of atoms, and of edges, angles and crystals where a network has them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,15 @@ class State:
         crystals: [M, B, Fu], or [B, Fu]; None where crystals have no state.
         memory: [M, N, F], or [N, F]: what a recurrent cell hands to its next step beside the states, which skips and
             damping leave alone; None where there is none.
+        angles: [M, P, Fz], or [P, Fz] without the model axis: of pairs of edges, in the order of `LineGraph`. Only
+            steps read them: what `Network.steps` yields has none. None where angles have no state.
     """
 
     atoms: Tensor
     edges: Tensor | None = None
     crystals: Tensor | None = None
     memory: Tensor | None = None
+    angles: Tensor | None = None
 
     def merged(self, other: State, merge: Callable[[Tensor, Tensor], Tensor]) -> State:
         """Merge the parts of two states, one by one; parts that a step hands on as they were stay so."""
@@ -37,12 +40,13 @@ class State:
             return its if mine is None or its is None or its is mine else merge(mine, its)
 
         edges, crystals = both(self.edges, other.edges), both(self.crystals, other.crystals)
-        return State(merge(self.atoms, other.atoms), edges, crystals, other.memory)
+        angles = both(self.angles, other.angles)
+        return State(merge(self.atoms, other.atoms), edges, crystals, other.memory, angles)
 
     @property
     def parts(self) -> tuple[Tensor | None, ...]:
         """All attributes, in order."""
-        return self.atoms, self.edges, self.crystals, self.memory
+        return self.atoms, self.edges, self.crystals, self.memory, self.angles
 
     def plus(self, before: State) -> State:
         """Add the states before a step to these, which are those after it."""

@@ -275,7 +275,8 @@ class GroupTrainer:
             losses = loss_per_model(self._training, self._model.task, outputs, wanted)
         with record_function(BACKWARD):
             losses.sum().backward()  # the members share no parameter: each gets the gradient of its own loss
-        gradients = [parameter.grad for parameter in self._trained if parameter.grad is not None]
+        # nothing reads some weights, such as the norm of edges in the last step of EGGC: they have none
+        gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in self._trained]
         return losses.detach(), *gradients
 
     def _outputs(self, *batch: Tensor | None) -> tuple[Tensor]:

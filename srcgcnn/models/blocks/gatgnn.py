@@ -40,7 +40,7 @@ class Entry(nn.Module):
         self.edges = nn.Linear(GAUSSIAN_COUNT, config.hidden_channels)
         self.register_buffer("centres", torch.arange(GAUSSIAN_COUNT) * GAUSSIAN_STEP_ANGSTROM, persistent=False)
 
-    def forward(self, graph: FlatGraph, state: State) -> State:
+    def forward(self, graph: FlatGraph, state: State, norms: MemberNorms) -> State:  # noqa: ARG002
         """Return states of edges [E, F] beside those of the atoms, which get the same activation."""
         features = gaussians(graph, self.centres, GAUSSIAN_STEP_ANGSTROM)
         return State(F.leaky_relu(state.atoms, SLOPE), F.leaky_relu(self.edges(features), SLOPE))

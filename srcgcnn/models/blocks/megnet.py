@@ -39,7 +39,7 @@ class Entry(nn.Module):
         self.crystals = nn.Linear(CRYSTAL_FEATURES, config.hidden_channels)
         self.register_buffer("centres", torch.arange(GAUSSIAN_COUNT) * GAUSSIAN_STEP_ANGSTROM, persistent=False)
 
-    def forward(self, graph: FlatGraph, state: State) -> State:
+    def forward(self, graph: FlatGraph, state: State, norms: MemberNorms) -> State:  # noqa: ARG002
         """Return states of edges [E, F] and crystals [B, F] beside those of the atoms."""
         features = gaussians(graph, self.centres, GAUSSIAN_STEP_ANGSTROM)
         nothing = features.new_zeros(len(graph.atom_counts), CRYSTAL_FEATURES)
