@@ -60,7 +60,9 @@ def prepare_and_launch(spec: SweepSpec, stores: Path, how: Launch, *, strict: bo
 def launch(plan: Plan, found: FoundData, how: Launch, start: FoundStart | None = None) -> int:
     """Show a plan and run what is left of it; returns the exit status."""
     from srcgcnn.cli.plan import show_plan
+    from srcgcnn.sweep.prepare import refuse_missing_vectors
 
+    refuse_missing_vectors(plan.spec, found)
     show_plan(plan, how.paths, found, how.site.workers, start.describe(found.reference) if start else "")
     accepted = True
     if how.site.kind == "slurm":

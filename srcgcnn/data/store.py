@@ -98,6 +98,18 @@ class GraphStore:
         check_shard(path, arrays, self.manifest.graph.cutoff_angstrom)
         return arrays
 
+    def require_vectors(self) -> None:
+        """See that vectors to neighbours follow from the store.
+
+        Raises:
+            StoreError: a store of format 1, which has distances only.
+        """
+        if not self.manifest.geometry:
+            raise StoreError(
+                f"{self.folder} has no vectors to neighbours, only distances (format {self.manifest.schema_version}): "
+                "delete it and build it again from its source; its data hash, and so all results, stay what they are"
+            )
+
     @cached_property
     def geometry(self) -> list[dict[str, np.ndarray]]:
         """What vectors follow from, by shard: packed `images` of the edges, `places` [N, 3], `lattices` [G, 3, 3].
@@ -105,11 +117,7 @@ class GraphStore:
         Raises:
             StoreError: a store of format 1, which has distances only, or a file that cannot be.
         """
-        if not self.manifest.geometry:
-            raise StoreError(
-                f"{self.folder} has no vectors to neighbours, only distances (format {self.manifest.schema_version}): "
-                "delete it and build it again from its source; its data hash, and so all results, stay what they are"
-            )
+        self.require_vectors()
         found = []
         for shard, stored, arrays in zip(self.manifest.shards, self.manifest.geometry, self.shards, strict=True):
             path = self.folder / stored.file

@@ -12,11 +12,13 @@ from srcgcnn.data.manifest import MANIFEST_FILE, Manifest, StoreError
 from srcgcnn.data.materials_project.query import MP_TARGETS, MpFilter, MpQuery
 from srcgcnn.data.materials_project.snapshot import default_snapshot, is_complete
 from srcgcnn.data.store import GraphStore
+from srcgcnn.models.published import settings_of
+from srcgcnn.models.registry import block_of
 from srcgcnn.run.trial import DataRef
 from srcgcnn.sweep.spec import MATERIALS_PROJECT
 
 if TYPE_CHECKING:
-    from srcgcnn.sweep.spec import DataSpec
+    from srcgcnn.sweep.spec import DataSpec, SweepSpec
 
 NOT_BUILT = "not-built"
 
@@ -65,6 +67,17 @@ def find_data(spec: DataSpec, stores: Path, *, build: bool, strict: bool) -> Fou
     if (folder / MANIFEST_FILE).exists():
         return _of_store(GraphStore(folder), spec)
     return FoundData(DataRef(NOT_BUILT, source.name, source.targets[0], source.units[0]), folder, None)
+
+
+def refuse_missing_vectors(spec: SweepSpec, found: FoundData) -> None:
+    """See that the graphs of a sweep have all that its networks need.
+
+    Raises:
+        StoreError: a network of the sweep needs vectors to neighbours, and the store has distances only.
+    """
+    names = {name for axes in spec.axes for name in axes.models}
+    if found.manifest and any("vectors" in block_of(settings_of(name)["family"]).needs for name in names):
+        GraphStore(found.folder).require_vectors()
 
 
 def fetch_materials(spec: DataSpec) -> DataSpec:

@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from torch import nn
 from torch.nn import functional as F
 
+from srcgcnn.cli.main import main
 from srcgcnn.data.graph import build_graph
 from srcgcnn.data.manifest import StoreError
 from srcgcnn.data.shard import geometry_arrays
@@ -227,7 +228,7 @@ def test_angles_matter_from_the_second_step_on(demo_store, family, depth, sees):
     assert ("no angles" in config.caution) is (family == "alignn" and depth == 1)
 
 
-def test_a_store_without_vectors_is_refused_with_the_way_out(demo_store, trial_of, tmp_path):
+def test_a_store_without_vectors_is_refused_with_the_way_out(demo_store, trial_of, tmp_path, capsys):
     folder = shutil.copytree(demo_store.folder, tmp_path / "first")
     manifest = json.loads((folder / "manifest.json").read_text())
     for stored in manifest.pop("geometry"):
@@ -236,4 +237,8 @@ def test_a_store_without_vectors_is_refused_with_the_way_out(demo_store, trial_o
     old = GraphStore(folder)
     with pytest.raises(StoreError, match=r"has no vectors to neighbours.*build it again from its source"):
         GroupTrainer([trial_of(ModelConfig("alignn", 2))], old)
+    sweep = ["sweep", "--data", str(folder), "--depths", "2", "--out", str(tmp_path / "out"), "--dry-run", "--models"]
+    assert main([*sweep, "cgcnn", "alignn"]) != 0  # before anything is launched
+    assert "build it again from its source" in " ".join(capsys.readouterr().err.split())
+    assert main([*sweep, "cgcnn", "eggc"]) == 0
     GroupTrainer([trial_of(ModelConfig("eggc", 2, hidden_channels=8))], old)
