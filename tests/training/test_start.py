@@ -151,7 +151,7 @@ def test_a_kept_head_must_fit_too_and_frozen_parts_must_exist(trained):
     assert find_start(wider).weights == trained
     with pytest.raises(RecordError, match="head_channels 128 there, 32 here"):
         find_start(replace(wider, start=StartSpec(str(trained), head="keep")))
-    with pytest.raises(RecordError, match=r"convs.*parts are embedding, entry, blocks"):
+    with pytest.raises(RecordError, match=r"convs.*parts are embedding, entry, entry_norms, blocks"):
         find_start(replace(spec, start=StartSpec(str(trained), frozen=("convs.0",))))
     with pytest.raises(RecordError, match="no such model file"):
         find_start(a_spec(SR3, "missing.safetensors"))
