@@ -15,22 +15,30 @@ import json
 import os
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from srcgcnn.driver.display import SweepDisplay
-from srcgcnn.driver.payload import read_sent
-from srcgcnn.launch.local import conduct, local_ray
+from srcgcnn.driver.conduct import conduct
+from srcgcnn.driver.payload import GroupOrder, WorkerReport
+from srcgcnn.driver.resources import GroupResources
+from srcgcnn.launch.local import local_ray
 from srcgcnn.launch.site import LocalSite
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import write_result
 from srcgcnn.run.trial import Cost, Curves, DataRef, Metrics, Provenance, TrainingConfig, TrialResult
 from srcgcnn.sweep.axes import Axes
-from srcgcnn.sweep.plan import TrialGroup, plan_sweep
+from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.spec import SweepSpec
 from srcgcnn.terminal import make_console
+from srcgcnn.tracking.background import BackgroundWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from srcgcnn.driver.state import SweepState
 
 DEPTHS = tuple(range(1, 11))
 
@@ -39,8 +47,9 @@ def no_work(config: dict[str, Any]) -> None:
     """Stand in for the training of a group: write a result for every member at once."""
     from ray import tune
 
-    group, paths = TrialGroup.from_dict(read_sent(config), "the driver"), RunPaths(Path(config["out"]))
-    for trial in group.trials:
+    order = GroupOrder.from_config(config)
+    paths = RunPaths(Path(order.settings.out))
+    for trial in order.group.trials:
         result = TrialResult(
             key=trial.key,
             config=trial,
@@ -56,7 +65,14 @@ def no_work(config: dict[str, Any]) -> None:
             provenance=Provenance("2026-01-01T00:00:00+00:00", "", {}, "", "", 1),
         )
         write_result(paths, result)
-    tune.report({"epochs": []})
+    tune.report(WorkerReport(ended=True).as_result())
+
+
+def without_work(state: SweepState, store: Path, paths: RunPaths, resources: GroupResources) -> bool:
+    """Run all groups on Tune, with nothing to train."""
+    from srcgcnn.driver.tune import run_on_tune  # Ray reads its token when it is imported
+
+    return run_on_tune(state, store, paths, resources, train=no_work)
 
 
 def main() -> None:
@@ -81,23 +97,23 @@ def main() -> None:
         }
         watch = Watch()
 
-        def run(todo: Any, writer: Any, shown: Any) -> Any:
+        @contextmanager
+        def cluster(shown: Any) -> Iterator[GroupResources]:
             site = LocalSite(cpus=options.workers, dashboard=False)
-            with local_ray(paths, site, Path(folder), shown), SweepDisplay(todo, shown) as display:
-                from srcgcnn.driver.tune import GroupResources, run_on_tune  # Ray reads its token when it is imported
-
-                end = run_on_tune(todo, Path(folder), paths, GroupResources(), writer, display, train=no_work)
+            with local_ray(paths, site, Path(folder), shown):
+                yield GroupResources()
                 watch.look()
-                return end
 
-        started = time.perf_counter()
-        conduct(plan, paths, None, run, command="driver_scale")
-        seconds = time.perf_counter() - started
+        started, used = time.perf_counter(), time.process_time()
+        tracker = BackgroundWriter(paths, spec.name, None)
+        conduct(plan, paths, cluster, tracker, store=Path(folder), command="driver_scale", run_groups=without_work)
+        seconds, used = time.perf_counter() - started, time.process_time() - used
         started = time.perf_counter()
         again = plan_sweep(spec, data, paths)
         figures |= {
             "seconds to run": round(seconds, 1),
             "ms per trial": round(1000 * seconds / plan.left, 1),
+            "ms of the driver's processor time per trial": round(1000 * used / plan.left, 1),
             "trials finished": len(again.finished),
             "seconds to plan with all finished": round(time.perf_counter() - started, 2),
             **watch.figures,

@@ -88,7 +88,7 @@ def _logs(options: argparse.Namespace) -> int:
 
 
 def _cancel(options: argparse.Namespace) -> int:
-    from srcgcnn.launch.local_driver import stop_driver
+    from srcgcnn.driver.noted import stop_driver
     from srcgcnn.launch.status import cancel_jobs, cancel_sweep
 
     paths = existing_run(options.out)

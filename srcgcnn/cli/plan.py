@@ -64,7 +64,7 @@ def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int, start
         soft_wrap=True,
     )
     console.print(f"expected: {_estimate(plan, workers)}", soft_wrap=True)
-    if plan.cost.base:  # earlier results of this data
+    if plan.cost.points:  # earlier results of this data
         _show_power(plan, paths)
 
 
@@ -160,7 +160,7 @@ def _variants(plan: Plan) -> Table:
 def _estimate(plan: Plan, workers: int) -> str:
     if not plan.groups:
         return "nothing is left to train"
-    seconds = plan.estimate_seconds()
-    if seconds is None:
-        return "unknown before the first result of this data"
-    return f"{duration(seconds)} of training in all, {duration(seconds / workers)} on {workers} workers"
+    seconds, side_by_side = plan.estimate_seconds(), plan.estimate_seconds(workers)
+    if seconds is None or side_by_side is None:
+        return "unknown before the first steps on this data"
+    return f"{duration(seconds)} of training in all, {duration(side_by_side)} on {workers} workers"

@@ -7,45 +7,38 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from srcgcnn.driver.state import Listener
 from srcgcnn.terminal import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from types import TracebackType
 
     from rich.console import Console
 
+    from srcgcnn.driver.state import SweepState
     from srcgcnn.run.stopped import Stopped
-    from srcgcnn.run.trial import TrialResult
-    from srcgcnn.sweep.plan import Plan, TrialGroup
-    from srcgcnn.training.epoch import EpochReport
+    from srcgcnn.run.trial import TrialConfig, TrialResult
 
 LINE_INTERVAL_S = 20.0
+REFRESH_INTERVAL_S = 0.5
+NARROW = 110  # columns; below, the best trial has no room beside the time that is left
 
 
-class SweepDisplay:
-    """Trials done, running and left; the best so far; time left."""
+class SweepDisplay(Listener):
+    """Trials done, running and left; time left; the best so far."""
 
-    def __init__(self, plan: Plan, console: Console) -> None:
-        self._console = console
-        self._total, self._done, self._failed, self._running, self._stopped = 0, 0, 0, 0, 0
-        self._work: dict[str, float] = {}
-        self._unit: dict[str, float] = {}
-        self._worked: dict[str, float] = {}
-        self._resumed_work: dict[str, float] = {}
-        self._best: tuple[float, str] | None = None
-        self._target_unit = plan.data.unit
-        self._started = self._last_line = time.monotonic()
+    def __init__(self, state: SweepState, console: Console) -> None:
+        self._state, self._console = state, console
+        self._last_line, self._refreshed = time.monotonic(), 0.0
         self._live = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=None if console.width >= NARROW else 10),
             TextColumn("{task.fields[state]}"),
             TimeElapsedColumn(),
             console=self._console,
             disable=not self._console.is_terminal,
         )
         self._task = self._live.add_task("sweep", total=None, state="")
-        self.add(plan.groups)
 
     def __enter__(self) -> SweepDisplay:
         """Start the live bar."""
@@ -59,92 +52,57 @@ class SweepDisplay:
         self._refresh()
         self._live.stop()
 
-    def add(self, groups: Iterable[TrialGroup]) -> None:
-        """Take in groups that are to be trained."""
-        for trial in (trial for group in groups for trial in group.trials):
-            self._total += 1
-            self._unit[trial.key] = 1.0 + trial.model.depth
-            self._work[trial.key] = trial.training.epochs * self._unit[trial.key]
-            self._worked[trial.key] = 0.0
-        self._live.update(self._task, total=sum(self._work.values()), state=self.state())
-
-    def group_started(self, group: TrialGroup) -> None:
-        """Count a group as running."""
-        self._running += len(group.trials)
-        self._refresh()
-
-    def group_stopped(self, group: TrialGroup) -> None:
-        """Count a group as no longer running, for whatever reason."""
-        self._running -= len(group.trials)
-        self._refresh()
-
-    def epochs(self, reports: list[EpochReport]) -> None:
-        """Take in progress. Work that a checkpoint brought along does not count for the speed."""
-        for report in reports:
-            reached = (report.epoch + 1) * self._unit[report.key]
-            self._resumed_work.setdefault(report.key, reached - self._unit[report.key])
-            self._worked[report.key] = reached
-        self._refresh()
-
     def trial_finished(self, result: TrialResult) -> None:
         """Announce a result."""
-        self._done += 1
-        self._worked[result.key] = self._work[result.key]
-        error, text = _errors(result)
-        if self._best is None or error < self._best[0]:
-            self._best = (error, result.config.label)
-        self._console.print(f"  done  {result.config.label:44} {text}  {result.cost.seconds:.0f} s")
-        self._refresh()
+        self._say(f"  done  {result.config.label}  {_errors(result)}  {result.cost.seconds:.0f} s")
 
-    def trial_failed(self, label: str, reason: str, log: str) -> None:
+    def trial_failed(self, config: TrialConfig, reason: str, log: str) -> None:
         """Announce a failure."""
-        self._failed += 1
         where = f"  (log: {log})" if log else ""
-        self._console.print(f"  FAILED {label}: {reason.splitlines()[-1][:200]}{where}")
-        self._refresh()
+        self._say(f"  FAILED {config.label}: {reason.splitlines()[-1][:200]}{where}")
 
     def trial_stopped(self, stopped: Stopped) -> None:
         """Announce a trial that a scheduler stopped."""
-        self._stopped += 1
-        self._work[stopped.config.key] = self._worked[stopped.config.key]  # nothing more is to be done for it
         where = f"after {stopped.epoch} epochs at validation error {stopped.val_error:.4f}"
-        self._console.print(f"  stopped early  {stopped.config.label:35} {where}")
-        self._refresh()
+        self._say(f"  stopped early  {stopped.config.label}  {where}")
 
-    def state(self) -> str:
-        """Return the line of numbers."""
-        left = max(self._total - self._done - self._failed - self._stopped - self._running, 0)
-        parts = [f"{self._done}/{self._total} done", f"{self._running} running", f"{left} left"]
-        if self._failed:
-            parts.append(f"{self._failed} failed")
-        if self._stopped:
-            parts.append(f"{self._stopped} stopped early")
-        if self._best:
-            parts.append(f"best validation error {self._best[0]:.4g} {self._target_unit} ({self._best[1]})")
-        remaining_s = self.remaining_s()
-        if remaining_s is not None:
-            parts.append(f"about {duration(remaining_s)} left")
-        return ", ".join(parts)
-
-    def remaining_s(self) -> float | None:
-        """Return the seconds to the end of all groups at the present speed; None where that cannot be said."""
-        gained = sum(self._worked.values()) - sum(self._resumed_work.values())
-        elapsed = time.monotonic() - self._started
-        if gained <= 0 or elapsed < 5 or self._done + self._failed + self._stopped == self._total:
-            return None
-        return elapsed * (sum(self._work.values()) - sum(self._worked.values())) / gained
-
-    def _refresh(self) -> None:
-        self._live.update(self._task, completed=sum(self._worked.values()), state=self.state())
+    def ticked(self) -> None:
+        """Bring the bar up to date; a line now and then where there is none."""
         now = time.monotonic()
+        if self._console.is_terminal and now - self._refreshed >= REFRESH_INTERVAL_S:
+            self._refresh()
         if not self._console.is_terminal and now - self._last_line >= LINE_INTERVAL_S:
             self._last_line = now
-            self._console.print(self.state())
+            self._console.print(self.line(), soft_wrap=True)
+
+    def line(self) -> str:
+        """Return the line of numbers; what matters most stands first, for a narrow terminal cuts the end."""
+        state = self._state
+        parts = [f"{len(state.finished)}/{state.total} done", f"{state.running} running", f"{state.waiting} left"]
+        eta_s = state.eta_s()
+        if eta_s is not None:
+            parts.append(f"about {duration(eta_s)} left")
+        if state.failed:
+            parts.append(f"{len(state.failed)} failed")
+        if state.stopped:
+            parts.append(f"{len(state.stopped)} stopped early")
+        if state.best and self._console.width >= NARROW:
+            unit = state.plan.data.unit
+            parts.append(f"best validation error {state.best.error:.4g} {unit} ({state.best.label})")
+        return ", ".join(parts)
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True)
+
+    def _refresh(self) -> None:
+        self._refreshed = time.monotonic()
+        done = sum(standing.epoch * len(standing.group.trials) for standing in self._state.groups.values())
+        whole = sum(standing.epochs * len(standing.group.trials) for standing in self._state.groups.values())
+        self._live.update(self._task, completed=done, total=whole or None, state=self.line())
 
 
-def _errors(result: TrialResult) -> tuple[float, str]:
+def _errors(result: TrialResult) -> str:
     metrics, unit = result.metrics, result.config.data.unit
     if metrics.val_mae is None or metrics.test_mae is None:
-        accuracy = metrics.val_accuracy or 0.0
-        return 1 - accuracy, f"accuracy val {accuracy:.4f} test {metrics.test_accuracy or 0.0:.4f}"
-    return metrics.val_mae, f"MAE val {metrics.val_mae:.4f} test {metrics.test_mae:.4f} {unit}"
+        return f"accuracy val {metrics.val_accuracy or 0.0:.4f} test {metrics.test_accuracy or 0.0:.4f}"
+    return f"MAE val {metrics.val_mae:.4f} test {metrics.test_mae:.4f} {unit}"

@@ -36,6 +36,10 @@ class GroupLog:
         print(line, flush=True)
         self._stream.write(line + "\n")
 
+    def resumed(self, epochs: int) -> None:
+        """Write that a checkpoint was found."""
+        self.say(f"resumes after epoch {epochs} of {self._epochs}, from its checkpoint")
+
     def epoch(self, reports: Sequence[EpochReport]) -> None:
         """Write a line for an epoch of all members."""
         losses = " ".join(f"{report.train_loss:.4g}" for report in reports)

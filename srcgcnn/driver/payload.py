@@ -1,31 +1,135 @@
-"""What a worker gets of a group, in the configuration of Tune's trial."""
+"""What driver and workers tell each other, as records: an order goes out, reports come back."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from srcgcnn.sweep.early_stopping import EPOCH, ERROR
+from srcgcnn.sweep.plan import TrialGroup
+from srcgcnn.training.epoch import EpochReport
+
 if TYPE_CHECKING:
-    from srcgcnn.sweep.plan import Plan, TrialGroup
+    from collections.abc import Sequence
+
+REPORT = "report"
 
 
-def as_sent(plan: Plan, group: TrialGroup) -> str:
-    """Return a group's key, and after a space the group and its expected seconds as JSON.
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What is the same for all workers of a sweep.
 
-    One string, since Tune copies all N groups of a grid for each of its N trials: as dicts 5,000 did not start within
-    ten minutes (benchmarks/driver_scale.py). The key comes first, since the driver asks for it at every event.
+    Attributes:
+        store: folder of the graphs.
+        out: folder of the sweep.
+        cpus: threads of torch.
+        checkpoint_interval_s: time between checkpoints.
+        rungs: epochs after which a scheduler judges; empty without one.
     """
-    return f"{group.key} {json.dumps({**group.to_dict(), 'expected_s': plan.expected_seconds(group)})}"
+
+    store: str
+    out: str
+    cpus: int
+    checkpoint_interval_s: float
+    rungs: tuple[int, ...] = ()
 
 
-def sent_key(config: dict[str, Any]) -> str:
+@dataclass(frozen=True)
+class GroupOrder:
+    """One group to be trained.
+
+    Attributes:
+        group: the trials.
+        expected_s: seconds that it should take from its start; None where nobody knows.
+        settings: of all workers.
+    """
+
+    group: TrialGroup
+    expected_s: float | None
+    settings: WorkerSettings
+
+    def as_config(self) -> dict[str, str]:
+        """Return the configuration of Tune's trial: the group's key, and a text.
+
+        Tune copies and flattens what it sees, at many events: a text costs it nothing.
+        """
+        order = {**self.group.to_dict(), "expected_s": self.expected_s, "settings": asdict(self.settings)}
+        return {"key": self.group.key, "order": json.dumps(order)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> GroupOrder:
+        """Read the configuration of a trial."""
+        order = json.loads(config["order"])
+        settings = order["settings"]
+        return cls(
+            TrialGroup.from_dict(order, "the group sent by the driver"),
+            order["expected_s"],
+            WorkerSettings(**{**settings, "rungs": tuple(settings["rungs"])}),
+        )
+
+
+def key_of(config: dict[str, Any]) -> str:
     """Return the key of the group in the configuration of a trial."""
-    key, _, _ = config["group"].partition(" ")
-    return str(key)
+    return str(config["key"])
 
 
-def read_sent(config: dict[str, Any]) -> dict[str, Any]:
-    """Read the group in the configuration of a trial."""
-    _, _, text = config["group"].partition(" ")
-    sent: dict[str, Any] = json.loads(text)
-    return sent
+@dataclass(frozen=True)
+class Rung:
+    """What a group has reached where a scheduler judges it.
+
+    Attributes:
+        epoch: the rung.
+        error: what it is judged by.
+        curves: validation errors of every member so far.
+    """
+
+    epoch: int
+    error: float
+    curves: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class WorkerReport:
+    """What a worker tells now and then.
+
+    Attributes:
+        epochs: of all members, those since the last report.
+        usage: what the machine does, under MLflow's names for it.
+        epoch_s: seconds that an epoch of the group takes; None before that was measured.
+        rung: at a rung.
+        ended: whether the group came to its end.
+        declined: whether it was not taken, for a budget is used.
+    """
+
+    epochs: tuple[EpochReport, ...] = ()
+    usage: dict[str, float] | None = None
+    epoch_s: float | None = None
+    rung: Rung | None = None
+    ended: bool = False
+    declined: bool = False
+
+    def as_result(self) -> dict[str, Any]:
+        """Return the form that Tune takes; its schedulers read epoch and error of a rung."""
+        judged = {EPOCH: self.rung.epoch, ERROR: self.rung.error} if self.rung else {}
+        return {REPORT: json.dumps(asdict(self)), **judged}
+
+    @classmethod
+    def from_result(cls, result: dict[str, Any]) -> WorkerReport:
+        """Read what Tune hands on; empty where a worker has not reported."""
+        if REPORT not in result:
+            return cls()
+        data = json.loads(result[REPORT])
+        rung = data["rung"]
+        return cls(
+            tuple(EpochReport(**row) for row in data["epochs"]),
+            data["usage"],
+            data["epoch_s"],
+            None if rung is None else Rung(rung["epoch"], rung["error"], _tuples(rung["curves"])),
+            data["ended"],
+            data["declined"],
+        )
+
+
+def _tuples(rows: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(row) for row in rows)

@@ -6,22 +6,21 @@ import json
 import os
 import socket
 import time
-from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from srcgcnn.files import write_text
+from srcgcnn.driver.state import GroupPhase, Listener
+from srcgcnn.files import KeptFiles, write_text
 from srcgcnn.records import as_dict, read_if_whole, record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
+    from srcgcnn.driver.state import SweepState
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.sweep.plan import TrialGroup
-    from srcgcnn.training.epoch import EpochReport
 
 WRITE_INTERVAL_S = 3.0
-
-State = Literal["waiting", "running", "finished", "failed", "stopped"]
+MOST_SHARE = 50  # writing takes a fiftieth of the time at most
 
 
 @record
@@ -44,7 +43,7 @@ class GroupState:
     label: str
     trials: tuple[str, ...]
     epochs: int
-    state: State = "waiting"
+    state: GroupPhase = "waiting"
     host: str = ""
     epoch: int = 0
     val_error: float | None = None
@@ -76,58 +75,87 @@ class SweepProgress:
     groups: tuple[GroupState, ...]
 
 
-class ProgressFile:
-    """Keeps the state of every group, and writes it now and then."""
+class ProgressFile(Listener):
+    """Writes the state of every group now and then; of groups that have not changed the text is kept.
 
-    def __init__(self, paths: RunPaths, groups: Iterable[TrialGroup]) -> None:
-        self._paths = paths
-        self._states: dict[str, GroupState] = {}
-        self._since: dict[str, tuple[float, int]] = {}
-        self._started_at, self._written = time.time(), 0.0
-        self.add(groups)
+    Args:
+        paths: the sweep's folder.
+        state: what is written.
+    """
 
-    def add(self, groups: Iterable[TrialGroup]) -> None:
+    def __init__(self, paths: RunPaths, state: SweepState) -> None:
+        self._paths, self._state = paths, state
+        self._texts: dict[str, str] = {}
+        self._changed: set[str] = set()
+        self._started_at, self._written, self._interval_s = time.time(), 0.0, WRITE_INTERVAL_S
+
+    def groups_added(self, groups: Sequence[TrialGroup]) -> None:
         """Take in groups that wait."""
-        for group in groups:
-            keys, epochs = tuple(trial.key for trial in group.trials), group.trials[0].training.epochs
-            self._states[group.key] = GroupState(group.key, group.label, keys, epochs)
+        self._changed.update(group.key for group in groups)
 
-    def set_state(self, key: str, state: State) -> None:
-        """Note that a group waits, runs or has ended."""
-        self._states[key] = replace(self._states[key], state=state, eta_s=None)
-        self._since.pop(key, None)
+    def group_changed(self, group: TrialGroup) -> None:
+        """Write this group anew, the next time."""
+        self._changed.add(group.key)
 
-    def heard(self, key: str, reports: Sequence[EpochReport], host: str) -> None:
-        """Take in epochs of a group."""
-        group = self._states[key]
-        if reports:
-            epoch = reports[-1].epoch + 1
-            last = [report.val_error for report in reports if report.epoch + 1 == epoch]
-            group = replace(group, epoch=epoch, val_error=sum(last) / len(last))
-        since, first = self._since.setdefault(key, (time.monotonic(), group.epoch))
-        done = group.epoch - first
-        eta_s = (time.monotonic() - since) / done * (group.epochs - group.epoch) if done else None
-        self._states[key] = replace(group, host=host, eta_s=eta_s)
-
-    def write_if_due(self, eta_s: Callable[[], float | None], proposals_left: int) -> None:
+    def ticked(self) -> None:
         """Write the file where enough time has passed."""
-        if time.monotonic() - self._written >= WRITE_INTERVAL_S:
-            self.write(eta_s(), proposals_left)
+        if time.monotonic() - self._written >= self._interval_s:
+            self.write()
 
-    def write(self, eta_s: float | None, proposals_left: int, *, ended: bool = False) -> None:
+    def write(self, *, ended: bool = False) -> None:
         """Write the file."""
+        began = time.monotonic()
+        for key in self._changed:
+            self._texts[key] = json.dumps(as_dict(_described(self._state, key)))
+        self._changed.clear()
+        left = None if ended else self._state.eta_s()
+        proposals_left = self._state.proposals_left
+        host, pid = socket.gethostname(), os.getpid()
+        now = SweepProgress(host, pid, self._started_at, time.time(), ended, left, proposals_left, ())
+        head = json.dumps({name: value for name, value in as_dict(now).items() if name != "groups"})
+        groups = ", ".join(self._texts[key] for key in self._state.groups)
+        write_text(self._paths.progress, f'{head[:-1]}, "groups": [{groups}]}}\n')
         self._written = time.monotonic()
-        progress = SweepProgress(
-            socket.gethostname(),
-            os.getpid(),
-            self._started_at,
-            time.time(),
-            ended,
-            eta_s,
-            proposals_left,
-            tuple(self._states.values()),
-        )
-        write_text(self._paths.progress, json.dumps(as_dict(progress)) + "\n")
+        self._interval_s = max(WRITE_INTERVAL_S, MOST_SHARE * (self._written - began))
+
+
+def _described(state: SweepState, key: str) -> GroupState:
+    standing = state.groups[key]
+    group = standing.group
+    eta_s = state.remaining_seconds(standing) if standing.phase == "running" else None
+    return GroupState(
+        key=key,
+        label=group.label,
+        trials=tuple(trial.key for trial in group.trials),
+        epochs=standing.epochs,
+        state=standing.phase,
+        host=standing.host,
+        epoch=standing.epoch,
+        val_error=standing.val_error,
+        eta_s=eta_s,
+    )
+
+
+class BacklogFile(Listener):
+    """Tells the jobs of a cluster how many groups wait and run; answers for this file, and for that of the sweep."""
+
+    def __init__(self, paths: RunPaths, state: SweepState) -> None:
+        self._paths, self._state = paths, state
+        self._told = (-1, -1)
+        self._kept = KeptFiles()
+        if paths.spec.is_file():
+            self._kept.keep(paths.spec)
+
+    def ticked(self) -> None:
+        """Write the file where a number has changed."""
+        self._kept.mend_if_due()
+        state = self._state
+        waiting = 0 if state.closed else state.phases["waiting"] + state.proposals_left
+        now = (waiting, state.phases["running"])
+        if now != self._told and self._paths.launch.is_dir():  # only jobs of a cluster want to know
+            self._told = now
+            write_text(self._paths.backlog, json.dumps({"waiting": now[0], "running": now[1]}))
+            self._kept.keep(self._paths.backlog)
 
 
 def read_progress(paths: RunPaths) -> SweepProgress | None:

@@ -6,27 +6,33 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from srcgcnn.driver.state import Listener
 from srcgcnn.files import write_text
 from srcgcnn.run.spent import read_spent, write_spent
 
 if TYPE_CHECKING:
+    from srcgcnn.driver.state import SweepState
     from srcgcnn.run.paths import RunPaths
 
 WRITE_INTERVAL_S = 5.0
 
 
-class Spending:
+class Spending(Listener):
     """Counts the time of running groups; where a budget is used, groups that start find a mark and do not train.
 
     Args:
         paths: the sweep's folder.
+        state: counts the groups that train; no more are taken when the budget is used.
         cpus: cores of one group.
         gpus: devices of one group.
         budget_hours: GPU-hours of the whole sweep, earlier runs counted; core-hours where groups have no GPU.
     """
 
-    def __init__(self, paths: RunPaths, cpus: float, gpus: float, budget_hours: float | None) -> None:
-        self._paths, self._cpus, self._gpus, self._budget_hours = paths, cpus, gpus, budget_hours
+    def __init__(
+        self, paths: RunPaths, state: SweepState, cpus: float, gpus: float, budget_hours: float | None
+    ) -> None:
+        self._paths, self._state = paths, state
+        self._cpus, self._gpus, self._budget_hours = cpus, gpus, budget_hours
         self._spent, self._groups = read_spent(paths), 0
         self._at = self._written = time.monotonic()
         paths.budget_used.unlink(missing_ok=True)
@@ -38,6 +44,11 @@ class Spending:
         used = self._spent.gpu_hours if self._gpus else self._spent.core_hours
         return self._budget_hours is not None and used >= self._budget_hours
 
+    def ticked(self) -> None:
+        """Add the time since the last call."""
+        self.tick(self._state.phases["running"])
+        self._state.closed = self.budget_used
+
     def tick(self, running: int) -> None:
         """Add the time since the last call for the groups that trained since; `running` train from now on."""
         now = time.monotonic()
@@ -47,6 +58,11 @@ class Spending:
             write_text(self._paths.budget_used, budget_text(self._budget_hours or 0.0, self._gpus) + "\n")
         if now - self._written >= WRITE_INTERVAL_S:
             self.write()
+
+    def end(self) -> None:
+        """Write down what was used to the end."""
+        self.tick(0)
+        self.write()
 
     def write(self) -> None:
         """Write down what was used."""

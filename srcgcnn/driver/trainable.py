@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
 from srcgcnn.driver.group_log import GroupLog, group_log
-from srcgcnn.driver.payload import read_sent
+from srcgcnn.driver.payload import GroupOrder, Rung, WorkerReport
 from srcgcnn.driver.preemption import (
     NODE_STORE,
     HandedBackError,
@@ -24,30 +23,27 @@ from srcgcnn.driver.rungs import rung_error
 from srcgcnn.driver.usage import UsageMeter
 from srcgcnn.run.failures import write_failure
 from srcgcnn.run.paths import RunPaths
-from srcgcnn.sweep.early_stopping import EPOCH, ERROR
-from srcgcnn.sweep.plan import TrialGroup
 
 if TYPE_CHECKING:
+    from srcgcnn.sweep.plan import TrialGroup
     from srcgcnn.training.epoch import EpochReport
     from srcgcnn.training.progress import GroupProgress
 
-ENDED = "ended"
-DECLINED = "declined"
 REPORT_INTERVAL_S = 2.0  # Tune's documented limit is 50 to 100 reports a second in all; epochs are sent in batches
 
 
 def train_in_worker(config: dict[str, Any]) -> None:
     """Tune's trainable: one group, from its checkpoint if there is one, to its result files."""
-    sent, paths = read_sent(config), RunPaths(Path(config["out"]))
-    group = TrialGroup.from_dict(sent, "the group sent by the driver")
+    order = GroupOrder.from_config(config)
+    group, paths = order.group, RunPaths(Path(order.settings.out))
     reporter = _Reporter()
     if paths.budget_used.exists():
         reporter.decline()
         return
     if not paths.given_up(group.key).exists():
-        _hand_back_where_time_is_short(sent["expected_s"])
+        _hand_back_where_time_is_short(order.expected_s)
         with counted_as_running(), group_log(paths, group) as log:
-            _train(group, paths, config, reporter, log)
+            _train(order, paths, reporter, log)
     reporter.end()
 
 
@@ -60,11 +56,13 @@ def _hand_back_where_time_is_short(expected_s: float | None) -> None:
     raise HandedBackError("this node is about to leave")
 
 
-def _train(group: TrialGroup, paths: RunPaths, config: dict[str, Any], reporter: _Reporter, log: GroupLog) -> None:
+def _train(order: GroupOrder, paths: RunPaths, reporter: _Reporter, log: GroupLog) -> None:
     import torch
 
     from srcgcnn.driver.worker import run_group, run_in_parts
     from srcgcnn.training.trainer import InterruptedGroupError
+
+    group, settings = order.group, order.settings
 
     def after_epoch(reports: list[EpochReport]) -> None:
         log.epoch(reports)
@@ -73,18 +71,20 @@ def _train(group: TrialGroup, paths: RunPaths, config: dict[str, Any], reporter:
     def run(some: TrialGroup) -> None:
         run_group(
             some,
-            Path(os.environ.get(NODE_STORE) or config["store"]),
+            Path(os.environ.get(NODE_STORE) or settings.store),
             paths,
-            checkpoint_interval_s=config["checkpoint_interval_s"],
+            checkpoint_interval_s=settings.checkpoint_interval_s,
             on_epoch=after_epoch,
             should_stop=stop_asked,
-            rungs=config["rungs"],
+            rungs=settings.rungs,
             on_rung=reporter.rung,
+            on_pace=reporter.pace,
+            on_resume=log.resumed,
         )
 
-    torch.set_num_threads(config["cpus"])
+    torch.set_num_threads(settings.cpus)
     try:
-        if config["rungs"]:  # a scheduler judges all members together
+        if settings.rungs:  # a scheduler judges all members together
             run(group)
         else:
             run_in_parts(group, paths, run, log.say)
@@ -100,31 +100,42 @@ class _Reporter:
     """Sends epochs to the driver in batches, and now and then what the machine does."""
 
     def __init__(self) -> None:
-        self._waiting: list[dict[str, Any]] = []
+        self._waiting: list[EpochReport] = []
         self._sent = 0.0
+        self._epoch_s: float | None = None
         self._usage = UsageMeter()
 
     def add(self, reports: list[EpochReport]) -> None:
         """Queue one epoch of all members; send when enough time has passed."""
-        self._waiting += [asdict(report) for report in reports]
-        if time.monotonic() - self._sent >= REPORT_INTERVAL_S:
-            self._send()
+        self._waiting += reports
+        self._send_if_due()
+
+    def pace(self, epoch_s: float) -> None:
+        """Take in how long an epoch takes; the first word of it goes out long before the first epoch has ended."""
+        self._epoch_s = epoch_s
+        if epoch_s >= REPORT_INTERVAL_S:  # otherwise the epoch itself comes soon
+            self._send_if_due()
 
     def rung(self, progress: GroupProgress, rung: int) -> None:
         """Report a rung. Where the scheduler stops the group, this does not return (SystemExit)."""
-        curves = [member.val_error for member in progress.members]
+        curves = tuple(tuple(member.val_error) for member in progress.members)
         sound = [member.val_error for member in progress.members if not member.fault or len(member.val_error) >= rung]
         if sound:
-            self._send({EPOCH: rung, ERROR: rung_error(sound, rung), "curves": curves})
+            self._send(rung=Rung(rung, rung_error(sound, rung), curves))
 
     def end(self) -> None:
         """Send what waits, and that the group came to its end."""
-        self._send({ENDED: True})
+        self._send(ended=True)
 
     def decline(self) -> None:
         """Say that the group was not taken."""
-        self._send({DECLINED: True})
+        self._send(declined=True)
 
-    def _send(self, more: dict[str, Any] | None = None) -> None:
-        tune.report({"epochs": self._waiting, "usage": self._usage.look_if_due(), **(more or {})})
+    def _send_if_due(self) -> None:
+        if time.monotonic() - self._sent >= REPORT_INTERVAL_S:
+            self._send()
+
+    def _send(self, rung: Rung | None = None, *, ended: bool = False, declined: bool = False) -> None:
+        usage = self._usage.look_if_due()
+        tune.report(WorkerReport(tuple(self._waiting), usage, self._epoch_s, rung, ended, declined).as_result())
         self._waiting, self._sent = [], time.monotonic()

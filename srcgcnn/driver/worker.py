@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from srcgcnn.data.store import GraphStore
+from srcgcnn.driver.pace import Pace
 from srcgcnn.files import write_bytes, write_text
 from srcgcnn.run.failures import write_failure
 from srcgcnn.run.results import write_result
@@ -36,6 +37,8 @@ def run_group(
     should_stop: Callable[[], bool] | None = None,
     rungs: Sequence[int] = (),
     on_rung: Callable[[GroupProgress, int], None] | None = None,
+    on_pace: Callable[[float], None] | None = None,
+    on_resume: Callable[[int], None] | None = None,
 ) -> list[TrialOutcome]:
     """Train a group from its checkpoint, where there is one, to its result files.
 
@@ -51,6 +54,8 @@ def run_group(
         rungs: numbers of epochs after which a checkpoint is written and `on_rung` called, ascending.
         on_rung: called at rungs with what the group has reached; a group that resumes begins with those that it passed.
             It may end it all.
+        on_pace: told the seconds of an epoch, after a few steps and after every epoch.
+        on_resume: told how many epochs are done already, where a checkpoint was found.
     """
     store = GraphStore(store_folder)
     write_text(paths.group(group.key), json.dumps(group.to_dict()))
@@ -63,17 +68,22 @@ def run_group(
         start_weights=None if start is None else paths.start(start.weights_hash),
     )
 
+    pace = _pace_of(trainer, on_pace)
+
+    def after_batch() -> bool:
+        pace.step()
+        return should_stop is not None and should_stop()
+
     def after_epoch(reports: list[EpochReport]) -> None:
+        pace.epoch()
         if on_epoch is not None:
             on_epoch(reports)
         if on_rung is not None and trainer.progress.epoch in rungs:
             trainer.save()
             on_rung(trainer.progress, trainer.progress.epoch)
 
-    if on_rung is not None:
-        for rung in (rung for rung in rungs if rung <= trainer.progress.epoch):
-            on_rung(trainer.progress, rung)
-    trainer.train(after_epoch, should_stop)
+    _tell_of_before(trainer, rungs, on_rung, on_resume)
+    trainer.train(after_epoch, after_batch)
     outcomes = conclude(trainer)
     for member, outcome in enumerate(outcomes):
         if outcome.result is None:
@@ -84,6 +94,26 @@ def run_group(
         write_result(paths, outcome.result)
     _forget(group, paths)
     return outcomes
+
+
+def _tell_of_before(
+    trainer: GroupTrainer,
+    rungs: Sequence[int],
+    on_rung: Callable[[GroupProgress, int], None] | None,
+    on_resume: Callable[[int], None] | None,
+) -> None:
+    """Tell what a checkpoint brought along."""
+    if on_resume is not None and trainer.progress.resumes:
+        on_resume(trainer.progress.epoch)
+    if on_rung is not None:
+        for rung in (rung for rung in rungs if rung <= trainer.progress.epoch):
+            on_rung(trainer.progress, rung)
+
+
+def _pace_of(trainer: GroupTrainer, tell: Callable[[float], None] | None) -> Pace:
+    size = trainer.batch_size
+    trained, evaluated = (trainer.rows_of(part).shape[1] for part in ("train", "val"))
+    return Pace(-(-trained // size), evaluated / size, tell or (lambda _seconds: None))
 
 
 def _forget(group: TrialGroup, paths: RunPaths) -> None:

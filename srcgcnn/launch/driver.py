@@ -10,26 +10,28 @@ import logging
 import os
 import sys
 import traceback
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from srcgcnn.driver.display import SweepDisplay
+from srcgcnn.driver.conduct import conduct
+from srcgcnn.driver.resources import GroupResources
 from srcgcnn.launch.deaths import STATUS_ERROR
 from srcgcnn.launch.head import HEAD_ADDRESS
 from srcgcnn.launch.job_log import outlive_full_disk
-from srcgcnn.launch.local import conduct
 from srcgcnn.launch.rendezvous import read_request
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.record import read_record
+from srcgcnn.tracking.background import BackgroundWriter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import Console
 
-    from srcgcnn.driver.tune import SweepEnd
-    from srcgcnn.launch.rendezvous import LaunchRequest
-    from srcgcnn.sweep.plan import Plan
-    from srcgcnn.tracking.writer import MlflowWriter
+    from srcgcnn.launch.slurm_site import SlurmSite
 
 LOCK_TIMEOUT_S = 120.0  # a file system may keep the lock of a lost head for a while
 
@@ -41,34 +43,29 @@ def drive(paths: RunPaths) -> int:
     return conduct(
         plan,
         paths,
-        request.tracking_uri,
-        lambda todo, writer, console: _run(todo, Path(record.store), paths, request, writer, console),
+        partial(_cluster_of_the_head, request.site),
+        BackgroundWriter(paths, plan.spec.name, request.tracking_uri),
+        store=Path(record.store),
         command=record.command,
+        pages=request.tracking_uri or "",
         lock_timeout_s=LOCK_TIMEOUT_S,
+        budget_hours=request.budget_gpu_hours,
     )
 
 
-def _run(
-    plan: Plan, store_folder: Path, paths: RunPaths, request: LaunchRequest, writer: MlflowWriter, console: Console
-) -> SweepEnd:
+@contextmanager
+def _cluster_of_the_head(site: SlurmSite, _console: Console) -> Iterator[GroupResources]:
     import ray
 
-    site = request.site
     ray.init(address=os.environ[HEAD_ADDRESS], log_to_driver=False, logging_level=logging.ERROR)
-    from srcgcnn.driver.tune import GroupResources, run_on_tune
-
-    resources = GroupResources(
-        cpus=site.cpus_per_group,
-        gpus=site.group_gpus,
-        max_retries=site.max_retries,
-        checkpoint_interval_s=site.checkpoint_interval_s,
-        nodes_come_and_go=True,
-    )
     try:
-        with SweepDisplay(plan, console) as display:
-            return run_on_tune(
-                plan, store_folder, paths, resources, writer, display, budget_hours=request.budget_gpu_hours
-            )
+        yield GroupResources(
+            cpus=site.cpus_per_group,
+            gpus=site.group_gpus,
+            max_retries=site.max_retries,
+            checkpoint_interval_s=site.checkpoint_interval_s,
+            nodes_come_and_go=True,
+        )
     finally:
         ray.shutdown()
 

@@ -6,24 +6,28 @@ import logging
 import secrets
 import socket
 import sys
+from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from srcgcnn.driver.display import SweepDisplay
+from srcgcnn.driver.conduct import conduct
+from srcgcnn.driver.resources import GroupResources
 from srcgcnn.files import write_text
 from srcgcnn.launch.head_watch import answers
-from srcgcnn.launch.local import LaunchError, conduct, terminating_as_ctrl_c
+from srcgcnn.launch.local import LaunchError, terminating_as_ctrl_c
+from srcgcnn.tracking.background import BackgroundWriter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import Console
 
-    from srcgcnn.driver.tune import SweepEnd
     from srcgcnn.launch.site import RaySite
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.sweep.plan import Plan
     from srcgcnn.sweep.record import SweepRecord
-    from srcgcnn.tracking.writer import MlflowWriter
 
 LOOK_TIMEOUT_S = 300.0  # a runtime environment is made on every node first
 SAME = ("torch", "numpy", "safetensors")  # Ray itself compares Python and Ray
@@ -40,27 +44,24 @@ def launch_on_ray(
     """Run a plan on a cluster that runs already, to its end, and return the exit status of `conduct`.
 
     Raises:
-        LaunchError: another driver runs this sweep, the cluster does not answer, or a node cannot do the work.
+        AnotherDriverError: another driver runs this sweep.
+        LaunchError: the cluster does not answer, or a node cannot do the work.
     """
     return conduct(
         plan,
         paths,
-        tracking_uri,
-        lambda todo, writer, console: _run(todo, Path(record.store), paths, site, writer, console, budget_hours),
+        partial(_that_cluster, paths, Path(record.store), site),
+        BackgroundWriter(paths, plan.spec.name, tracking_uri),
+        store=Path(record.store),
         command=record.command,
+        pages=tracking_uri or "",
         record=record,
+        budget_hours=budget_hours,
     )
 
 
-def _run(
-    plan: Plan,
-    store_folder: Path,
-    paths: RunPaths,
-    site: RaySite,
-    writer: MlflowWriter,
-    console: Console,
-    budget_hours: float | None,
-) -> SweepEnd:
+@contextmanager
+def _that_cluster(paths: RunPaths, store: Path, site: RaySite, console: Console) -> Iterator[GroupResources]:
     import ray
 
     if site.address != "auto" and not answers(site.address):  # Ray itself tries for minutes
@@ -70,20 +71,17 @@ def _run(
     except (ConnectionError, RuntimeError, ValueError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise LaunchError(f"no Ray cluster answers at address={site.address!r}: {said}") from None
-    from srcgcnn.driver.tune import GroupResources, run_on_tune
-
-    resources = GroupResources(
-        cpus=site.cpus_per_group,
-        gpus=site.gpus_per_group,
-        max_retries=site.max_retries,
-        checkpoint_interval_s=site.checkpoint_interval_s,
-        nodes_come_and_go=True,
-    )
     try:
-        nodes = check_nodes(paths, store_folder)
+        nodes = check_nodes(paths, store)
         console.print(f"Ray cluster at {site.address}: {len(nodes)} nodes ({', '.join(nodes)})", soft_wrap=True)
-        with terminating_as_ctrl_c(), SweepDisplay(plan, console) as display:
-            return run_on_tune(plan, store_folder, paths, resources, writer, display, budget_hours=budget_hours)
+        with terminating_as_ctrl_c():
+            yield GroupResources(
+                cpus=site.cpus_per_group,
+                gpus=site.gpus_per_group,
+                max_retries=site.max_retries,
+                checkpoint_interval_s=site.checkpoint_interval_s,
+                nodes_come_and_go=True,
+            )
     finally:
         ray.shutdown()  # leaves the cluster as it is
 

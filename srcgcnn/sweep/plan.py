@@ -10,7 +10,7 @@ from srcgcnn.records import as_dict, digest, parse, read_json
 from srcgcnn.run.folder import open_run
 from srcgcnn.run.results import finished_keys
 from srcgcnn.run.trial import TrialConfig
-from srcgcnn.sweep.cost import CostModel
+from srcgcnn.sweep.cost import CostModel, sweep_seconds, work
 from srcgcnn.sweep.proposals import proposals_left, proposed_trials
 from srcgcnn.sweep.space import trials_of
 
@@ -109,13 +109,13 @@ class Plan:
         """Combinations of the axes, repeated trials counted."""
         return sum(len(labels) for labels in self.aliases.values())
 
-    def estimate_seconds(self) -> float | None:
-        """Device seconds that are left, or None where no earlier result tells."""
+    def estimate_seconds(self, workers: int = 1) -> float | None:
+        """Seconds that are left on so many workers, or None where no earlier result tells."""
         if self.proposals_left:
             return None
         times = [self.expected_seconds(group) for group in self.groups]
         known = [seconds for seconds in times if seconds is not None]
-        return sum(known) if len(known) == len(times) else None
+        return sweep_seconds(known, workers) if len(known) == len(times) else None
 
     def expected_seconds(self, group: TrialGroup) -> float | None:
         """Device seconds of one group from its start, or None where no earlier result tells."""
@@ -230,4 +230,4 @@ def _new_groups(missing: dict[str, TrialConfig], group_size: int) -> list[TrialG
 
 def _work(group: TrialGroup) -> float:
     """Order of length; the longest start first, so that no worker is left with a long one at the end."""
-    return sum(trial.training.epochs * (1 + trial.model.depth) for trial in group.trials)
+    return sum(work(trial) for trial in group.trials)

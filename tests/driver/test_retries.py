@@ -10,12 +10,15 @@ from srcgcnn.run.paths import RunPaths
 
 SCRIPT = """
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 from srcgcnn.data.store import GraphStore
-from srcgcnn.launch.local import conduct, local_ray
+from srcgcnn.launch.local import local_ray
 from srcgcnn.launch.site import LocalSite
-from srcgcnn.driver.display import SweepDisplay
+from srcgcnn.driver.conduct import conduct
+from srcgcnn.driver.resources import GroupResources
+from srcgcnn.tracking.background import BackgroundWriter
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.axes import Axes
@@ -30,15 +33,14 @@ plan = plan_sweep(SweepSpec("crash", axes=(axes,), training=TrainingConfig(epoch
 paths.checkpoint(plan.groups[0].key).mkdir(parents=True)  # a folder where the checkpoint should be
 
 
-def run(todo, writer, console):
-    with local_ray(paths, LocalSite(dashboard=False), store.parent, console), SweepDisplay(todo, console) as display:
-        from srcgcnn.driver.tune import GroupResources, run_on_tune
-
-        resources = GroupResources(max_retries=1, nodes_come_and_go=True)
-        return run_on_tune(todo, store, paths, resources, writer, display)
+@contextmanager
+def cluster(console):
+    with local_ray(paths, LocalSite(dashboard=False), store.parent, console):
+        yield GroupResources(max_retries=1, nodes_come_and_go=True)
 
 
-sys.exit(conduct(plan, paths, None, run, command="again"))
+tracker = BackgroundWriter(paths, "crash", None)
+sys.exit(conduct(plan, paths, cluster, tracker, store=store, command="again"))
 """
 
 

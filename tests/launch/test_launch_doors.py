@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from stranger import CAN_BE_ANOTHER, NOT_ROOT, as_stranger
 
-from srcgcnn.launch.local import only_driver
+from srcgcnn.driver.conduct import only_driver
 from srcgcnn.run.paths import RunPaths, make_run_folder
 
 ROOT = Path(__file__).resolve().parents[2]

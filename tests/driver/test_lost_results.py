@@ -1,15 +1,19 @@
 """Results that are removed or damaged while the driver runs are trained again, without a hand."""
 
+from contextlib import nullcontext
+
 import pytest
 from made_results import result_of
 
-from srcgcnn.driver.tune import SweepEnd
-from srcgcnn.launch.local import conduct
+from srcgcnn.driver.conduct import conduct
+from srcgcnn.driver.resources import GroupResources
 from srcgcnn.run.folder import open_run
 from srcgcnn.run.results import write_result
 from srcgcnn.run.trial import DataRef, TrainingConfig
+from srcgcnn.sweep.axes import Axes
 from srcgcnn.sweep.plan import plan_sweep
-from srcgcnn.sweep.spec import Axes, SweepSpec
+from srcgcnn.sweep.spec import SweepSpec
+from srcgcnn.tracking.background import BackgroundWriter
 
 pytestmark = pytest.mark.full
 
@@ -28,15 +32,19 @@ def test_a_result_that_is_lost_while_the_driver_runs_is_trained_again(paths, dam
     plan = plan_sweep(spec, DataRef("d" * 64, "demo", "e", "eV"), paths)
     rounds = []
 
-    def run(todo, writer, console):
-        rounds.append([trial.key for group in todo.groups for trial in group.trials])
-        for group in todo.groups:
+    def run_groups(state, *_anything):
+        rounds.append([trial.key for group in state.plan.groups for trial in group.trials])
+        for group in state.plan.groups:
+            state.group_ended(group.key, "finished")
             for trial in group.trials:
                 write_result(paths, result_of(trial))
+                state.trial_finished(result_of(trial))
         if len(rounds) == 1:
             DAMAGES[damage](paths.result(plan.trials[0].key))
-        return SweepEnd(len(todo.groups), {}, interrupted=False)
+        return state.over
 
-    assert conduct(plan, paths, None, run, command="again") == 0
+    tracker, cluster = BackgroundWriter(paths, "depth", None), lambda _console: nullcontext(GroupResources())
+    status = conduct(plan, paths, cluster, tracker, store=paths.out, command="again", run_groups=run_groups)
+    assert status == 0
     assert rounds[1:] == [[plan.trials[0].key]]
     assert {result.key for result in open_run(paths).results} == {trial.key for trial in plan.trials}

@@ -1,0 +1,212 @@
+"""MLflow's writer in a process of its own, so that a database never keeps the driver waiting.
+
+The process is the one writer. It reads events, one line of JSON each, and takes in at a time all that have come: of a
+trial that has a result by then only the result is written, which holds its curves. It writes what has come when the
+driver ends, however it ends, and goes. What it does not write is in the result files, and `srcgcnn track` writes it.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from srcgcnn.records import RecordError, as_dict, parse
+from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.results import read_result
+from srcgcnn.run.stopped import Stopped
+from srcgcnn.run.trial import TrialConfig
+from srcgcnn.training.epoch import EpochReport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import TextIO
+
+    from srcgcnn.run.trial import TrialResult
+    from srcgcnn.tracking.writer import MlflowWriter
+
+Event = dict[str, Any]
+MOST_AT_ONCE = 500  # events that the writer takes in before it writes
+
+
+class BackgroundWriter:
+    """Sends what happens to the process that writes; starts it at the first event.
+
+    Args:
+        paths: the sweep's folder.
+        sweep_name: names the experiment.
+        tracking_uri: MLflow store; None takes the one in the folder.
+    """
+
+    def __init__(self, paths: RunPaths, sweep_name: str, tracking_uri: str | None) -> None:
+        self._opening = {"out": str(paths.out.resolve()), "name": sweep_name, "uri": tracking_uri}
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._process: subprocess.Popen[str] | None = None
+        self._feeder: threading.Thread | None = None
+
+    def trial_started(self, config: TrialConfig) -> None:
+        """Create the run of a trial."""
+        self._send({"event": "started", "key": config.key, "config": as_dict(config)})
+
+    def trial_progress(self, key: str, epochs: Sequence[EpochReport]) -> None:
+        """Log epochs."""
+        self._send({"event": "progress", "key": key, "epochs": [asdict(row) for row in epochs]})
+
+    def trial_usage(self, key: str, values: Mapping[str, float]) -> None:
+        """Log what the machine of a trial does."""
+        self._send({"event": "usage", "key": key, "values": dict(values)})
+
+    def trial_finished(self, result: TrialResult) -> None:
+        """Log a result, from its file."""
+        self._send({"event": "finished", "key": result.key})
+
+    def trial_failed(self, key: str, reason: str) -> None:
+        """Mark the run of a trial as failed."""
+        self._send({"event": "failed", "key": key, "reason": reason})
+
+    def trial_stopped(self, stopped: Stopped) -> None:
+        """Mark the run of a trial as stopped."""
+        self._send({"event": "stopped", "key": stopped.config.key, "stopped": as_dict(stopped)})
+
+    def sweep_finished(self, table_markdown: str, table_csv: str, *, stopped: bool = False) -> None:
+        """Write all that is missing and the tables, and wait for it."""
+        self._send({"event": "end", "markdown": table_markdown, "csv": table_csv, "stopped": stopped})
+        self.close()
+
+    def close(self) -> None:
+        """Wait until all is written."""
+        self._lines.put(None)
+        if self._feeder is not None and self._process is not None:
+            self._feeder.join()
+            self._process.wait()
+        self._feeder = self._process = None
+
+    def _send(self, event: Event) -> None:
+        if self._process is None:
+            self._start()
+        self._lines.put(json.dumps(event))
+
+    def _start(self) -> None:
+        command = [sys.executable, "-m", "srcgcnn.tracking.background"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, encoding="utf-8", process_group=0)
+        self._feeder = threading.Thread(target=self._feed, name="to-mlflow", daemon=True)
+        self._feeder.start()
+        self._lines.put(json.dumps(self._opening))
+
+    def _feed(self) -> None:
+        """Hand lines to the process; a slow store keeps this thread waiting, and not the driver."""
+        stream = self._process.stdin if self._process else None
+        if stream is None:
+            return
+        with suppress(BrokenPipeError), stream:  # the writer was killed: `srcgcnn track` completes the pages
+            while (line := self._lines.get()) is not None:
+                stream.write(line + "\n")
+                if self._lines.empty():
+                    stream.flush()
+
+
+@dataclass
+class _Pending:
+    """What has come of one trial and is not written yet."""
+
+    config: Event | None = None
+    epochs: list[Event] = field(default_factory=list)
+    usage: list[Event] = field(default_factory=list)
+    last: Event | None = None
+
+
+def serve(stream: TextIO) -> None:
+    """Write what a driver sends, until it ends."""
+    from srcgcnn.tracking.writer import MlflowWriter
+
+    opening = stream.readline()
+    if not opening:
+        return
+    told = json.loads(opening)
+    paths = RunPaths(Path(told["out"]))
+    writer = MlflowWriter(paths, told["name"], told["uri"])
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(stream, lines), daemon=True).start()
+    over = False
+    while not over:
+        events, over = _taken(lines)
+        _write(events, writer, paths)
+
+
+def _read(stream: TextIO, lines: queue.SimpleQueue[str | None]) -> None:
+    for line in stream:
+        lines.put(line)
+    lines.put(None)
+
+
+def _taken(lines: queue.SimpleQueue[str | None]) -> tuple[list[Event], bool]:
+    """Wait for an event, and return all that are there; True after the last one."""
+    events: list[Event] = []
+    line = lines.get()
+    while line is not None:
+        events.append(json.loads(line))
+        if lines.empty() or len(events) >= MOST_AT_ONCE:
+            return events, False
+        line = lines.get()
+    return events, True
+
+
+def _write(events: Iterable[Event], writer: MlflowWriter, paths: RunPaths) -> None:
+    pending: dict[str, _Pending] = {}
+    end: Event | None = None
+    for event in events:
+        if event["event"] == "end":
+            end = event
+            continue
+        of = pending.setdefault(event["key"], _Pending())
+        if event["event"] == "started":
+            of.config, of.last = event, None
+        elif event["event"] == "progress":
+            of.epochs += event["epochs"]
+        elif event["event"] == "usage":
+            of.usage.append(event)
+        else:
+            of.last = event
+    for key, of in pending.items():
+        try:
+            _write_trial(key, of, writer, paths)
+        except (RecordError, OSError) as error:  # of a file of OUT; the store's own errors end in the writer
+            warnings.warn(f"MLflow missed trial {key}: {error}", RuntimeWarning, stacklevel=2)
+    if end is not None:
+        writer.sweep_finished(end["markdown"], end["csv"], stopped=end["stopped"])
+
+
+def _write_trial(key: str, of: _Pending, writer: MlflowWriter, paths: RunPaths) -> None:
+    last = of.last or {}
+    if last.get("event") == "finished":
+        writer.trial_finished(read_result(paths.result(key)))
+        return
+    if of.config is not None:
+        writer.trial_started(parse(TrialConfig, of.config["config"], "an event of the driver"))
+    if of.epochs:
+        writer.trial_progress(key, [EpochReport(**row) for row in of.epochs])
+    for event in of.usage[-1:]:
+        writer.trial_usage(key, event["values"])
+    if last.get("event") == "failed":
+        writer.trial_failed(key, last["reason"])
+    if last.get("event") == "stopped":
+        writer.trial_stopped(parse(Stopped, last["stopped"], "an event of the driver"))
+
+
+def main() -> None:
+    """Write until the driver closes the pipe; Ctrl-C and SIGTERM, which reach this process too, are for the driver."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    serve(sys.stdin)
+
+
+if __name__ == "__main__":
+    main()
