@@ -186,15 +186,15 @@ def _write(events: Iterable[Event], writer: MlflowWriter, paths: RunPaths) -> No
 
 def _write_trial(key: str, of: _Pending, writer: MlflowWriter, paths: RunPaths) -> None:
     last = of.last or {}
-    if last.get("event") == "finished":
-        writer.trial_finished(read_result(paths.result(key)))
-        return
-    if of.config is not None:
+    finished = last.get("event") == "finished"
+    if of.config is not None and (of.usage or not finished):
         writer.trial_started(parse(TrialConfig, of.config["config"], "an event of the driver"))
-    if of.epochs:
+    if of.epochs and not finished:  # a result holds its curves
         writer.trial_progress(key, [EpochReport(**row) for row in of.epochs])
     for event in of.usage[-1:]:
         writer.trial_usage(key, event["values"])
+    if finished:
+        writer.trial_finished(read_result(paths.result(key)))
     if last.get("event") == "failed":
         writer.trial_failed(key, last["reason"])
     if last.get("event") == "stopped":

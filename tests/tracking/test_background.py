@@ -27,6 +27,7 @@ def test_every_event_is_on_the_pages_when_the_sweep_has_ended(tmp_path):
     tracker.trial_progress(running.key, epochs(running.key, 0, 1))
     tracker.trial_usage(running.key, {"system/cpu_utilization_percentage": 50.0})
     tracker.trial_failed(failed.key, "boom")
+    tracker.trial_usage(done.key, {"system/cpu_utilization_percentage": 70.0})
     tracker.trial_finished(finish(paths, done))
     tracker.sweep_finished("| t |", "t", stopped=True)
     parent, children = family(client_of(paths))
@@ -35,6 +36,7 @@ def test_every_event_is_on_the_pages_when_the_sweep_has_ended(tmp_path):
     assert steps(client_of(paths), children[running.key]) == [0, 1]
     assert len(steps(client_of(paths), children[done.key])) == len(read_result(paths.result(done.key)).curves.val_error)
     assert children[running.key].data.metrics["system/cpu_utilization_percentage"] == 50.0
+    assert children[done.key].data.metrics["system/cpu_utilization_percentage"] == 70.0
     assert parent.info.status == "KILLED"
 
 
