@@ -4,8 +4,8 @@
     PYTHONPATH=tests/support python benchmarks/mlflow_page.py [--trials 1000]
 
 Writes the result files of a sweep of made-up numbers, lets `srcgcnn track` write the pages, opens them with
-`srcgcnn ui` in headless Chromium, and prints JSON: seconds until the first trial's name and error are on the page, and until every
-chart of the page has its title. Each page is opened twice, for the first visit loads MLflow's own code.
+`srcgcnn ui` in headless Chromium, and prints JSON: seconds until the first trial's name and error are on the page, and
+until every chart of the page has its title. Each page is opened twice: the first visit loads MLflow's own code as well.
 """
 
 from __future__ import annotations
