@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from srcgcnn.run.trial import TrialConfig
     from srcgcnn.sweep.plan import TrialGroup
 
-MOST_PENDING = "16"  # groups that Tune asks workers for ahead of time; one by one, hundreds of workers wait for work
+MOST_PENDING = (
+    "200"  # as for a grid: each waiting group asks for a worker, and a worker that becomes free withdraws one request
+)
 
 
 def run_on_tune(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -95,8 +94,17 @@ class BackgroundWriter:
         self._lines.put(json.dumps(event))
 
     def _start(self) -> None:
-        command = [sys.executable, "-m", "srcgcnn.tracking.background"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, encoding="utf-8", process_group=0)
+        # what is ignored stays so across exec: a signal for the driver must not meet Python before its own handlers
+        deaf = [
+            "sh",
+            "-c",
+            """trap '' INT TERM; exec "$@\"""",
+            "sh",
+            sys.executable,
+            "-m",
+            "srcgcnn.tracking.background",
+        ]
+        self._process = subprocess.Popen(deaf, stdin=subprocess.PIPE, text=True, encoding="utf-8", process_group=0)
         self._feeder = threading.Thread(target=self._feed, name="to-mlflow", daemon=True)
         self._feeder.start()
         self._lines.put(json.dumps(self._opening))
@@ -202,9 +210,7 @@ def _write_trial(key: str, of: _Pending, writer: MlflowWriter, paths: RunPaths) 
 
 
 def main() -> None:
-    """Write until the driver closes the pipe; Ctrl-C and SIGTERM, which reach this process too, are for the driver."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """Write until the driver closes the pipe: Ctrl-C and SIGTERM, which may reach this process too, are ignored."""
     serve(sys.stdin)
 
 

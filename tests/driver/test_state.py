@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_results import result_of
 from rich.console import Console
 
 from srcgcnn.driver.display import SweepDisplay
@@ -18,7 +19,7 @@ from srcgcnn.run.results import write_result
 from srcgcnn.run.stopped import Stopped
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.training.epoch import EpochReport
-from tests.sweep.test_plan import DATA, result_of, spec_of
+from tests.sweep.test_plan import DATA, spec_of
 
 TEXT = "[axes]\nmodels=['srcgcnn']\ndepths=[2,4]\nseeds=3\n[training]\nepochs=10\n"
 
