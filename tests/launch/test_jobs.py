@@ -211,7 +211,7 @@ DRIVER = """
 import sys, time
 from pathlib import Path
 from srcgcnn.launch.local import terminating_as_ctrl_c
-from srcgcnn.launch.local_driver import noted_driver
+from srcgcnn.driver.noted import noted_driver
 from srcgcnn.run.paths import RunPaths
 with noted_driver(RunPaths(Path(sys.argv[1]))), terminating_as_ctrl_c():
     print("up", flush=True)
