@@ -60,7 +60,8 @@ def test_the_wheel_holds_every_definition_once(wheel):
     ]
     assert shipped == sorted(ours)
     assert not [name for name in names if name.startswith(("cluster", "sweeps", "mlflow", "tests"))]
-    assert {"srcgcnn/py.typed", "srcgcnn/models/convolution.cpp", "srcgcnn/analysis/report.html.jinja"} <= set(names)
+    kernel = "srcgcnn/models/blocks/cgcnn/kernels/native/convolution.cpp"
+    assert {"srcgcnn/py.typed", kernel, "srcgcnn/analysis/report.html.jinja"} <= set(names)
 
 
 def test_the_installed_command_knows_what_ships(run, installed, tmp_path):

@@ -109,7 +109,7 @@ class FlatGraph:
     @cached_property
     def line(self) -> LineGraph:
         """The line graph, which joins edges that follow each other."""
-        return LineGraph.of(self)
+        return LineGraph.of(self.edge_index, len(self.atomic_numbers), full=self.places is None)
 
     @property
     def sources(self) -> Tensor:

@@ -14,8 +14,6 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from srcgcnn.models.batch import FlatGraph
-
 
 @dataclass(frozen=True)
 class LineGraph:
@@ -36,16 +34,22 @@ class LineGraph:
     degree: int | None
 
     @classmethod
-    def of(cls, graph: FlatGraph) -> LineGraph:
-        """Join the edges of a crystal graph."""
-        edges, atoms = len(graph.distances), len(graph.atomic_numbers)
-        if graph.places is not None or not atoms:
-            centres, sources = line_graph(graph.centres, graph.sources, atoms)
+    def of(cls, ends: Tensor, atoms: int, *, full: bool) -> LineGraph:
+        """Join the edges of a crystal graph.
+
+        Args:
+            ends: int64 [2, E]: row 0 the neighbours, row 1 the centres, ascending (`FlatGraph.edge_index`).
+            atoms: N.
+            full: whether all atoms have the same number of edges.
+        """
+        neighbours, edges = ends[0], ends.shape[1]
+        if not full or not atoms:
+            centres, sources = line_graph(ends[1], neighbours, atoms)
             return cls(edges, centres, sources, None)
-        degree = edges // atoms  # every slot is a real edge, those of an atom side by side
-        slots = torch.arange(degree, device=graph.sources.device)
-        centres = torch.arange(edges, device=graph.sources.device).repeat_interleave(degree)
-        return cls(edges, centres, (graph.sources[:, None] * degree + slots).flatten(), degree)
+        degree = edges // atoms  # the edges of an atom stand side by side
+        slots = torch.arange(degree, device=ends.device)
+        centres = torch.arange(edges, device=ends.device).repeat_interleave(degree)
+        return cls(edges, centres, (neighbours[:, None] * degree + slots).flatten(), degree)
 
     @property
     def pairs(self) -> Tensor:

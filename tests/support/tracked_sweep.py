@@ -170,5 +170,5 @@ def check_live_sweep(paths, uri=None):
         "test_of_best_sr-cgcnn": 0.27,
     }
     assert "| model | MAE |" in parent.data.tags["mlflow.note.content"]
-    assert "Best SR-CGCNN with T = 3" in parent.data.tags["mlflow.note.content"]
+    assert "Best SR-CGCNN: SR-CGCNN T=3" in parent.data.tags["mlflow.note.content"]
     assert {"tradeoff.md", "tradeoff.csv"} == {name for name, _ in files(client, parent.info.run_id)}
