@@ -177,7 +177,7 @@ def test_kill_9_of_a_worker_and_of_the_driver_changes_no_number(tmp_path):
     rough.run(*flags)
     assert rough.numbers() == calm.numbers()
     assert len(rough.numbers()) == 2
-    assert sum(result.cost.resumes > 0 for result in open_run(rough.paths)).results >= len(saved)
+    assert sum(result.cost.resumes > 0 for result in open_run(rough.paths).results) >= len(saved)
     children = [run for run in runs_of(rough) if "mlflow.parentRunId" in run.data.tags]
     assert sorted(run.info.status for run in children) == ["FINISHED", "FINISHED"]
 

@@ -169,7 +169,7 @@ class LabSweep:
         return {result.key: (result.metrics, result.curves, result.alphas) for result in open_run(self.paths).results}
 
     def resumes(self):
-        return sum(result.cost.resumes for result in open_run(self.paths)).results
+        return sum(result.cost.resumes for result in open_run(self.paths).results)
 
     def leftovers(self):
         """Processes of this sweep's jobs that are still there, and temporary folders."""

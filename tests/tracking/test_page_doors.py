@@ -10,8 +10,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from closed_page import open_page
 from mlflow.tracking import MlflowClient
-from mlflow_page import open_page
 from stranger import CAN_BE_ANOTHER, NOT_ROOT, as_stranger
 
 from srcgcnn.run.paths import RunPaths

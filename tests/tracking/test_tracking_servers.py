@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from mlflow_page import open_page
+from closed_page import open_page
 from postgres_server import BINARIES, NO_POSTGRES, postgres
 from tracked_sweep import SWEEP, check_live_sweep, client_of, everything
 from web import free_port, wait_for
