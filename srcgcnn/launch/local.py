@@ -18,7 +18,7 @@ from srcgcnn.driver.conduct import conduct
 from srcgcnn.driver.resources import GroupResources
 from srcgcnn.launch.ray_node import ALIVE, remove_abandoned
 from srcgcnn.launch.reaper import reaping
-from srcgcnn.launch.token import closed_ray, write_token
+from srcgcnn.launch.token import closed_ray, copy_token, write_token
 from srcgcnn.tracking.background import BackgroundWriter
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def private_folder() -> Iterator[Path]:
 def local_ray(paths: RunPaths, site: LocalSite, scratch: Path, console: Console) -> Iterator[float]:
     """Start a Ray of this sweep only; yields its number of GPUs. Never joins a cluster that somebody else runs."""
     token = write_token(paths.ray_token)
-    os.environ.update(closed_ray(token))
+    os.environ.update(closed_ray(copy_token(token, scratch)))
     os.environ.pop("RAY_ADDRESS", None)
     import ray
 

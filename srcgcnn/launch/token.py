@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,11 +26,25 @@ def closed_ray(token: Path) -> dict[str, str]:
 
 
 def write_token(path: Path) -> Path:
-    """Write a fresh random token that only this user can read; returns its absolute path."""
-    path = path.resolve()
+    """Write the random token of this process, that only this user can read; returns its absolute path."""
+    return _write(path.resolve(), _fresh())
+
+
+@cache
+def _fresh() -> str:
+    """Return one token per process: Ray reads its token once, and a driver may start Ray again."""
+    return secrets.token_hex(32)
+
+
+def copy_token(token: Path, folder: Path) -> Path:
+    """Copy a token into a private folder, for processes that start later: nobody removes or damages it there."""
+    return _write(folder.resolve() / "token", token.read_text(encoding="ascii"))
+
+
+def _write(path: Path, token: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(secrets.token_hex(32))
+    with os.fdopen(descriptor, "w", encoding="ascii") as stream:
+        stream.write(token)
     return path

@@ -23,7 +23,7 @@ POLL_S = 0.2
 START_S = 300.0  # until something trains
 SETTLE_S = 90.0  # until training is seen to go on after a fault; then the next one comes all the same
 APPEAR_S = 10.0  # until the target of a fault is there
-END_S = 600.0  # from the last fault to the end: a sweep that takes longer is stuck
+STUCK_S = 300.0  # without a new checkpoint, result or end, after the last fault: long, for machines that are busy
 
 
 class World(Protocol):
@@ -88,7 +88,7 @@ class Player:
                     late.append(fault)
                     continue
                 (injected if self._inject(fault) else missed).append(fault)
-            self._wait(END_S, lambda: False)
+            self._wait_for_end()
             self._heal()
             self._world.settle()
             seen = self._world.observe()
@@ -144,6 +144,14 @@ class Player:
         for _, what, end in due:
             end()
             self._note("end of", what)
+
+    def _wait_for_end(self) -> None:
+        """Wait as long as something is written now and then."""
+        while not self._wait(STUCK_S, self._went_on):
+            if not self._went_on():
+                self._note("stuck", f"nothing was written for {STUCK_S:.0f} s")
+                return
+            self._seen = self._newest()
 
     def _newest(self) -> float:
         """When a checkpoint or a result was last written."""
