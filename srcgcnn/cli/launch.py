@@ -93,5 +93,14 @@ def launch(plan: Plan, found: FoundData, how: Launch, start: FoundStart | None =
 
         return launch_on_ray(plan, record, how.paths, how.site, how.tracking_uri, how.budget_gpu_hours)
     from srcgcnn.launch.local import launch_local
+    from srcgcnn.launch.supervisor import supervised
+    from srcgcnn.run.results import finished_keys
+    from srcgcnn.sweep.plan import plan_sweep
 
-    return launch_local(plan, record, how.paths, how.site, how.tracking_uri, how.budget_gpu_hours)
+    site = how.site
+
+    def run() -> int:
+        todo = plan_sweep(plan.spec, plan.data, how.paths, plan.group_size)
+        return launch_local(todo, record, how.paths, site, how.tracking_uri, how.budget_gpu_hours)
+
+    return supervised(run, lambda: len(finished_keys(how.paths)))

@@ -1,0 +1,103 @@
+"""The driver of this machine in a child process, started again where it dies.
+
+A driver ends with Ray's raylet: Ray's own library decides that, and nothing in the process can prevent it. Finished
+trials and checkpoints are files, so another driver goes on. On a cluster the head does this for its driver.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+MOST_DEATHS = 5  # without anything new
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+FORWARDED = (signal.SIGINT, signal.SIGTERM)
+
+
+def supervised(run: Callable[[], int], finished: Callable[[], int]) -> int:
+    """Call `run` in a child process, again where that dies without an exit status; returns the status.
+
+    Call it before anything starts threads. Elsewhere than on Linux a child would outlive a killed parent: there `run` is
+    called in this process.
+
+    Args:
+        run: plans what is left, and runs it.
+        finished: number of results; a driver that dies five times without a new one is not started again.
+    """
+    if sys.platform != "linux":
+        return run()
+    deaths, results = 0, finished()
+    while True:
+        status, how = _run_in_child(run)
+        if status is not None:
+            return status
+        deaths = deaths + 1 if finished() <= results else 1
+        results = finished()
+        if deaths >= MOST_DEATHS:
+            raise RuntimeError(f"the driver died {deaths} times without a new result, the last time of {how}")
+        print(f"the driver died of {how}; it goes on from the result files", file=sys.stderr, flush=True)
+
+
+def _run_in_child(run: Callable[[], int]) -> tuple[int | None, str]:
+    """Return the status of `run`, None where the child died, and what it died of."""
+    reading, writing = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    parent = os.getpid()
+    before = {number: signal.getsignal(number) for number in FORWARDED}
+    child = os.fork()
+    if child == 0:
+        _be_the_child(run, writing, parent)
+    os.close(writing)
+
+    def forward(number: int, _frame: FrameType | None) -> None:
+        os.kill(child, number)
+
+    try:
+        for number in FORWARDED:
+            signal.signal(number, forward)
+        with os.fdopen(reading) as pipe:
+            said = pipe.read()
+        _, ended = os.waitpid(child, 0)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    signalled = os.WIFSIGNALED(ended)
+    how = f"signal {os.WTERMSIG(ended)}" if signalled else f"exit status {os.waitstatus_to_exitcode(ended)}"
+    return (int(said) if said else None), how
+
+
+def _be_the_child(run: Callable[[], int], writing: int, parent: int) -> None:
+    """Run, tell the status, and end; nothing of the parent's own way out is run here."""
+    os.setpgid(0, 0)  # Ctrl-C comes from the parent, once
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    status = 1
+    try:
+        if os.getppid() == parent:
+            status = run()
+            os.write(writing, str(status).encode())
+    except KeyboardInterrupt:
+        status = 130
+        os.write(writing, str(status).encode())
+    except (ValueError, OSError, RuntimeError) as error:
+        from srcgcnn.terminal import error_line
+
+        print(f"srcgcnn: {error_line(error)}", file=sys.stderr)
+        status = 2
+        os.write(writing, str(status).encode())
+    except BaseException:  # noqa: BLE001 - shown by the child, which knows it; another start would say the same
+        import traceback
+
+        traceback.print_exc()
+        os.write(writing, str(status).encode())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)

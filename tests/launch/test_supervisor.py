@@ -1,0 +1,75 @@
+"""A driver that dies is started again; what it says at its end is passed on; nothing outlives a killed parent."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+SCRIPT = """
+import os, signal, sys, time
+from pathlib import Path
+from srcgcnn.launch.supervisor import supervised
+folder, mode = Path(sys.argv[1]), sys.argv[2]
+def run():
+    starts = len(list(folder.iterdir()))
+    (folder / str(os.getpid())).touch()
+    if mode == "dies twice" and starts < 2:
+        os.kill(os.getpid(), signal.SIGKILL) if starts else os._exit(1)
+    if mode == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if mode == "refuses":
+        raise ValueError("depth=-1 must be positive")
+    if mode == "waits":
+        time.sleep(600)
+    return 1
+sys.exit(supervised(run, lambda: 0))
+"""
+
+
+def start(folder, mode):
+    command = [sys.executable, "-c", SCRIPT, str(folder), mode]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(
+    ("mode", "status", "starts", "said"),
+    [
+        ("ends", 1, 1, ""),
+        ("dies twice", 1, 3, "the driver died of exit status 1; it goes on"),
+        ("dies", 1, 5, "died 5 times without a new result, the last time of signal 9"),
+        ("refuses", 2, 1, "srcgcnn: depth=-1 must be positive"),
+    ],
+)
+def test_a_driver_that_dies_is_started_again_and_its_end_is_passed_on(tmp_path, mode, status, starts, said):
+    process = start(tmp_path, mode)
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode, len(list(tmp_path.iterdir()))) == (status, starts)
+    assert said in errors
+
+
+def a_child(folder):
+    end = time.monotonic() + 60
+    while not (found := list(folder.iterdir())):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return psutil.Process(int(found[0].name))
+
+
+def test_ctrl_c_reaches_the_driver_once_and_ends_it(tmp_path):
+    process = start(tmp_path, "waits")
+    a_child(tmp_path)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+
+
+def test_a_killed_parent_takes_its_driver_along(tmp_path):
+    process = start(tmp_path, "waits")
+    child = a_child(tmp_path)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    child.wait(timeout=60)
