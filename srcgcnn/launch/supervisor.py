@@ -24,7 +24,7 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM)
 def supervised(run: Callable[[], int], finished: Callable[[], int]) -> int:
     """Call `run` in a child process, again where that dies without an exit status; returns the status.
 
-    Call it before anything starts threads. Elsewhere than on Linux a child would outlive a killed parent: there `run` is
+    Call it before anything starts threads. Elsewhere than on Linux a child would outlive a killed parent, so `run` is
     called in this process.
 
     Args:
