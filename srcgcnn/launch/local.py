@@ -18,6 +18,7 @@ from srcgcnn.driver.conduct import conduct
 from srcgcnn.driver.resources import GroupResources
 from srcgcnn.launch.ray_node import ALIVE, remove_abandoned
 from srcgcnn.launch.reaper import reaping
+from srcgcnn.launch.supervisor import dying_with_ray
 from srcgcnn.launch.token import closed_ray, copy_token, write_token
 from srcgcnn.tracking.background import BackgroundWriter
 
@@ -132,6 +133,7 @@ def local_ray(paths: RunPaths, site: LocalSite, scratch: Path, console: Console)
     try:
         if site.dashboard and context.dashboard_url:
             console.print(f"Ray dashboard: http://{context.dashboard_url}  (asks for the token in {token})")
-        yield float(ray.cluster_resources().get("GPU", 0.0))
+        with dying_with_ray():
+            yield float(ray.cluster_resources().get("GPU", 0.0))
     finally:
         ray.shutdown()

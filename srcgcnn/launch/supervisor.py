@@ -1,24 +1,34 @@
 """The driver of this machine in a child process, started again where it dies.
 
-A driver ends with Ray's raylet: Ray's own library decides that, and nothing in the process can prevent it. Finished
-trials and checkpoints are files, so another driver goes on. On a cluster the head does this for its driver.
+Without its raylet a driver waits for ever (seen with Ray 2.60). Finished trials and checkpoints are files, so another
+driver goes on. On a cluster the head does this for its driver.
 """
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import os
 import signal
 import sys
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import psutil
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
 MOST_DEATHS = 5  # without anything new
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 FORWARDED = (signal.SIGINT, signal.SIGTERM)
+RAYS_OWN = ("gcs_server", "raylet")
+POLL_S = 1.0
+STATUS_RAY_DIED = 70
+
+_is_child = False
 
 
 def supervised(run: Callable[[], int], finished: Callable[[], int]) -> int:
@@ -43,6 +53,39 @@ def supervised(run: Callable[[], int], finished: Callable[[], int]) -> int:
         if deaths >= MOST_DEATHS:
             raise RuntimeError(f"the driver died {deaths} times without a new result, the last time of {how}")
         print(f"the driver died of {how}; it goes on from the result files", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def dying_with_ray() -> Iterator[None]:
+    """End this process, for its parent to start another one, where Ray's own processes die while the block runs.
+
+    A process without such a parent is interrupted, as by Ctrl-C.
+    """
+    own = [child for child in psutil.Process().children() if child.name() in RAYS_OWN]
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(POLL_S):
+            gone = [process for process in own if not _lives(process)]
+            if gone and not over.is_set():
+                print(f"Ray died: process {gone[0].pid} is gone", file=sys.stderr, flush=True)
+                if _is_child:
+                    os._exit(STATUS_RAY_DIED)  # the watcher of this driver ends what is left of Ray
+                _thread.interrupt_main()
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _run_in_child(run: Callable[[], int]) -> tuple[int | None, str]:
@@ -76,6 +119,8 @@ def _run_in_child(run: Callable[[], int]) -> tuple[int | None, str]:
 
 def _be_the_child(run: Callable[[], int], writing: int, parent: int) -> None:
     """Run, tell the status, and end; nothing of the parent's own way out is run here."""
+    global _is_child  # noqa: PLW0603 - a property of the process
+    _is_child = True
     os.setpgid(0, 0)  # Ctrl-C comes from the parent, once
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     status = 1
