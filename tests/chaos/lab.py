@@ -64,6 +64,7 @@ LAUNCH_FILES = (("head_address", 2), ("backlog", 1), ("worker_note", 1), ("jobs"
 PROCESSES = (
     ("trainer", 6),
     ("driver", 3),
+    ("writer", 2),
     ("head", 3),
     ("head_raylet", 1),
     ("head_gcs", 1),

@@ -33,7 +33,7 @@ MOST_HANDS = 6
 
 FILES = (("result", 3), ("checkpoint", 3), ("group", 1), ("spec", 1), ("progress", 1), ("database", 1), ("token", 1))
 RARE_FILES = (("driver_lock", 1), ("prediction", 1), ("model", 1), ("log", 1))
-PROCESSES = (("trainer", 8), ("driver", 3), ("raylet", 1), ("gcs", 1), ("reaper", 1), ("other", 2))
+PROCESSES = (("trainer", 8), ("driver", 3), ("writer", 2), ("raylet", 1), ("gcs", 1), ("reaper", 1), ("other", 2))
 
 
 def damage_choices(files: tuple[tuple[str, int], ...]) -> list[Choice]:

@@ -9,6 +9,7 @@ import psutil
 MARK = "SRCGCNN_CHAOS"
 ROLES = (  # by what the command line holds; the first that fits
     ("srun ", ""),  # waits for the job's Python, and has its words
+    ("tracking.background", "writer"),
     ("launch.driver", "driver"),
     ("depth_sweep.py", "driver"),
     ("launch.reaper", "reaper"),
@@ -39,7 +40,7 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 def role(process: psutil.Process) -> str:
-    """Return what a process does: driver, reaper, gcs, raylet, trainer, job, other, or "" (shells, `ray start`)."""
+    """Return what a process does: driver, writer, reaper, gcs, raylet, trainer, job, other, or "" (shells, `ray start`)."""
     try:
         words = " ".join(process.cmdline())
     except psutil.NoSuchProcess:
