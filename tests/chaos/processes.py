@@ -40,7 +40,7 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 def role(process: psutil.Process) -> str:
-    """Return what a process does: driver, writer, reaper, gcs, raylet, trainer, job, other; "" for shells and the like."""
+    """Return what a process does: driver, writer, reaper, gcs, raylet, trainer, job, other; "" for shells."""
     try:
         words = " ".join(process.cmdline())
     except psutil.NoSuchProcess:
