@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 # Tests in this many processes; each keeps to its own files, ports and Ray.
 WORKERS  ?= 2
-PARALLEL := -n $(WORKERS) --dist worksteal
+PARALLEL := -n $(WORKERS) --dist loadgroup
 
 .PHONY: sweep check test test-slurm chaos coverage lint wheel clean
 

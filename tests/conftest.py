@@ -72,3 +72,10 @@ def finished_sweep(demo_store, trial_of, tmp_path):
         return run_paths
 
     return make
+
+
+def pytest_collection_modifyitems(items):
+    """Tests of the full lane start Ray, servers and browsers: one after the other, beside the fast ones."""
+    for item in items:
+        if item.get_closest_marker("full"):
+            item.add_marker(pytest.mark.xdist_group("full"))

@@ -1,7 +1,7 @@
 """A sweep as a folder to publish: everything that a reader needs to check its answer, and nothing that trains.
 
-The folder holds the result files, the predictions for the test crystals, what was asked for, and the ids of the
-crystals. It is itself the folder of a sweep: `srcgcnn results`, `compare` and `report` read it like any other.
+The folder holds the result files, the predictions for validation and test crystals, what was asked for, and the ids
+of the crystals. It is itself the folder of a sweep: `srcgcnn results`, `compare` and `report` read it like any other.
 Structures and learned weights stay out; so do host names and the paths of the machine that trained.
 """
 
@@ -94,17 +94,16 @@ def _is_there(path: Path, result: dict[str, Any]) -> bool:
 
 
 def _archive_predictions(source: Path, target: Path) -> None:
-    """Keep the test crystals, as float32 and with the ids and formulas as dictionaries."""
+    """Keep all predictions, with ids and formulas as dictionaries, so that every interval comes out the same."""
     import pandas as pd
 
     if not source.exists():
         return
     table = pd.read_parquet(source)
-    if "set" in table:
-        table = table[table["set"] == "test"]
-    table = table.assign(set="test")[PREDICTION_COLUMNS].reset_index(drop=True)
+    if "set" not in table:  # of older versions, which kept the test set only
+        table = table.assign(set="test")
+    table = table[PREDICTION_COLUMNS].reset_index(drop=True)
     table = table.astype({"id": "category", "formula": "category", "set": "category"})
-    table = table.astype({"target": "float32", "prediction": "float32"})
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False, compression="zstd")
     write_bytes(target, buffer.getvalue())

@@ -16,7 +16,7 @@ def add_archive_command(commands: Any) -> None:
     parser = add_sweep_command(
         commands,
         "archive",
-        "copy results, test predictions and ids into a small folder",
+        "copy results, predictions and ids into a small folder",
         _archive,
         description="Copy what a publication needs of a sweep; `srcgcnn report FOLDER` reads it like the sweep itself.",
         examples="srcgcnn archive runs/depth published/depth",
