@@ -138,10 +138,6 @@ class FlatGraph:
         sums = atoms.new_zeros(len(self.atom_counts), *atoms.shape[1:]).index_add(0, self.crystal, atoms)
         return sums / self.atom_counts[:, None]
 
-    def mean_over_edges_of_crystals(self, edges: Tensor) -> Tensor:
-        """Average over every crystal what the edges [E, C] of each atom average to: [B, C]."""
-        return self.mean_over_atoms(self.mean_over_edges(edges))
-
     def softmax_over_edges(self, scores: Tensor) -> Tensor:
         """Turn scores [E, H] into weights that add up to 1 over the edges of every atom: [E, H]."""
         slots = self._in_slots(scores, -torch.inf)

@@ -93,9 +93,10 @@ class GraphNetwork(Block):
         ends = [atoms.index_select(0, graph.sources), atoms.index_select(0, graph.centres)]
         edges = self.update_edges(torch.cat([*ends, edges, of_edge], dim=1), norms.edges_inner, norms.edges)
         of_atom = crystals.index_select(0, graph.crystal)
-        rows = torch.cat([atoms, graph.mean_over_edges(edges), of_atom], dim=1)
+        edges_of_atom = graph.mean_over_edges(edges)
+        rows = torch.cat([atoms, edges_of_atom, of_atom], dim=1)
         atoms = self.update_atoms(rows, norms.atoms_inner, norms.atoms)
-        means = [graph.mean_over_edges_of_crystals(edges), graph.mean_over_atoms(atoms)]
+        means = [graph.mean_over_atoms(edges_of_atom), graph.mean_over_atoms(atoms)]
         crystals = self.update_crystals(torch.cat([*means, crystals], dim=1), norms.crystals_inner, norms.crystals)
         after = State(atoms, edges, crystals)
         return after.plus(state) if self.own_residual else after
