@@ -19,7 +19,7 @@ from srcgcnn.driver.resources import GroupResources
 from srcgcnn.launch.ray_node import ALIVE, remove_abandoned
 from srcgcnn.launch.reaper import reaping
 from srcgcnn.launch.supervisor import dying_with_ray
-from srcgcnn.launch.token import closed_ray, copy_token, write_token
+from srcgcnn.launch.token import closed_ray, copy_token, read_token_again, write_token
 from srcgcnn.tracking.background import BackgroundWriter
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ def local_ray(paths: RunPaths, site: LocalSite, scratch: Path, console: Console)
     os.environ.pop("RAY_ADDRESS", None)
     import ray
 
+    read_token_again()
     context = ray.init(
         address="local",
         num_cpus=site.usable_cpus,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,14 +25,19 @@ def closed_ray(token: Path) -> dict[str, str]:
 
 
 def write_token(path: Path) -> Path:
-    """Write the random token of this process, that only this user can read; returns its absolute path."""
-    return _write(path.resolve(), _fresh())
+    """Write a new random token that only this user can read; returns its absolute path."""
+    return _write(path.resolve(), secrets.token_hex(32))
 
 
-@cache
-def _fresh() -> str:
-    """Return one token per process: Ray reads its token once, and a driver may start Ray again."""
-    return secrets.token_hex(32)
+def read_token_again() -> None:
+    """Let Ray take mode and token from the environment as it is now.
+
+    It reads both once, when it is imported or first started: a notebook may have done either before.
+    """
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled, no stubs
+
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def copy_token(token: Path, folder: Path) -> Path:

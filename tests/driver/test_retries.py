@@ -1,7 +1,6 @@
 """A group's own error counts, also where nodes come and go: on real Ray, for it is Ray that says what happened."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from srcgcnn.data.store import GraphStore
-from srcgcnn.launch.local import local_ray
+from srcgcnn.launch.local import local_ray, private_folder
 from srcgcnn.launch.site import LocalSite
 from srcgcnn.driver.conduct import conduct
 from srcgcnn.driver.resources import GroupResources
@@ -36,7 +35,7 @@ paths.checkpoint(plan.groups[0].key).mkdir(parents=True)  # a folder where the c
 
 @contextmanager
 def cluster(console):
-    with local_ray(paths, LocalSite(dashboard=False), store.parent, console):
+    with private_folder() as scratch, local_ray(paths, LocalSite(dashboard=False), scratch, console):
         yield GroupResources(max_retries=1, nodes_come_and_go=True)
 
 
@@ -49,8 +48,7 @@ sys.exit(conduct(plan, paths, cluster, tracker, store=store, command="again"))
 def test_an_error_before_the_first_report_is_counted_as_the_groups_own(demo_store, tmp_path):
     paths = RunPaths(tmp_path / "run")
     command = [sys.executable, "-c", SCRIPT, str(demo_store.folder), str(paths.out)]
-    own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}  # other tests leave some
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=own)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     (failure,) = paths.failures.glob("*.json")
     assert "IsADirectoryError" in json.loads(failure.read_text())["reason"]

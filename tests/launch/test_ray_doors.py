@@ -151,6 +151,8 @@ def test_every_port_of_a_head_asks_for_the_token(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("no_ray_variables")
 def test_every_port_of_a_sweep_on_this_machine_asks_for_the_token(tmp_path):
+    import ray  # noqa: F401 - before the sweep starts it, as in a notebook that uses Ray itself
+
     with private_folder() as scratch, local_ray(RunPaths(tmp_path), LocalSite(dashboard=True), scratch, Console()):
         me = psutil.Process()
         wait_for(lambda: agent_is_up(me))

@@ -45,7 +45,7 @@ def state_of(plan):
         "finished": sorted(plan.finished),
         "failed": sorted(plan.failed),
         "stopped": sorted(plan.stopped),
-        "groups": [group.key for group in plan.groups],
+        "groups": sorted(group.key for group in plan.groups),  # their order is only a guess of what takes longest
         "left": plan.left,
     }
 
@@ -59,7 +59,8 @@ def test_the_plan_is_that_of_the_first_version(written, name, extended):
     if extended:
         spec = replace(spec, axes=(replace(spec.axes[0], seeds=(0, 1, 2), depths=(1, 2, 3)),))
         wanted = f"{name} extended"
-    assert state_of(plan_sweep(spec, record.data, paths, 2)) == EXPECTED[wanted]
+    expected = EXPECTED[wanted]
+    assert state_of(plan_sweep(spec, record.data, paths, 2)) == {**expected, "groups": sorted(expected["groups"])}
 
 
 @pytest.mark.parametrize("name", ["grid", "search"])
