@@ -16,7 +16,7 @@ Norm = Literal["step", "affine", "shared"]
 NormKind = Literal["batch", "layer", "group"]
 Skip = Literal["none", "residual", "double"]
 Readout = Literal["mean", "sum", "max", "set2set", "attention"]
-Alpha = float | Literal["none", "learned", "learned-scalar"]
+Alpha = float | Literal["none", "learned", "learned-scalar", "1/sqrt(T)"]
 Task = Literal["regression", "classification"]
 
 MOST_OF_ANY = 10_000  # steps, layers or channels: more is a slip of the keyboard
@@ -36,7 +36,7 @@ class ModelConfig:
             `affine`: weight and bias, but not the running statistics; `shared`: statistics, too. With `shared` all
             steps are evaluated with one running average, which fits none of them: expect large errors at depth.
         alpha: not for cgcnn. Damping h <- (1-alpha) h + alpha h~: `none` (alpha = 1), a fixed number in (0, 1],
-            `learned` (one per step, sigmoid of a parameter that starts at 1.0) or `learned-scalar` (one for all steps).
+            `1/sqrt(T)`, `learned` (one per step, sigmoid of a parameter) or `learned-scalar` (one for all steps).
         layer_norm: not for cgcnn. One LayerNorm shared by all steps, after the damped update.
         hidden_channels: F, width of the atom states.
         head_channels: width of the readout.
@@ -49,6 +49,7 @@ class ModelConfig:
             `residual`: the sum of a step's input and its result, instead of its own residual; `double`: both.
         readout: how the atoms of a crystal are pooled: `mean`, `sum`, `max`, `attention` or `set2set` (`readout.py`).
         edge_channels: width of what a block makes of edges (filters, edge network); 0 takes `hidden_channels`.
+        alpha_start: where learned damping starts; by default sigmoid(1) = 0.731, as in the released code of SR-CGCNN.
     """
 
     family: str
@@ -65,6 +66,7 @@ class ModelConfig:
     skip: Skip = "none"
     readout: Readout = "mean"
     edge_channels: int = 0
+    alpha_start: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that no network can have."""
@@ -77,7 +79,9 @@ class ModelConfig:
         if not 0 <= self.edge_channels <= MOST_OF_ANY:
             raise ValueError(f"edge_channels={self.edge_channels} must lie in 0..{MOST_OF_ANY}")
         if isinstance(self.alpha, (int, float)) and not 0.0 < self.alpha <= 1.0:
-            raise ValueError(f"alpha={self.alpha} must lie in (0, 1], or be none, learned or learned-scalar")
+            raise ValueError(f"alpha={self.alpha} must lie in (0, 1], or be none, 1/sqrt(T), learned or learned-scalar")
+        if self.alpha_start is not None and not 0.0 < self.alpha_start < 1.0:
+            raise ValueError(f"alpha_start={self.alpha_start} must lie between 0 and 1")
 
     @property
     def block(self) -> BlockSpec:
@@ -114,6 +118,11 @@ class ModelConfig:
         return not (self.family == "cgcnn" and self.distinct_blocks == self.depth)
 
     @property
+    def learns_alpha(self) -> bool:
+        """Whether the damping is learned."""
+        return self.alpha in ("learned", "learned-scalar")
+
+    @property
     def caution(self) -> str:
         """What is to be known before such a network is judged by its error; "" for nothing."""
         if self.depth == 1:
@@ -135,9 +144,11 @@ class ModelConfig:
         if config.skip == "double" and not config.block.own_residual:
             config = replace(config, skip="residual")
         if not config.varies_steps:
-            return replace(config, norm="step", alpha="none", layer_norm=False)
-        if config.alpha == 1.0:
+            return replace(config, norm="step", alpha="none", layer_norm=False, alpha_start=None)
+        if config.alpha == 1.0 or (config.alpha == "1/sqrt(T)" and config.depth == 1):
             config = replace(config, alpha="none")
+        if not config.learns_alpha:
+            config = replace(config, alpha_start=None)
         if config.norm_kind == "layer" and config.norm == "affine" and not config.block.always_batch:
             config = replace(config, norm="shared")
         if config.depth == 1:
@@ -175,6 +186,7 @@ class ModelConfig:
         else:
             parts = [f"{self.title}{steps} {self.norm}-norm"]
             parts += [f"alpha={self.alpha}"] if self.alpha != "none" else []
+            parts += [f"from {self.alpha_start:g}"] if self.alpha_start is not None else []
             parts += ["LayerNorm"] if self.layer_norm else []
         usual: dict[str, object] = {"norm_kind": "batch", "skip": "none", "readout": "mean", "edge_channels": 0}
         usual |= {name: getattr(self, name) for name in title_settings(self)}

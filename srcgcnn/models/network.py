@@ -11,6 +11,7 @@ network of the registry is a row of settings, too (docs/models.md).
 from __future__ import annotations
 
 import importlib
+import math
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from functools import partial
@@ -65,8 +66,11 @@ class Network(nn.Module, ABC):
         """Return the states before the first step."""
 
     @abstractmethod
-    def steps(self, state: State, batch: GraphBatch) -> Iterator[State]:
-        """Yield the states after every step: probes, any-depth reading and stopping live on this iterator."""
+    def steps(self, state: State, batch: GraphBatch, share: Tensor | None = None) -> Iterator[State]:
+        """Yield the states after every step: probes, any-depth reading and stopping live on this iterator.
+
+        `share` [M, T] multiplies the damping of every step: how much of its way it goes; by default 1.
+        """
 
     @abstractmethod
     def readout(self, state: State, batch: GraphBatch, dropout_mask: Tensor | None = None) -> Tensor:
@@ -135,8 +139,11 @@ class CrystalGraphNetwork(Network):
         self.alpha_logits: nn.Parameter | None = None
         if self.config.alpha in ("learned", "learned-scalar"):
             steps = self.config.depth if self.config.alpha == "learned" else 1
-            self.alpha_logits = nn.Parameter(torch.full((self.models, steps), INITIAL_ALPHA_LOGIT))
-        fixed = [alpha if isinstance(alpha, (int, float)) else 1.0 for alpha in alphas]
+            start = self.config.alpha_start
+            logit = INITIAL_ALPHA_LOGIT if start is None else math.log(start / (1 - start))
+            self.alpha_logits = nn.Parameter(torch.full((self.models, steps), logit))
+        usual = self.config.depth**-0.5 if self.config.alpha == "1/sqrt(T)" else 1.0
+        fixed = [alpha if isinstance(alpha, (int, float)) else usual for alpha in alphas]
         self.register_buffer("fixed_alpha", torch.tensor(fixed, dtype=torch.float32), persistent=False)
 
     def reset_parameters(self, seeds: Sequence[int]) -> None:
@@ -188,25 +195,27 @@ class CrystalGraphNetwork(Network):
         ]
         return stacked(found, batch, graphs)
 
-    def steps(self, state: State, batch: GraphBatch) -> Iterator[State]:
+    def steps(self, state: State, batch: GraphBatch, share: Tensor | None = None) -> Iterator[State]:
         """Yield the states [M, ...] after every layer or recurrent step."""
+        alphas = self.alphas() if self.config.alpha != "none" else None
+        if share is not None:
+            alphas = share if alphas is None else alphas * share
         if self.config.block.model_axis:
-            yield from self._recurrence().steps(state, batch)
+            yield from self._recurrence(alphas).steps(state, batch)
             return
         graphs = [batch.flat(member) for member in range(self.models)]
-        recurrences = self._member_recurrences()
+        recurrences = self._member_recurrences(alphas)
         own = unstacked(state, graphs)
         iterators = [one.steps(mine, graph) for one, mine, graph in zip(recurrences, own, graphs, strict=True)]
         for states in zip(*iterators, strict=True):
             yield stacked([replace(one, angles=None) for one in states], batch, graphs)
 
-    def _recurrence(self) -> Recurrence:
-        damped = self.config.alpha != "none"
+    def _recurrence(self, alphas: Tensor | None) -> Recurrence:
         return Recurrence(
             depth=self.config.depth,
             blocks=list(self.blocks),
             norms=list(self.norms),
-            alphas=self.alphas().T if damped else None,
+            alphas=None if alphas is None else alphas.T,
             layer_norm=self.layer_norm,
             outer_skip=self.config.skip != "none",
             recompute=self._recomputes,
@@ -217,9 +226,8 @@ class CrystalGraphNetwork(Network):
         sparing = self.backend == "native" and self.config.block.model_axis
         return self.config.depth > DEEPEST_PLAIN and torch.is_grad_enabled() and not sparing
 
-    def _member_recurrences(self) -> list[Recurrence]:
+    def _member_recurrences(self, alphas: Tensor | None) -> list[Recurrence]:
         blocks = [members(block, self.models) for block in self.blocks]
-        alphas = self.alphas() if self.config.alpha != "none" else None
         return [
             Recurrence(
                 depth=self.config.depth,

@@ -7,6 +7,7 @@ configuration. Everything else (MLflow, tables, figures) can be rebuilt from the
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -89,6 +90,60 @@ class StartConfig:
 
 
 @record
+class DepthRecipe:
+    """What training adds so that depth may pay (docs/depth.md). The defaults add nothing.
+
+    Attributes:
+        supervision: steps whose outputs enter the loss: `last`, or all, with weights that are `uniform` or `rising`
+            (in proportion to t); the weights add up to 1.
+        sampling: steps of a batch: `none` for all T; `uniform` draws from 1..T, `uniform:2:8` from 2..8. Evaluation
+            takes all T. The drawn numbers are the same for all trials, so that trials can train as one group.
+        step_dropout: probability that a step of a batch leaves all states as they are; the others go further by
+            1 / (1 - step_dropout). Evaluation takes every step as it is.
+        noise_angstrom: deviation of normal noise on the distances of training crystals.
+        denoising: weight of a second loss: a small network on (h_i, h_j, u_ij) tells the noise on each distance from
+            the last states, in units of `noise_angstrom`. It is not part of the trained model.
+    """
+
+    supervision: Literal["last", "uniform", "rising"] = "last"
+    sampling: str = "none"
+    step_dropout: float = 0.0
+    noise_angstrom: float = 0.0
+    denoising: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot train; write real numbers as such, so that 0 and 0.0 are one recipe."""
+        for name in ("step_dropout", "noise_angstrom", "denoising"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        if not 0 <= self.step_dropout < 1:
+            raise ValueError(f"step_dropout={self.step_dropout} must lie in [0, 1)")
+        for name in ("noise_angstrom", "denoising"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)} must not be negative")
+        if self.denoising and not self.noise_angstrom:
+            raise ValueError(f"denoising={self.denoising} needs noise: give noise_angstrom, such as 0.05")
+        if self.sampling not in ("none", "uniform"):
+            match = re.fullmatch(r"uniform:(\d{1,5}):(\d{1,5})", self.sampling)
+            if match is None or not 1 <= int(match[1]) <= int(match[2]):
+                raise ValueError(f"sampling={self.sampling!r} must be none, uniform, or uniform:LEAST:MOST")
+
+    def sampled_steps(self, depth: int) -> tuple[int, int]:
+        """Return the least and the most steps that a batch takes in a network of some depth.
+
+        Raises:
+            ValueError: more steps are asked for than the network has.
+        """
+        if self.sampling == "none":
+            return depth, depth
+        if self.sampling == "uniform":
+            return 1, depth
+        _, least, most = self.sampling.split(":")
+        if int(most) > depth:
+            raise ValueError(f"sampling={self.sampling!r} draws up to {most} steps, but the network has {depth}")
+        return int(least), int(most)
+
+
+@record
 class TrainingConfig:
     """How a network is trained. The defaults are the paper's recipe (arXiv:2605.01304, section on training).
 
@@ -113,6 +168,10 @@ class TrainingConfig:
             loss, optimiser and evaluation are float32 always.
         split: how rows become training, validation and test sets.
         start: trained weights to start from; None starts from random ones.
+        warmup_epochs: the learning rate rises from 0 over so many epochs, on top of the schedule.
+        average_decay: evaluate and keep an exponential moving average of the weights, with this decay per step;
+            by default the weights themselves.
+        depth: what training adds so that depth may pay.
     """
 
     epochs: int = 300
@@ -133,6 +192,9 @@ class TrainingConfig:
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     split: SplitConfig = field(default_factory=SplitConfig)
     start: StartConfig | None = None
+    warmup_epochs: int = 0
+    average_decay: float | None = None
+    depth: DepthRecipe = field(default_factory=DepthRecipe)
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot train; write real numbers as such, so that 1 and 1.0 are one recipe."""
@@ -149,6 +211,15 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name}={value} must be positive, or left out")
+        self._check_beside_the_weights()
+
+    def _check_beside_the_weights(self) -> None:
+        if not 0 <= self.warmup_epochs <= self.epochs:
+            raise ValueError(f"warmup_epochs={self.warmup_epochs} must lie in 0..epochs, here {self.epochs}")
+        if self.warmup_epochs and self.schedule == "onecycle":
+            raise ValueError("schedule 'onecycle' warms up by itself: leave out warmup_epochs")
+        if self.average_decay is not None and not 0 < self.average_decay < 1:
+            raise ValueError(f"average_decay={self.average_decay} must lie between 0 and 1, such as 0.99")
 
 
 @record
@@ -202,6 +273,7 @@ class TrialConfig:
     def __post_init__(self) -> None:
         """Replace the network by the representative of all that are the same."""
         object.__setattr__(self, "model", self.model.canonical())
+        self.training.depth.sampled_steps(self.model.depth)
 
     @cached_property
     def key(self) -> str:

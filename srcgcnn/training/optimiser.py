@@ -108,12 +108,14 @@ class Schedule:
     def __init__(self, config: TrainingConfig, batches_per_epoch: int) -> None:
         self._kind = config.schedule
         self._optimizer = make_optimizer(config, [torch.zeros(1)])
+        self._warmup_steps, self._steps = config.warmup_epochs * batches_per_epoch, 0
         self._scheduler: Any = _make_scheduler(config, self._optimizer, batches_per_epoch)
 
     @property
     def rate(self) -> float:
         """Learning rate now."""
-        return float(self._optimizer.param_groups[0]["lr"])
+        warmth = min(1.0, (self._steps + 1) / self._warmup_steps) if self._warmup_steps else 1.0
+        return float(self._optimizer.param_groups[0]["lr"]) * warmth
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -123,6 +125,7 @@ class Schedule:
 
     def after_batch(self) -> None:
         """Step a per-batch schedule."""
+        self._steps += 1
         if self._kind == "onecycle":
             self._step()
 
@@ -142,11 +145,12 @@ class Schedule:
         """Return the schedule's state without functions, so that it loads with `weights_only=True`."""
         state = {} if self._scheduler is None else self._scheduler.state_dict()
         kept = {name: value for name, value in state.items() if not callable(value) and name != "_anneal_func_type"}
-        return {"scheduler": kept, "optimizer": self._optimizer.state_dict()}
+        return {"scheduler": kept, "optimizer": self._optimizer.state_dict(), "steps": self._steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a saved state."""
         self._optimizer.load_state_dict(state["optimizer"])
+        self._steps = state.get("steps", 0)
         if self._scheduler is not None:
             self._scheduler.load_state_dict(state["scheduler"])
 

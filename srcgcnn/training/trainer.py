@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import time
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.profiler import record_function
 
 from srcgcnn.models.batch import GraphBatch
@@ -22,6 +24,7 @@ from srcgcnn.models.readout import dropout_masks
 from srcgcnn.training.allocator import keep_freed_memory
 from srcgcnn.training.backend import choose_backend, earlier_backend, records
 from srcgcnn.training.checkpoint import CheckpointFile
+from srcgcnn.training.depth import depth_training
 from srcgcnn.training.epoch import EpochReport
 from srcgcnn.training.graphset import GraphSet
 from srcgcnn.training.model_card import read_card
@@ -34,6 +37,7 @@ from srcgcnn.training.provenance import reset_peak_memory
 from srcgcnn.training.replay import CudaRecorder, Replay
 from srcgcnn.training.split import Crystals, split_rows
 from srcgcnn.training.start import check_weights, start_from, train_mode
+from srcgcnn.training.streams import stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
     from srcgcnn.data.store import GraphStore
     from srcgcnn.models.backend import Backend
     from srcgcnn.run.trial import TrainingConfig, TrialConfig
+    from srcgcnn.training.depth import DepthTraining
     from srcgcnn.training.replay import Recorder
 
 CHECKPOINT_INTERVAL_S = 30.0
@@ -109,14 +114,18 @@ class GroupTrainer:
             start_from(self.network, self._training.start, self._start_weights)
         self.network.to(self.device)
         recipes = [config.training for config in configs]
-        self._trained = [one for one in self.network.parameters() if one.requires_grad]
+        self._depth = depth_training(configs, self.device)
+        self._trained = [one for one in self._modules().parameters() if one.requires_grad]
         self._optimizer = GroupOptimizer(recipes, self._trained, batches)
+        decay = self._training.average_decay
+        self._average = None if decay is None else averaged(self.network, decay)
         self.best_weights = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.progress = GroupProgress.start(len(configs))
         self._started = self._saved = time.monotonic()
         if saved is not None:
             self._resume(saved)
-        self.repeat_with(CudaRecorder(self.device) if records(self._model, self.device) else None)
+        recorded = records(self._model, self.device) and not (self._depth and self._depth.samples)
+        self.repeat_with(CudaRecorder(self.device) if recorded else None)
 
     def repeat_with(self, recorder: Recorder | None) -> None:
         """Repeat recordings of the steps, on batches of few sizes; None takes every step kernel by kernel."""
@@ -127,6 +136,16 @@ class GroupTrainer:
     def recordings(self) -> int:
         """Number of recorded steps and predictions, one per size of batch."""
         return self._replay.recordings
+
+    def _modules(self) -> nn.ModuleList:
+        """Return all that is trained: the networks, and what only their training needs."""
+        denoiser = self._depth.denoiser if self._depth else None
+        return nn.ModuleList([self.network] if denoiser is None else [self.network, denoiser])
+
+    @property
+    def _evaluated(self) -> CrystalGraphNetwork:
+        """The networks that are validated and kept: those that train, or the average of their weights."""
+        return self.network if self._average is None else cast("CrystalGraphNetwork", self._average.module)
 
     def _load_data(self, store: GraphStore) -> None:
         config = self.configs[0]
@@ -171,7 +190,7 @@ class GroupTrainer:
 
     def predict(self, rows: Tensor) -> Tensor:
         """Predict with the current weights: float64 [M, R] in the target's unit."""
-        return predict_rows(self.network, self.crystals, rows, self.scales, self.batch_size, self._predict_batch)
+        return predict_rows(self._evaluated, self.crystals, rows, self.scales, self.batch_size, self._predict_batch)
 
     def _predict_batch(self, batch: GraphBatch) -> Tensor:
         (outputs,) = self._replay(self._outputs, *batch.tensors)
@@ -228,7 +247,7 @@ class GroupTrainer:
         """Training rows of this epoch in each member's own order: a function of order seed and epoch."""
         orders = []
         for member, config in enumerate(self.configs):
-            generator = _generator(config.seeds.order, self.progress.epoch)
+            generator = stream(config.seeds.order, self.progress.epoch)
             shuffled = torch.randperm(self._train_rows.shape[1], generator=generator)
             orders.append(self._train_rows[member, shuffled])
         return torch.stack(orders)
@@ -250,21 +269,34 @@ class GroupTrainer:
 
     def _train_batch(self, rows: Tensor, number: int) -> Tensor:
         """Take one step; returns the loss of each member [M]."""
-        generators = [_generator(config.seeds.order, self.progress.epoch, number + 1) for config in self.configs]
+        generators = [stream(config.seeds.order, self.progress.epoch, number + 1) for config in self.configs]
         dropout = dropout_masks(generators, rows.shape[1], self._model)
         with record_function(BATCH):
             batch = self.crystals.batch(rows)
             wanted = self._standardised.gather(1, rows.to(self.device, non_blocking=True))
             dropout = None if dropout is None else dropout.to(self.device, non_blocking=True)
         with tensor_cores(self._training):
-            losses, *gradients = self._replay(self._gradients, wanted, dropout, *batch.tensors)
+            losses, *gradients = self._losses_and_gradients(batch, wanted, dropout, number + 1)
         for parameter, gradient in zip(self._trained, gradients, strict=True):
             parameter.grad = gradient  # a repeated recording has written it, and sets no attribute
         with record_function(OPTIMISER):
             if self._training.clip_norm is not None:
                 clip_per_model(self._trained, self._training.clip_norm)
             self._optimizer.step()
+            if self._average is not None:
+                self._average.update_parameters(self.network)
         return losses.double()
+
+    def _losses_and_gradients(
+        self, batch: GraphBatch, wanted: Tensor, dropout: Tensor | None, number: int
+    ) -> tuple[Tensor, ...]:
+        if self._depth is None:
+            return self._replay(self._gradients, wanted, dropout, *batch.tensors)
+        epoch = self.progress.epoch
+        self._steps = self._depth.steps_of(epoch, number)
+        draws = (self._depth.shares_of(epoch, number), self._depth.noise_of(batch, epoch, number))
+        shares, noise = (None if one is None else one.to(self.device, non_blocking=True) for one in draws)
+        return self._replay(self._depth_gradients, wanted, dropout, shares, noise, *batch.tensors)
 
     def _gradients(self, wanted: Tensor, dropout: Tensor | None, *batch: Tensor | None) -> tuple[Tensor, ...]:
         """Return the loss of each member [M] and the gradients of all that is trained."""
@@ -273,6 +305,20 @@ class GroupTrainer:
             with autocast(self._training, self.device):
                 outputs = self.network(GraphBatch.of(batch), dropout)
             losses = loss_per_model(self._training, self._model.task, outputs, wanted)
+        return self._backward(losses)
+
+    def _depth_gradients(
+        self, wanted: Tensor, dropout: Tensor | None, shares: Tensor | None, noise: Tensor | None, *batch: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """Do the same for a recipe that asks for more than the error after the last step."""
+        depth = cast("DepthTraining", self._depth)
+        self._optimizer.zero_grad()
+        with record_function(FORWARD), autocast(self._training, self.device):
+            graph = GraphBatch.of(batch)
+            losses = depth.losses(self.network, graph, wanted, dropout, self._steps, shares, noise)
+        return self._backward(losses)
+
+    def _backward(self, losses: Tensor) -> tuple[Tensor, ...]:
         with record_function(BACKWARD):
             losses.sum().backward()  # the members share no parameter: each gets the gradient of its own loss
         # nothing reads some weights, such as the norm of edges in the last step of EGGC: they have none
@@ -280,7 +326,7 @@ class GroupTrainer:
         return losses.detach(), *gradients
 
     def _outputs(self, *batch: Tensor | None) -> tuple[Tensor]:
-        return (self.network(GraphBatch.of(batch)),)
+        return (self._evaluated(GraphBatch.of(batch)),)
 
     def _finish_epoch(self) -> list[EpochReport]:
         """Validate, keep the best weights, step the schedule, move to the next epoch."""
@@ -309,11 +355,12 @@ class GroupTrainer:
         if not members:
             return
         index = torch.tensor(members, device=self.device)
-        for name, value in self.network.state_dict().items():
+        for name, value in self._evaluated.state_dict().items():
             self.best_weights[name].index_copy_(0, index, value.index_select(0, index))
 
     def load_best_weights(self) -> None:
         """Put every member's best weights back into the network."""
+        self._average = None
         self.network.load_state_dict(self.best_weights)
 
     def _due(self) -> bool:
@@ -335,12 +382,19 @@ class GroupTrainer:
             "best_weights": self.best_weights,
             "optimizer": self._optimizer.state_dict(),
             "path": self.network.backend,
+            "beside": {name: module.state_dict() for name, module in self._beside().items()},
         }
         self._saved = time.monotonic()
         try:
             self._checkpoint.write(state)
         except OSError as error:  # training goes on; the checkpoint before this one still holds
             warnings.warn(f"checkpoint {self._checkpoint.path} not written: {error}", stacklevel=2)
+
+    def _beside(self) -> dict[str, nn.Module]:
+        """Return what a checkpoint must hold beside the networks."""
+        denoiser = self._depth.denoiser if self._depth else None
+        found = {"denoiser": denoiser, "average": self._average}
+        return {name: module for name, module in found.items() if module is not None}
 
     def _read_checkpoint(self) -> dict[str, Any] | None:
         state = None if self._checkpoint is None else self._checkpoint.read()
@@ -353,6 +407,8 @@ class GroupTrainer:
         best = {current_name(name): value for name, value in state["best_weights"].items()}
         self.best_weights = {name: value.to(self.device) for name, value in best.items()}
         self._optimizer.load_state_dict(state["optimizer"])
+        for name, module in self._beside().items():
+            module.load_state_dict(state["beside"][name])
         self.progress = GroupProgress.from_dict(state["progress"])
         self.progress.resumes += 1
 
@@ -366,9 +422,9 @@ def _start_weights(training: TrainingConfig, path: Path | None) -> Path | None:
     return path
 
 
-def _generator(*numbers: int) -> torch.Generator:
-    """Return a generator for (seed, epoch, ...): independent streams from one seed sequence."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1))
+def averaged(network: CrystalGraphNetwork, decay: float) -> AveragedModel:
+    """Return an exponential moving average of weights and running averages: PyTorch's own. It starts at the first."""
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
 def check_group(configs: Sequence[TrialConfig], store: GraphStore) -> None:
