@@ -11,13 +11,17 @@ import io
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from srcgcnn.data.store import GraphStore
 from srcgcnn.files import write_bytes, write_text
 from srcgcnn.records import as_dict
 from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.results import find_result, result_text
 from srcgcnn.sweep.record import read_record, write_record
+
+if TYPE_CHECKING:
+    from srcgcnn.run.trial import TrialResult
 
 PREDICTION_COLUMNS = ["id", "formula", "target", "prediction", "set"]
 
@@ -54,17 +58,20 @@ def archive_sweep(paths: RunPaths, folder: Path) -> Archived:
     record, target = read_record(paths), RunPaths(folder)
     added = kept = 0
     for path in sorted(paths.results.glob("*.json")):
-        result = _without_machine(json.loads(path.read_text(encoding="utf-8")))
-        if result["config"]["data"]["data_hash"] != record.data.data_hash:
+        result = find_result(path)
+        if result is None:  # damaged: it was named, and is no evidence
+            continue
+        result = replace(result, provenance=replace(result.provenance, hostname=""))
+        if result.config.data.data_hash != record.data.data_hash:
             raise ArchiveError(
-                f"{path} is of other data ({result['config']['data']['data_hash']}) than {paths.spec} "
+                f"{path} is of other data ({result.config.data.data_hash}) than {paths.spec} "
                 f"({record.data.data_hash}): archive each data set into a folder of its own"
             )
-        if _is_there(target.result(path.stem), result):
+        if _is_there(target.result(result.key), result):
             kept += 1
             continue
-        _archive_predictions(paths.predictions(path.stem), target.predictions(path.stem))
-        write_text(target.result(path.stem), json.dumps(result, allow_nan=False) + "\n")
+        _archive_predictions(paths.predictions(result.key), target.predictions(result.key))
+        write_text(target.result(result.key), result_text(result, indent=None))
         added += 1
     spec = replace(record.spec, data=replace(record.spec.data, source=Path(record.spec.data.source).name))
     write_record(target, replace(record, spec=spec, store="", command=""))
@@ -72,21 +79,16 @@ def archive_sweep(paths: RunPaths, folder: Path) -> Archived:
     return Archived(added, kept, sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()))
 
 
-def _without_machine(result: dict[str, Any]) -> dict[str, Any]:
-    result["provenance"]["hostname"] = ""
-    return result
-
-
-def _is_there(path: Path, result: dict[str, Any]) -> bool:
+def _is_there(path: Path, result: TrialResult) -> bool:
     """Whether the folder has this result.
 
     Raises:
         ArchiveError: it has another one of the same trial: a trial that is trained twice ends with the same numbers.
     """
-    if not path.exists():
+    there = find_result(path)
+    if there is None:
         return False
-    there = json.loads(path.read_text(encoding="utf-8"))
-    if there["metrics"] != result["metrics"]:
+    if there.metrics != result.metrics:
         raise ArchiveError(
             f"{path} has other errors than the same trial of the sweep: find out which is right, and remove the other"
         )

@@ -2,18 +2,22 @@
 
 import json
 import os
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tracked_sweep import a_config, a_result
 
 from srcgcnn.cli.main import main
-from srcgcnn.records import RecordError
+from srcgcnn.records import RecordError, digest
 from srcgcnn.run import results as results_module
 from srcgcnn.run.folder import open_run
 from srcgcnn.run.paths import RunPaths
-from srcgcnn.run.results import write_result
+from srcgcnn.run.results import DIGEST, DamagedResultError, find_result, read_result, result_text, write_result
 from srcgcnn.run.trial import Seeds
 
 RESULTS = [a_result(a_config(seed)) for seed in range(3)]
@@ -59,16 +63,52 @@ def of_bytes(text, _):
 
 def without_a_number(text, _):
     data = json.loads(text)
-    del data["conv_parameters"]
+    del data["conv_parameters"], data[DIGEST]  # as older versions wrote it
     return json.dumps(data).encode()
 
 
 def of_another_trial(text, _):
-    edited = replace(RESULTS[0], config=replace(RESULTS[0].config, seeds=Seeds(7, 7, 7)))
-    return json.dumps(edited.to_dict()).encode()
+    return result_text(replace(RESULTS[0], config=replace(RESULTS[0].config, seeds=Seeds(7, 7, 7)))).encode()
 
 
-@pytest.mark.parametrize("damage", [truncated, of_bytes, without_a_number, of_another_trial])
+def with_another_digit(text, _):
+    changed = text.replace('"total_parameters": 3', '"total_parameters": 7', 1)
+    assert changed != text
+    return changed.encode()
+
+
+def of_another_format_by_a_flipped_digit(text, _):
+    changed = text.replace('"format_version": 1', '"format_version": 3', 1)
+    assert changed != text
+    return changed.encode()
+
+
+def with_a_damaged_name_of_the_digest(text, _):
+    return text.replace('"digest"', '"digesu"').encode()
+
+
+def with_a_number_that_is_none(text, _):
+    return text.replace('"target_mean": ', '"target_mean": NaN, "x": ', 1).encode()
+
+
+def nested_beyond_measure(text, _):
+    return b"[" * 100_000
+
+
+DAMAGES = [
+    truncated,
+    of_bytes,
+    without_a_number,
+    of_another_trial,
+    with_another_digit,
+    of_another_format_by_a_flipped_digit,
+    with_a_damaged_name_of_the_digest,
+    with_a_number_that_is_none,
+    nested_beyond_measure,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_result_is_set_aside_and_named_and_its_trial_is_trained_again(paths, damage, capsys):
     path = paths.result(RESULTS[0].key)
     damaged = damage(path.read_text(), path)
@@ -88,11 +128,44 @@ def test_a_damaged_result_is_set_aside_and_named_and_its_trial_is_trained_again(
 def test_a_result_of_a_later_version_is_not_taken_for_a_damaged_one(paths):
     path = paths.result(RESULTS[0].key)
     data = json.loads(path.read_text())
+    del data[DIGEST]
     for more in ({"invented": 1}, {"format_version": 2}):
-        path.write_text(json.dumps({**data, **more}))
+        later = {**data, **more}
+        path.write_text(json.dumps({**later, DIGEST: digest(later)}))
         with pytest.raises(RecordError, match=path.name):
             _ = open_run(paths).results
         assert path.exists()
+
+
+def test_a_result_without_a_digest_is_one_of_an_older_version(paths):
+    path = paths.result(RESULTS[0].key)
+    path.write_text(json.dumps(RESULTS[0].to_dict()))
+    assert by_key(open_run(paths)) == {result.key: result for result in RESULTS}
+
+
+def test_a_result_that_was_edited_by_hand_is_set_aside_and_the_message_says_so(paths, capsys):
+    path = paths.result(RESULTS[0].key)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "target_mean": 0.25}, indent=1))
+    assert find_result(path) is None
+    assert "damaged, or edited by hand" in (said := capsys.readouterr().err)
+    assert f"kept as {path.name}.damaged" in said
+
+
+@given(st.data())
+def test_no_change_of_a_byte_goes_unseen(data):
+    """A file that reads is one whose JSON is the same: a blank may become a tab, a 1e5 may become a 1E5."""
+    text = result_text(RESULTS[0]).encode()
+    at = data.draw(st.integers(0, len(text) - 1))
+    changed = text[:at] + bytes([data.draw(st.integers(0, 255).filter(lambda byte: byte != text[at]))]) + text[at + 1 :]
+    with tempfile.TemporaryDirectory() as folder:
+        path = RunPaths(Path(folder)).result(RESULTS[0].key)
+        path.parent.mkdir()
+        path.write_bytes(changed)
+        try:
+            assert read_result(path) == RESULTS[0]
+        except DamagedResultError:
+            return
+        assert json.loads(changed) == json.loads(text)
 
 
 @pytest.mark.parametrize("damage", ["cut", "overwritten", "other columns"])
