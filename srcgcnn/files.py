@@ -25,7 +25,7 @@ PASSING = (errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EIO)  # full, or a se
 MEND_INTERVAL_S = 2.0
 
 
-def write_bytes(path: Path, data: bytes, space_patience_s: float = SPACE_PATIENCE_S) -> None:
+def write_bytes(path: Path, data: bytes, space_patience_s: float = SPACE_PATIENCE_S, mode: int = 0o666) -> None:
     """Write a file atomically: a reader sees the old one or the new one, never a part.
 
     Args:
@@ -33,6 +33,7 @@ def write_bytes(path: Path, data: bytes, space_patience_s: float = SPACE_PATIENC
         data: all of it.
         space_patience_s: how long to wait where the file system is full, the quota used up, or the server of a
             network file system away (stale handles, errors of input and output).
+        mode: who may read and write it, less the umask.
 
     Raises:
         OSError: it cannot be written, or still not.
@@ -40,7 +41,7 @@ def write_bytes(path: Path, data: bytes, space_patience_s: float = SPACE_PATIENC
     deadline, warned = time.monotonic() + space_patience_s, False
     while True:
         try:
-            _write_beside_and_rename(path, data)
+            _write_beside_and_rename(path, data, mode)
         except OSError as error:
             if error.errno not in PASSING or time.monotonic() >= deadline:
                 raise
@@ -59,8 +60,8 @@ def write_text(path: Path, text: str, space_patience_s: float = SPACE_PATIENCE_S
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a text file atomically that no other user can read, whatever the umask."""
-    _write_beside_and_rename(path, text.encode("utf-8"), mode=0o600)
+    """Write a text file atomically that no other user can read, whatever the umask, see `write_bytes`."""
+    write_bytes(path, text.encode("utf-8"), mode=0o600)
 
 
 def make_private(folder: Path) -> None:
@@ -122,7 +123,7 @@ def open_log(file: Path | int) -> TextIO:
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="replace", line_buffering=True)
 
 
-def _write_beside_and_rename(path: Path, data: bytes, mode: int = 0o666) -> None:
+def _write_beside_and_rename(path: Path, data: bytes, mode: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # the name is unique, so two writers do not meet
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")

@@ -42,7 +42,7 @@ from srcgcnn.launch.rendezvous import (
     write_record_file,
 )
 from srcgcnn.launch.submit import submit_workers
-from srcgcnn.launch.token import write_token
+from srcgcnn.launch.token import TOKEN, new_token, write_token
 from srcgcnn.records import RecordError, read_if_whole
 from srcgcnn.sweep.record import job_name, read_record
 
@@ -141,10 +141,11 @@ class Head:
             write_text(self._paths.spec, self._paths.launched_spec.read_text(encoding="utf-8"))
 
     def _start_ray(self) -> tuple[RayNode, HeadAddress]:
-        token, host = write_token(self._paths.ray_token), node_address(self._site.interface)
+        token, host = new_token(), node_address(self._site.interface)
+        self._kept.keep(write_token(self._paths.ray_token, token))
         port, client_port, dashboard_port, agent_port = free_ports(4, self._site.port_range)
         folder = private_folder(self._site.temp_folder, f"h{self._allocation.id}", self._allocation.restarts)
-        self._environment = ray_environment(token)
+        self._environment = ray_environment(write_token(folder / TOKEN, token))
         arguments = ["--head", f"--node-ip-address={host}", f"--port={port}", "--num-cpus=0", "--num-gpus=0"]
         # with the default client port a second head on this host would die a minute later (measured)
         arguments += [f"--ray-client-server-port={client_port}", f"--include-dashboard={self._site.dashboard}"]

@@ -19,7 +19,7 @@ from srcgcnn.driver.resources import GroupResources
 from srcgcnn.launch.ray_node import ALIVE, remove_abandoned
 from srcgcnn.launch.reaper import reaping
 from srcgcnn.launch.supervisor import dying_with_ray
-from srcgcnn.launch.token import closed_ray, copy_token, read_token_again, write_token
+from srcgcnn.launch.token import TOKEN, closed_ray, new_token, read_token_again, write_token
 from srcgcnn.tracking.background import BackgroundWriter
 
 if TYPE_CHECKING:
@@ -115,8 +115,9 @@ def private_folder() -> Iterator[Path]:
 @contextmanager
 def local_ray(paths: RunPaths, site: LocalSite, scratch: Path, console: Console) -> Iterator[float]:
     """Start a Ray of this sweep only; yields its number of GPUs. Never joins a cluster that somebody else runs."""
-    token = write_token(paths.ray_token)
-    os.environ.update(closed_ray(copy_token(token, scratch)))
+    token = new_token()
+    shown = write_token(paths.ray_token, token)
+    os.environ.update(closed_ray(write_token(scratch / TOKEN, token)))
     os.environ.pop("RAY_ADDRESS", None)
     import ray
 
@@ -133,7 +134,7 @@ def local_ray(paths: RunPaths, site: LocalSite, scratch: Path, console: Console)
     )
     try:
         if site.dashboard and context.dashboard_url:
-            console.print(f"Ray dashboard: http://{context.dashboard_url}  (asks for the token in {token})")
+            console.print(f"Ray dashboard: http://{context.dashboard_url}  (asks for the token in {shown})")
         with dying_with_ray():
             yield float(ray.cluster_resources().get("GPU", 0.0))
     finally:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from srcgcnn.files import write_private
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+TOKEN = "token"  # noqa: S105 - the file in the private folder of a node
+TOKEN_BYTES = 32
 
 
 def closed_ray(token: Path) -> dict[str, str]:
@@ -24,9 +29,29 @@ def closed_ray(token: Path) -> dict[str, str]:
     }
 
 
-def write_token(path: Path) -> Path:
-    """Write a new random token that only this user can read; returns its absolute path."""
-    return _write(path.resolve(), secrets.token_hex(32))
+def new_token() -> str:
+    """Return a new random token."""
+    return secrets.token_hex(TOKEN_BYTES)
+
+
+def write_token(path: Path, token: str) -> Path:
+    """Write a token that only this user can read; returns its absolute path.
+
+    Ray's processes are given one in a private folder of their node, where nobody removes or damages it: those that
+    start later read it as well.
+    """
+    path = path.resolve()
+    write_private(path, token)
+    return path
+
+
+def read_token(path: Path) -> str:
+    """Return the token of a file; "" where there is none now, or a damaged one."""
+    with suppress(OSError, ValueError):
+        found = path.read_text(encoding="ascii")
+        if len(bytes.fromhex(found)) == TOKEN_BYTES:
+            return found
+    return ""
 
 
 def read_token_again() -> None:
@@ -38,17 +63,3 @@ def read_token_again() -> None:
 
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
-
-
-def copy_token(token: Path, folder: Path) -> Path:
-    """Copy a token into a private folder, for processes that start later: nobody removes or damages it there."""
-    return _write(folder.resolve() / "token", token.read_text(encoding="ascii"))
-
-
-def _write(path: Path, token: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-        stream.write(token)
-    return path

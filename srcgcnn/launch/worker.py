@@ -28,6 +28,7 @@ from srcgcnn.launch.ray_node import (
     ray_environment,
 )
 from srcgcnn.launch.rendezvous import Backlog, HeadAddress, WorkerNote, read_request, write_record_file
+from srcgcnn.launch.token import TOKEN, read_token, write_token
 from srcgcnn.records import read_if_whole
 
 if TYPE_CHECKING:
@@ -77,11 +78,13 @@ class Worker:
             head = read_if_whole(HeadAddress, self._paths.head_address)
             if head is not None and not head.leaves and answers(head.address):
                 self._watch_head.heard()
-                if self._serve(head):
-                    return self._left("nothing waits for this worker")
-                waiting_since = time.monotonic()
-                continue
-            self._watch_head.missed()
+                if token := read_token(self._paths.ray_token):  # the head writes a damaged one again
+                    if self._serve(head, token):
+                        return self._left("nothing waits for this worker")
+                    waiting_since = time.monotonic()
+                    continue
+            else:
+                self._watch_head.missed()
             if time.monotonic() - waiting_since > WAIT_FOR_HEAD_S:
                 return self._left(f"no head for {WAIT_FOR_HEAD_S:.0f} s; it submits new workers when it starts")
             time.sleep(POLL_S)
@@ -126,7 +129,7 @@ class Worker:
         except (OSError, ValueError, RuntimeError) as error:
             say(f"no copy of the graph store on this node ({error}); trials read {record.store}")
 
-    def _serve(self, head: HeadAddress) -> bool:
+    def _serve(self, head: HeadAddress, token: str) -> bool:
         """Be a node of one head's cluster; returns True when this worker has nothing to do any more."""
         try:
             folder, arguments = self._node(head)
@@ -134,7 +137,7 @@ class Worker:
             self._broken(str(error))
         say(f"joining the head of job {head.job} at {head.address}")
         started = time.monotonic()
-        environment = ray_environment(self._paths.ray_token.resolve())
+        environment = ray_environment(write_token(folder / TOKEN, token))
         environment[ALLOCATION_S] = str(self._allocation_s)
         if self._store:
             environment[NODE_STORE] = str(self._store)

@@ -20,6 +20,7 @@ from srcgcnn.launch.rendezvous import HeadAddress, JobIds, LaunchRequest, write_
 from srcgcnn.launch.site import parse_site
 from srcgcnn.launch.slurm.job import devices_of
 from srcgcnn.launch.status import cancel_sweep, worker_notes
+from srcgcnn.launch.token import new_token, write_token
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.run.failures import read_failures, write_failure
 from srcgcnn.run.leftovers import remove_leftovers
@@ -49,6 +50,7 @@ def test_a_worker_that_cannot_work_here_is_named_with_the_reason(tmp_path, site,
     paths, variables = RunPaths(tmp_path / "out"), site.pop("variables", {"CUDA_VISIBLE_DEVICES": ""})
     write_request(paths, LaunchRequest(parse_site({"kind": "slurm", **site}, "site")))
     write_record_file(paths.head_address, HeadAddress("10.0.0.1:1", "boot", "17", "head"))
+    write_token(paths.ray_token, new_token())
     without = {name: value for name, value in os.environ.items() if "VISIBLE_DEVICES" not in name}
     variables = {**without, "SLURM_JOB_ID": "18", **variables}
     command = [sys.executable, "-c", WORKER, str(paths.out)]

@@ -36,7 +36,7 @@ from srcgcnn.launch.site import LocalSite, parse_site, read_site
 from srcgcnn.launch.slurm.job import SlurmAllocation
 from srcgcnn.launch.slurm.sbatch import WorkerArray, build_executor, sbatch_texts, worker_arrays
 from srcgcnn.launch.slurm_site import HeadRequest, SlurmSite, WorkerRequest
-from srcgcnn.launch.token import write_token
+from srcgcnn.launch.token import new_token, read_token, write_token
 from srcgcnn.records import RecordError, parse
 from srcgcnn.run.paths import RunPaths
 
@@ -168,9 +168,16 @@ def test_the_tunnel_goes_through_the_login_node(monkeypatch):
 
 
 def test_tokens_are_private_and_new_each_time(tmp_path):
-    first = write_token(tmp_path / "token").read_text()
+    first, second = (write_token(tmp_path / "token", new_token()).read_text() for _ in range(2))
     assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
-    assert write_token(tmp_path / "token").read_text() != first
+    assert first != second == read_token(tmp_path / "token")
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"abc", b"\xff" * 64, b"g" * 64, b"0" * 63])
+def test_a_damaged_token_is_none(tmp_path, damage):
+    path = write_token(tmp_path / "token", new_token())
+    path.unlink() if damage is None else path.write_bytes(damage)
+    assert read_token(path) == ""
 
 
 def test_temporary_folders_are_private_and_short(tmp_path):
