@@ -53,25 +53,27 @@ def draw_probes(study: Study) -> Drawing | None:
         "What each step does, on validation crystals with the weights of the best epoch: mean over trials, band from "
         "the lowest to the highest. a: relative change of the atoms' states; one that comes to rest goes to 0. b: "
         "variance of the atoms of a crystal over their mean square; 0 means all alike (oversmoothed). c: error if the "
-        "readout came after step t; it was trained for the last one."
+        "readout came after step t; it was trained for the last one. Beyond that step, where blocks are shared, the "
+        "network goes on as it is, with norms estimated anew on training rows."
     )
     return Drawing("probes", caption, figure, data)
 
 
 def probe_table(study: Study) -> pd.DataFrame:
-    """One row per trial and step; `change` of step 0 is missing."""
+    """One row per trial and step; `change` of step 0 is missing, and both probes of steps that were not trained."""
     variants = dict(zip(study.trials["key"], study.trials["variant"], strict=True))
     rows = [
         {
             "variant": variants[result.key],
             "key": result.key,
             "step": step,
-            "change": result.probes.change[step - 1] if step else None,
-            "spread": result.probes.spread[step],
-            "exit_error": result.probes.exit_error[step],
+            "change": result.probes.change[step - 1] if 0 < step < len(result.probes.spread) else None,
+            "spread": result.probes.spread[step] if step < len(result.probes.spread) else None,
+            "exit_error": exit_error,
+            "trained": step < len(result.probes.spread),
         }
         for result in study.results
         if result.probes
-        for step in range(len(result.probes.spread))
+        for step, exit_error in enumerate((*result.probes.exit_error, *result.probes.beyond))
     ]
-    return pd.DataFrame(rows).astype({"change": float}) if rows else pd.DataFrame()
+    return pd.DataFrame(rows).astype({"change": float, "spread": float}) if rows else pd.DataFrame()

@@ -375,11 +375,14 @@ class DepthProbes:
         change: relative change of the atoms' states, t = 1 .. T.
         spread: how much the atoms of a crystal differ, from 0 (all alike) to 1, t = 0 (the embedding) .. T.
         exit_error: error of the trained readout after step t = 0 .. T; the last one is the validation error.
+        beyond: the same after steps T + 1 .. 2T, which were not trained (`training/unrolled.py`); of networks whose
+            blocks go in cycles, and not in results of older versions.
     """
 
     change: tuple[float, ...]
     spread: tuple[float, ...]
     exit_error: tuple[float, ...]
+    beyond: tuple[float, ...] = ()
 
 
 @record

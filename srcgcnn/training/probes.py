@@ -1,7 +1,7 @@
 """Depth probes: what each step of message passing does to the atoms, with the trained weights.
 
 Does the recurrence come to rest, do the atoms of a crystal become alike (oversmoothing), which steps does the readout
-need? One more evaluation of the validation set; the test set is not touched.
+need, and what do more steps do than it was trained for? The test set is not touched.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from srcgcnn.models.readout import mean_over_atoms
 from srcgcnn.run.trial import DepthProbes
 from srcgcnn.training.objective import errors_per_model
 from srcgcnn.training.predictor import in_units
+from srcgcnn.training.unrolled import read_beyond
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,8 +43,9 @@ def probe_depth(trainer: GroupTrainer) -> list[DepthProbes | None]:
             change=tuple(change[1:, member].mean(dim=1).tolist()),
             spread=tuple(spread[:, member].nanmean(dim=1).tolist()),
             exit_error=tuple(float(error[member]) for error in errors),
+            beyond=beyond,
         )
-        for member in range(network.models)
+        for member, beyond in enumerate(read_beyond(trainer))
     ]
     return [probes if _finite(probes) else None for probes in found]
 
