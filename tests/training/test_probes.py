@@ -114,8 +114,9 @@ def test_the_report_draws_them_and_leaves_them_out_where_nobody_recorded_them(de
         run_group(TrialGroup((trial,)), demo_store.folder, paths, checkpoint_interval_s=60)
     assert 'id="probes"' in write_report(paths).read_text()
     table = pd.read_csv(paths.report / "data" / "probes.csv")
-    assert table.groupby("key")["step"].apply(list).tolist() == [[0, 1, 2, 3]] * 2
-    assert table["change"].isna().tolist() == [True, False, False, False] * 2
+    assert table.groupby("key")["step"].apply(list).tolist() == [[0, 1, 2, 3, 4, 5, 6]] * 2
+    assert table["trained"].tolist() == ([True] * 4 + [False] * 3) * 2
+    assert table["change"].isna().tolist() == ([True] + [False] * 3 + [True] * 3) * 2
     for result in open_run(paths).results:
         write_result(paths, replace(result, probes=None))
     assert 'id="probes"' not in write_report(paths).read_text()
