@@ -2,7 +2,8 @@
 
 The process is the one writer. It reads events, one line of JSON each, and takes in at a time all that have come: of a
 trial that has a result by then only the result is written, which holds its curves. It writes what has come when the
-driver ends, however it ends, and goes. What it does not write is in the result files, and `srcgcnn track` writes it.
+driver ends, however it ends, and goes. One that dies is followed by another, which is told of the trials that run, and
+at the end writes what was lost, from the files of OUT.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -34,10 +36,12 @@ if TYPE_CHECKING:
 
 Event = dict[str, Any]
 MOST_AT_ONCE = 500  # events that the writer takes in before it writes
+RESTART_INTERVAL_S = 30.0  # one that dies at once takes seconds of a core
+ATTEMPTS = 3  # to write the end of a sweep
 
 
 class BackgroundWriter:
-    """Sends what happens to the process that writes; starts it at the first event.
+    """Sends what happens to the process that writes; starts it at the first event, and again where it dies.
 
     Args:
         paths: the sweep's folder.
@@ -47,13 +51,15 @@ class BackgroundWriter:
 
     def __init__(self, paths: RunPaths, sweep_name: str, tracking_uri: str | None) -> None:
         self._opening = {"out": str(paths.out.resolve()), "name": sweep_name, "uri": tracking_uri}
-        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._process: subprocess.Popen[str] | None = None
-        self._feeder: threading.Thread | None = None
+        self._running: dict[str, Event] = {}  # trials that were started, and have not ended
+        self._process: _WritingProcess | None = None
+        self._started_at = 0.0
+        self._lossy = False
 
     def trial_started(self, config: TrialConfig) -> None:
         """Create the run of a trial."""
-        self._send({"event": "started", "key": config.key, "config": as_dict(config)})
+        self._running[config.key] = {"event": "started", "key": config.key, "config": as_dict(config)}
+        self._send(self._running[config.key])
 
     def trial_progress(self, key: str, epochs: Sequence[EpochReport]) -> None:
         """Log epochs."""
@@ -65,56 +71,95 @@ class BackgroundWriter:
 
     def trial_finished(self, result: TrialResult) -> None:
         """Log a result, from its file."""
-        self._send({"event": "finished", "key": result.key})
+        self._trial_ended({"event": "finished", "key": result.key})
 
     def trial_failed(self, key: str, reason: str) -> None:
         """Mark the run of a trial as failed."""
-        self._send({"event": "failed", "key": key, "reason": reason})
+        self._trial_ended({"event": "failed", "key": key, "reason": reason})
 
     def trial_stopped(self, stopped: Stopped) -> None:
         """Mark the run of a trial as stopped."""
-        self._send({"event": "stopped", "key": stopped.config.key, "stopped": as_dict(stopped)})
+        self._trial_ended({"event": "stopped", "key": stopped.config.key, "stopped": as_dict(stopped)})
 
     def sweep_finished(self, table_markdown: str, table_csv: str, *, stopped: bool = False) -> None:
         """Write all that is missing and the tables, and wait for it."""
-        self._send({"event": "end", "markdown": table_markdown, "csv": table_csv, "stopped": stopped})
-        self.close()
+        end = {"event": "end", "markdown": table_markdown, "csv": table_csv, "stopped": stopped}
+        self._running.clear()
+        for _ in range(ATTEMPTS):
+            process = self._process if self._process and self._process.alive else self._start()
+            process.send({**end, "after_loss": self._lossy})
+            self._process = None
+            if process.end():
+                self._lossy = False
+                return
+            self._lossy = True
 
-    def close(self) -> None:
-        """Wait until all is written."""
-        self._lines.put(None)
-        if self._feeder is not None and self._process is not None:
-            self._feeder.join()
-            self._process.wait()
-        self._feeder = self._process = None
+    def _trial_ended(self, event: Event) -> None:
+        self._send(event)
+        self._running.pop(event["key"], None)
 
     def _send(self, event: Event) -> None:
+        """Send an event. While the process is dead events are lost: the end of the sweep makes up for them."""
         if self._process is None:
             self._start()
-        self._lines.put(json.dumps(event))
+        elif not self._process.alive:
+            self._lossy = True
+            if time.monotonic() - self._started_at < RESTART_INTERVAL_S:
+                return
+            self._start()
+        if self._process is not None:
+            self._process.send(event)
 
-    def _start(self) -> None:
+    def _start(self) -> _WritingProcess:
+        self._started_at = time.monotonic()
+        self._process = _WritingProcess([self._opening, *self._running.values()])
+        return self._process
+
+
+class _WritingProcess:
+    """The process that writes, and the thread that hands it lines: a slow store keeps that one waiting only."""
+
+    def __init__(self, first: Iterable[Event]) -> None:
         # what is ignored stays so across exec: a signal for the driver must not meet Python before its own handlers
-        deaf = [
-            "sh",
-            "-c",
-            """trap '' INT TERM; exec "$@\"""",
-            "sh",
-            sys.executable,
-            "-m",
-            "srcgcnn.tracking.background",
-        ]
-        self._process = subprocess.Popen(deaf, stdin=subprocess.PIPE, text=True, encoding="utf-8", process_group=0)
+        deaf = ["sh", "-c", """trap '' INT TERM; exec "$@\"""", "sh"]
+        command = [*deaf, sys.executable, "-m", "srcgcnn.tracking.background"]
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        for event in first:
+            self.send(event)
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, encoding="utf-8", process_group=0)
         self._feeder = threading.Thread(target=self._feed, name="to-mlflow", daemon=True)
         self._feeder.start()
-        self._lines.put(json.dumps(self._opening))
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    @property
+    def told_all(self) -> bool:
+        """Whether it was handed all that was sent."""
+        return self._lines.empty()
+
+    def send(self, event: Event) -> None:
+        """Hand it an event, in time."""
+        self._lines.put(json.dumps(event))
+
+    def end(self) -> bool:
+        """Wait until it has written all; returns whether it did."""
+        self._lines.put(None)
+        self._feeder.join()
+        return self._process.wait() == 0
 
     def _feed(self) -> None:
-        """Hand lines to the process; a slow store keeps this thread waiting, and not the driver."""
-        stream = self._process.stdin if self._process else None
+        stream = self._process.stdin
         if stream is None:
             return
-        with suppress(BrokenPipeError), stream:  # the writer was killed: `srcgcnn track` completes the pages
+        with suppress(BrokenPipeError), stream:  # it was killed
             while (line := self._lines.get()) is not None:
                 stream.write(line + "\n")
                 if self._lines.empty():
@@ -189,6 +234,9 @@ def _write(events: Iterable[Event], writer: MlflowWriter, paths: RunPaths) -> No
         except (RecordError, OSError) as error:  # of a file of OUT; the store's own errors end in the writer
             warnings.warn(f"MLflow missed trial {key}: {error}", RuntimeWarning, stacklevel=2)
     if end is not None:
+        if end["after_loss"]:  # results are looked for in any case
+            writer.failures_found()
+            writer.stopped_found()
         writer.sweep_finished(end["markdown"], end["csv"], stopped=end["stopped"])
 
 

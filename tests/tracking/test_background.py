@@ -1,5 +1,6 @@
 """MLflow's writer in a process of its own: the same pages, nothing lost, nothing left behind."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 import psutil
 from tracked_sweep import SWEEP, a_config, client_of, family, finish, steps
 
+from srcgcnn.run.failures import write_failure
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import read_result
 from srcgcnn.tracking.background import BackgroundWriter
@@ -49,7 +51,7 @@ from srcgcnn.run.paths import RunPaths
 from srcgcnn.tracking.background import BackgroundWriter
 tracker = BackgroundWriter(RunPaths(Path(sys.argv[1])), SWEEP, None)
 tracker.trial_started(a_config(1))
-while not tracker._lines.empty():
+while not tracker._process.told_all:
     time.sleep(0.01)
 time.sleep(0.2)
 print(tracker._process.pid, flush=True)
@@ -80,7 +82,65 @@ def test_a_writer_that_dies_does_not_stop_the_driver(tmp_path):
     tracker = BackgroundWriter(paths, SWEEP, None)
     config = a_config(1)
     tracker.trial_started(config)
-    tracker._process.kill()
+    os.kill(tracker._process.pid, signal.SIGKILL)
     for number in range(2000):  # more than a pipe holds
         tracker.trial_progress(config.key, epochs(config.key, number))
     tracker.sweep_finished("", "")
+
+
+def die(tracker):
+    """Kill the writer; returns when it is gone."""
+    os.kill(tracker._process.pid, signal.SIGKILL)
+    end = time.monotonic() + 60
+    while tracker._process.alive:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_what_a_killed_writer_lost_is_on_the_pages_at_the_end_of_the_sweep(tmp_path):
+    paths = RunPaths(tmp_path / "out")
+    tracker = BackgroundWriter(paths, SWEEP, None)
+    done, failed = (a_config(seed) for seed in (1, 2))
+    tracker.trial_started(done)
+    tracker.trial_started(failed)
+    die(tracker)
+    write_failure(paths, failed, "boom")
+    tracker.trial_failed(failed.key, "boom")
+    tracker.trial_finished(finish(paths, done))
+    tracker.sweep_finished("| t |", "t")
+    parent, children = family(client_of(paths))
+    assert {key: run.info.status for key, run in children.items()} == {done.key: "FINISHED", failed.key: "FAILED"}
+    assert parent.info.status == "FINISHED"
+
+
+def test_a_writer_that_was_killed_does_not_spoil_the_next_round_of_the_same_driver(tmp_path):
+    paths = RunPaths(tmp_path / "out")
+    tracker = BackgroundWriter(paths, SWEEP, None)
+    first, again = (a_config(seed) for seed in (1, 2))
+    tracker.trial_started(first)
+    die(tracker)
+    for number in range(3):  # the pipe is broken, and lines wait for ever
+        tracker.trial_progress(first.key, epochs(first.key, number))
+    tracker.trial_finished(finish(paths, first))
+    tracker.sweep_finished("", "")
+    tracker.trial_started(again)
+    tracker.trial_finished(finish(paths, again))
+    tracker.sweep_finished("", "")
+    parent, children = family(client_of(paths))
+    assert {run.info.status for run in children.values()} == {"FINISHED"}
+    assert set(children) == {first.key, again.key}
+    assert parent.info.status == "FINISHED"
+
+
+def test_a_writer_that_follows_a_killed_one_knows_the_trials_that_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("srcgcnn.tracking.background.RESTART_INTERVAL_S", 0.0)
+    paths = RunPaths(tmp_path / "out")
+    tracker = BackgroundWriter(paths, SWEEP, None)
+    config = a_config(1)
+    tracker.trial_started(config)
+    die(tracker)
+    tracker.trial_progress(config.key, epochs(config.key, 0, 1))
+    tracker.sweep_finished("", "", stopped=True)
+    parent, children = family(client_of(paths))
+    assert steps(client_of(paths), children[config.key]) == [0, 1]
+    assert parent.info.status == "KILLED"
