@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from srcgcnn.driver.preemption import HandedBackError
+from srcgcnn.driver.retries import JUDGE_AFTER_S, RetryBudget
 from srcgcnn.run.paths import RunPaths
 
 SCRIPT = """
@@ -53,3 +55,45 @@ def test_an_error_before_the_first_report_is_counted_as_the_groups_own(demo_stor
     (failure,) = paths.failures.glob("*.json")
     assert "IsADirectoryError" in json.loads(failure.read_text())["reason"]
     assert done.stderr.count("Trial task failed") == 2  # the first attempt, and one retry
+
+
+class ActorError(RuntimeError):
+    preempted = False
+
+
+RayActorError = type("RayActorError", (ActorError,), {})
+
+
+def test_own_errors_count_and_lost_nodes_do_not(monkeypatch):
+    alive = {"10.0.0.1": frozenset({"a"}), "10.0.0.2": frozenset({"b"})}
+    budget = RetryBudget(1, lambda: alive)
+    clock = [0.0]
+    monkeypatch.setattr("srcgcnn.driver.retries.time.monotonic", lambda: clock[0])
+    for _ in range(9):
+        budget.failed("left", HandedBackError("time"), "10.0.0.1")
+        budget.failed("lost", RayActorError(), "10.0.0.2")
+        budget.failed("gone", RayActorError(), "10.0.0.9")
+    for _ in range(2):
+        budget.failed("wrong", ValueError("shape"), "10.0.0.1")
+        budget.failed("killed", RayActorError(), "10.0.0.1")
+    assert budget.spent("wrong")
+    assert not budget.spent("killed")  # perhaps its node goes, too
+    alive.pop("10.0.0.2")
+    clock[0] = JUDGE_AFTER_S
+    budget.settle()
+    assert budget.spent("killed")
+    assert not any(budget.spent(key) for key in ("left", "lost", "gone"))
+
+
+def test_a_process_that_dies_before_it_is_heard_of_counts_unless_a_node_went(monkeypatch):
+    alive = {"10.0.0.1": frozenset({"a"}), "10.0.0.2": frozenset({"b"})}
+    budget = RetryBudget(1, lambda: alive)
+    clock = [0.0]
+    monkeypatch.setattr("srcgcnn.driver.retries.time.monotonic", lambda: clock[0])
+    for node in ("10.0.0.2", None):
+        for _ in range(2):
+            budget.failed("crash", RayActorError(), "")
+        alive.pop(node, None)
+        clock[0] += JUDGE_AFTER_S
+        budget.settle()
+        assert budget.spent("crash") == (node is None)

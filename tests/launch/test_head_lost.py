@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tracked_sweep import a_result
+from worker_job import WORKER
 
 from srcgcnn.files import KeptFiles
 from srcgcnn.launch.deaths import MOST_DEATHS, note_death, read_deaths
@@ -31,7 +32,6 @@ from srcgcnn.run.results import write_result
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.record import SweepRecord, read_record, write_record
 from srcgcnn.sweep.spec import read_spec
-from tests.launch.test_jobs import WORKER
 
 SQUEUE = """#!/bin/sh
 for id in $(cat {queue}); do echo "$id|RUNNING|n1|1:00|9:00|None"; done

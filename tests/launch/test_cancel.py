@@ -1,0 +1,63 @@
+"""Whoever cancels a sweep gets all of it, and nothing else."""
+
+import json
+import os
+import subprocess
+import sys
+
+from srcgcnn.cli.main import main
+from srcgcnn.launch.rendezvous import JobIds, write_record_file
+from srcgcnn.launch.status import cancel_sweep
+from srcgcnn.run.paths import RunPaths
+
+SQUEUE = """#!/bin/sh
+for id in $(cat {queue}); do echo "$id|RUNNING|n1|1:00|9:00|None"; done
+"""
+SCANCEL = """#!/bin/sh
+sed -i "$(printf 's/\\\\b%s\\\\b//;' "$@")" {queue}
+[ -e {late} ] && mv {late} {jobs} && echo 19 >> {queue}
+exit 0
+"""
+
+
+def test_cancel_takes_the_workers_that_the_head_submitted_in_its_last_second(tmp_path, monkeypatch):
+    paths = RunPaths(tmp_path / "out")
+    files = {"queue": tmp_path / "queue", "late": tmp_path / "late", "jobs": paths.jobs}
+    write_record_file(paths.jobs, JobIds("17", ("18",)))
+    write_record_file(files["late"], JobIds("17", ("18", "19")))
+    files["queue"].write_text("17 18")
+    for name, text in (("squeue", SQUEUE), ("scancel", SCANCEL)):
+        (tmp_path / name).write_text(text.format(**files))
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert cancel_sweep(paths) == ["17", "18", "19"]
+    assert files["queue"].read_text().split() == []
+
+
+DRIVER = """
+import sys, time
+from pathlib import Path
+from srcgcnn.launch.local import terminating_as_ctrl_c
+from srcgcnn.driver.noted import noted_driver
+from srcgcnn.run.paths import RunPaths
+with noted_driver(RunPaths(Path(sys.argv[1]))), terminating_as_ctrl_c():
+    print("up", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_cancel_stops_the_driver_of_this_machine_and_no_other_process(tmp_path, capsys):
+    paths = RunPaths(tmp_path)
+    paths.results.mkdir()
+    command = [sys.executable, "-c", DRIVER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as driver:
+        assert driver.stdout.readline() == b"up\n"
+        note = json.loads(paths.driver.read_text())
+        assert main(["cancel", str(tmp_path)]) == 0
+        assert driver.wait(10) != 0
+    assert "stopped" in capsys.readouterr().out
+    assert not paths.driver.exists()
+    reused = {**note, "pid": os.getpid()}  # the number of a process that has started since
+    paths.driver.write_text(json.dumps(reused))
+    assert main(["cancel", str(tmp_path)]) == 0
+    assert "nothing of this sweep runs" in capsys.readouterr().out
