@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -49,6 +50,8 @@ class ModelConfig:
             `residual`: the sum of a step's input and its result, instead of its own residual; `double`: both.
         readout: how the atoms of a crystal are pooled: `mean`, `sum`, `max`, `attention` or `set2set` (`readout.py`).
         edge_channels: width of what a block makes of edges (filters, edge network); 0 takes `hidden_channels`.
+        correction: what each step changes about the block that it shares (`correction.py`): `none`, `film` (scale and
+            shift of the states that it reads) or `lowrank:R` (a correction of rank R to what reads them).
         alpha_start: where learned damping starts; by default sigmoid(1) = 0.731, as in the released code of SR-CGCNN.
     """
 
@@ -66,6 +69,7 @@ class ModelConfig:
     skip: Skip = "none"
     readout: Readout = "mean"
     edge_channels: int = 0
+    correction: str = "none"
     alpha_start: float | None = None
 
     def __post_init__(self) -> None:
@@ -80,6 +84,8 @@ class ModelConfig:
             raise ValueError(f"edge_channels={self.edge_channels} must lie in 0..{MOST_OF_ANY}")
         if isinstance(self.alpha, (int, float)) and not 0.0 < self.alpha <= 1.0:
             raise ValueError(f"alpha={self.alpha} must lie in (0, 1], or be none, 1/sqrt(T), learned or learned-scalar")
+        if self.correction not in ("none", "film") and not self.correction_rank:
+            raise ValueError(f"correction={self.correction!r} must be none, film, or lowrank:R with R from 1 to 9999")
         if self.alpha_start is not None and not 0.0 < self.alpha_start < 1.0:
             raise ValueError(f"alpha_start={self.alpha_start} must lie between 0 and 1")
 
@@ -116,6 +122,12 @@ class ModelConfig:
     def varies_steps(self) -> bool:
         """Whether norm sharing, damping and LayerNorm are settings of this network: not of a stacked CGCNN."""
         return not (self.family == "cgcnn" and self.distinct_blocks == self.depth)
+
+    @property
+    def correction_rank(self) -> int:
+        """R of `lowrank:R`; 0 for other corrections."""
+        found = re.fullmatch(r"lowrank:([1-9]\d{0,3})", self.correction)
+        return int(found[1]) if found else 0
 
     @property
     def learns_alpha(self) -> bool:
@@ -189,6 +201,7 @@ class ModelConfig:
             parts += [f"from {self.alpha_start:g}"] if self.alpha_start is not None else []
             parts += ["LayerNorm"] if self.layer_norm else []
         usual: dict[str, object] = {"norm_kind": "batch", "skip": "none", "readout": "mean", "edge_channels": 0}
+        usual |= {"correction": "none"}
         usual |= {name: getattr(self, name) for name in title_settings(self)}
         parts += [f"{name}={getattr(self, name)}" for name in usual if getattr(self, name) != usual[name]]
         parts += [] if self.hidden_channels == USUAL_WIDTH else [f"width={self.hidden_channels}"]

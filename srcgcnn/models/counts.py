@@ -24,7 +24,7 @@ class ParameterCounts:
     """Trainable numbers of one network.
 
     Attributes:
-        convolution: the blocks and their norms, as the paper of SR-CGCNN counts them.
+        convolution: the blocks, their norms and what corrects them, as the paper of SR-CGCNN counts them.
         total: everything: also embedding, readout, learned alpha and LayerNorm.
     """
 
@@ -41,6 +41,7 @@ def body_layout(config: ModelConfig) -> dict[str, int | str]:
         "blocks": config.distinct_blocks,
         "norm sets": config.norm_sets,
         "norm kind": config.norm_kind,
+        "correction": config.correction,
         "learned alphas": learned_alphas(config),
         "LayerNorms": int(config.layer_norm),
     }
@@ -62,11 +63,17 @@ def count_parameters(config: ModelConfig) -> ParameterCounts:
     """
     block, width = config.block, config.hidden_channels
     norms = config.norm_sets * _norm_parameters(config, block.norms(config))
-    convolution = config.distinct_blocks * block.weights(config) + norms
+    convolution = config.distinct_blocks * block.weights(config) + norms + correction_parameters(config)
     entry = block.entry_weights(config) + _norm_parameters(config, block.entry_norms(config))
     embedding = (ELEMENT_FEATURES + 1) * width + entry
     extras = learned_alphas(config) + 2 * width * config.layer_norm + _pool_parameters(config)
     return ParameterCounts(convolution, embedding + convolution + extras + _head_parameters(config))
+
+
+def correction_parameters(config: ModelConfig) -> int:
+    """Count what steps change about the block that they share: 2F or 2FR a step."""
+    each = {"none": 0, "film": 1}.get(config.correction, config.correction_rank)
+    return config.depth * 2 * config.hidden_channels * each
 
 
 def learned_alphas(config: ModelConfig) -> int:

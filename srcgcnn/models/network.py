@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from srcgcnn.data.elements import ELEMENT_FEATURES
+from srcgcnn.models.correction import correction_of
 from srcgcnn.models.inductor import CompiledCall, mark_sizes
 from srcgcnn.models.members import draw, members, stack
 from srcgcnn.models.norms import NormSet, norms_of
@@ -118,6 +119,7 @@ class CrystalGraphNetwork(Network):
         self.blocks = nn.ModuleList(self._block() for _ in range(config.distinct_blocks))
         self.norms = norms_of(self.models, config)
         self.layer_norm = StackedLayerNorm(self.models, hidden) if config.layer_norm else None
+        self.correction = correction_of(config, self.models)
         self._add_damping(alphas)
         self.pool = POOLS[config.readout](self.models, hidden) if config.readout in POOLS else None
         self.head = Head(self.models, config)
@@ -161,6 +163,8 @@ class CrystalGraphNetwork(Network):
             draw(self.entry, self._make_entry, generators)
         if self.pool is not None:
             self.pool.reset_parameters(generators)
+        if self.correction is not None:
+            self.correction.reset_parameters(generators)
         for norm in self.modules():
             if isinstance(norm, StackedGroupNorm) and "assignment" in norm._parameters:
                 norm.reset_parameters(generators)
@@ -217,6 +221,7 @@ class CrystalGraphNetwork(Network):
             norms=list(self.norms),
             alphas=None if alphas is None else alphas.T,
             layer_norm=self.layer_norm,
+            correction=self.correction,
             outer_skip=self.config.skip != "none",
             recompute=self._recomputes,
         )
@@ -235,6 +240,7 @@ class CrystalGraphNetwork(Network):
                 norms=[cast("NormSet", norms).of_member(member) for norms in self.norms],
                 alphas=None if alphas is None else alphas[member],
                 layer_norm=None if self.layer_norm is None else partial(self.layer_norm.of_member, member=member),
+                correction=None if self.correction is None else partial(self.correction.of_member, member=member),
                 outer_skip=self.config.skip != "none",
                 recompute=self._recomputes,
             )

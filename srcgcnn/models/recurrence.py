@@ -1,6 +1,6 @@
 """How blocks become depth. Knows nothing of crystals.
 
-for t = 1 .. T:   h~ = block_(t mod K)(h) [+ h]         (skip)
+for t = 1 .. T:   h~ = block_(t mod K)(c_t(h)) [+ h]    (correction, skip)
 h  = (1 - alpha_t) h + alpha_t h~     (damping)
 h  = LayerNorm(h)                     (where asked for)
 """
@@ -34,6 +34,7 @@ class Recurrence:
         norms: a set of norms per step, or one for all.
         alphas: damping of every step, [T, M] or [T]; None for no damping.
         layer_norm: LayerNorm after every step, or None.
+        correction: what a step changes about the block that it shares, from states and step to states; or None.
         outer_skip: whether the input of a step is added to its result.
         recompute: keep the states between steps only, and compute the steps again for the backward.
     """
@@ -45,6 +46,7 @@ class Recurrence:
     layer_norm: Callable[[Tensor], Tensor] | None
     outer_skip: bool
     recompute: bool = False
+    correction: Callable[[Tensor, int], Tensor] | None = None
 
     def steps(self, state: State, graph: Any) -> Iterator[State]:
         """Yield the state after every step."""
@@ -62,7 +64,8 @@ class Recurrence:
 
     def _step(self, state: State, *, step: int, graph: Any, prepared: Any) -> State:
         norms = self.norms[min(step, len(self.norms) - 1)]
-        after = self.blocks[step % len(self.blocks)].step(state, graph, prepared, norms)
+        read = state if self.correction is None else replace(state, atoms=self.correction(state.atoms, step))
+        after = self.blocks[step % len(self.blocks)].step(read, graph, prepared, norms)
         if self.outer_skip:
             after = after.plus(state)
         if self.alphas is not None:

@@ -48,7 +48,7 @@ def read_beyond(trainer: GroupTrainer) -> list[tuple[float, ...]]:
 
 
 def unrolled(network: CrystalGraphNetwork, depth: int) -> CrystalGraphNetwork:
-    """Return the same weights for more steps, in evaluation mode: later norms and dampings are those of the last step.
+    """Return the same weights for more steps, to be evaluated. What is each step's own, later steps take from the last.
 
     Raises:
         ValueError: its blocks do not go in cycles, so that there is none for another step.
@@ -62,9 +62,11 @@ def unrolled(network: CrystalGraphNetwork, depth: int) -> CrystalGraphNetwork:
     longer.fixed_alpha.copy_(network.fixed_alpha)
     last = max((int(found[1]) for name in own if (found := re.match(r"norms\.(\d+)\.", name))), default=0)
     weights = {name: own[name] if name in own else own[_of_step(name, last)] for name in longer.state_dict()}
-    if config.alpha == "learned":
-        logits = own["alpha_logits"]
-        weights["alpha_logits"] = torch.cat([logits, logits[:, -1:].expand(-1, depth - config.depth)], dim=1)
+    by_step = [name for name in weights if name.startswith("correction.")]  # [M, T, ...]
+    for name in [*by_step, "alpha_logits"] if config.alpha == "learned" else by_step:
+        last_step = own[name][:, -1:]
+        further = last_step.expand(-1, depth - config.depth, *last_step.shape[2:])
+        weights[name] = torch.cat([own[name], further], dim=1)
     longer.load_state_dict(weights)
     return longer.eval()
 

@@ -17,6 +17,7 @@ MODELS = {
     "affine": ModelConfig("srcgcnn", 3, "affine"),
     "shared": ModelConfig("srcgcnn", 3, "shared", 0.4),
     "learned": ModelConfig("srcgcnn", 2, alpha="learned", layer_norm=True),
+    "corrected": ModelConfig("srcgcnn", 3, correction="lowrank:2"),
     "two blocks": ModelConfig("srcgcnn", 4, blocks=2),
     "another block": ModelConfig("schnet", 3, blocks=1),
 }
