@@ -1,30 +1,20 @@
-"""The commands of `srcgcnn` for sweeps that run: status, logs; on a cluster also cancel, resume, cluster check."""
+"""The commands of `srcgcnn` for the jobs of a sweep: cancel, resume, cluster check."""
 
 from __future__ import annotations
 
-import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srcgcnn.cli.command import add_budget, add_command, add_group, add_sweep_command, existing_run
 
 if TYPE_CHECKING:
+    import argparse
+
     from srcgcnn.run.paths import RunPaths
 
 
-def add_cluster_commands(commands: Any) -> None:
+def add_job_commands(commands: Any) -> None:
     """Add the commands to a parser's subparsers."""
-    status = add_sweep_command(commands, "status", "where a sweep stands", _status)
-    status.add_argument("--json", action="store_true", help="print JSON")
-    logs = add_sweep_command(
-        commands, "logs", "the log of a trial, of a sweep's head or job, or why trials failed", _logs
-    )
-    logs.add_argument("trial", nargs="?", metavar="TRIAL", help="beginning of a key, or a part of a label")
-    logs.add_argument("--job", metavar="ID", help="a job as `status` names it (17 or 17_3); default: the head")
-    logs.add_argument("--failed", action="store_true", help="failed trials with the end of their logs")
-    logs.add_argument("--follow", action="store_true", help="print new lines as they come, until Ctrl-C")
-    logs.add_argument("--lines", type=_positive, default=40, metavar="N", help="last N lines (40)")
     cancel = add_sweep_command(
         commands, "cancel", "cancel all jobs of a sweep, or some; finished trials are kept", _cancel
     )
@@ -45,51 +35,9 @@ def add_cluster_commands(commands: Any) -> None:
     check.add_argument("--on-node", action="store_true", help="also run one short job and look from a node")
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of lines: 1 or more")
-    return int(text)
-
-
-def _status(options: argparse.Namespace) -> int:
-    from srcgcnn.launch.status import show_groups, status_of, status_text
-    from srcgcnn.records import as_dict
-    from srcgcnn.terminal import make_console
-
-    paths = existing_run(options.out)
-    status = status_of(paths)
-    if options.json:
-        print(json.dumps(as_dict(status), indent=1))
-        return 0
-    print(status_text(status, paths))
-    if status.progress and status.alive:
-        show_groups(status.progress, make_console())
-    return 0
-
-
-def _logs(options: argparse.Namespace) -> int:
-    from srcgcnn.launch.status import follow, log_files, tail
-    from srcgcnn.run.failures import read_failures
-
-    paths = existing_run(options.out)
-    if options.failed:
-        for failure in read_failures(paths):
-            print(f"==> {failure.key} {failure.label}: {failure.reason}")
-            if failure.log:
-                print(tail(Path(failure.log), options.lines))
-        return 0
-    files = log_files(paths, options.job, options.trial)
-    for path in files:
-        print(f"==> {path}")
-        print(tail(path, options.lines))
-    if options.follow:
-        follow(files[-1])
-    return 0
-
-
 def _cancel(options: argparse.Namespace) -> int:
     from srcgcnn.driver.noted import stop_driver
-    from srcgcnn.launch.status import cancel_jobs, cancel_sweep
+    from srcgcnn.launch.cancel import cancel_jobs, cancel_sweep
 
     paths = existing_run(options.out)
     if options.job or options.waiting:
@@ -122,8 +70,8 @@ def _end_pages(paths: RunPaths) -> None:
 
 
 def _resume(options: argparse.Namespace) -> int:
+    from srcgcnn.cli.submission import launch_slurm
     from srcgcnn.launch.rendezvous import read_request
-    from srcgcnn.launch.submission import launch_slurm
     from srcgcnn.sweep.plan import plan_sweep
     from srcgcnn.sweep.record import read_record
 

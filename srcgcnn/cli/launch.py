@@ -66,7 +66,7 @@ def launch(plan: Plan, found: FoundData, how: Launch, start: FoundStart | None =
     show_plan(plan, how.paths, found, how.site.workers, start.describe(found.reference) if start else "")
     accepted = True
     if how.site.kind == "slurm":
-        from srcgcnn.launch.submission import show_submission
+        from srcgcnn.cli.submission import show_submission
 
         accepted = show_submission(plan, how.paths, how.site)
     if how.dry_run:
@@ -77,7 +77,7 @@ def launch(plan: Plan, found: FoundData, how: Launch, start: FoundStart | None =
         start.keep(how.paths)
     record = SweepRecord(plan.spec, found.reference, str(found.folder.resolve()), how.command)
     if how.site.kind == "slurm":
-        from srcgcnn.launch.submission import launch_slurm
+        from srcgcnn.cli.submission import launch_slurm
 
         return launch_slurm(
             plan,

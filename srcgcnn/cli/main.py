@@ -14,7 +14,8 @@ from srcgcnn.cli.archive import add_archive_command
 from srcgcnn.cli.command import EXIT_STATUSES
 from srcgcnn.cli.completion import add_completion_command
 from srcgcnn.cli.data import add_data_commands
-from srcgcnn.cli.jobs import add_cluster_commands
+from srcgcnn.cli.jobs import add_job_commands
+from srcgcnn.cli.logs import add_logs_command
 from srcgcnn.cli.matbench import add_matbench_command
 from srcgcnn.cli.models import add_prediction_commands
 from srcgcnn.cli.params import add_params_command
@@ -22,6 +23,7 @@ from srcgcnn.cli.profile import add_training_commands
 from srcgcnn.cli.reproduce import add_reproduce_command
 from srcgcnn.cli.results import add_analysis_commands
 from srcgcnn.cli.runs import add_runs_commands
+from srcgcnn.cli.status import add_status_command
 from srcgcnn.cli.sweep import add_sweep
 from srcgcnn.cli.tracking import add_tracking_commands
 from srcgcnn.version import __version__
@@ -34,7 +36,9 @@ INTERRUPTED = 130  # as a shell reports Ctrl-C
 GROUPS = (
     add_sweep,
     add_runs_commands,
-    add_cluster_commands,
+    add_status_command,
+    add_logs_command,
+    add_job_commands,
     add_analysis_commands,
     add_archive_command,
     add_reproduce_command,

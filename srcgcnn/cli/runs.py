@@ -60,7 +60,8 @@ def _runs(options: argparse.Namespace) -> int:
 
 def _line(paths: RunPaths) -> tuple[str, str, str, str]:
     """Return state, trials, best error and its variant; a sweep that cannot be read says so in its own line."""
-    from srcgcnn.launch.status import phase_of, status_of
+    from srcgcnn.cli.status import phase_of
+    from srcgcnn.launch.status import status_of
     from srcgcnn.run.folder import open_run
 
     try:

@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 from srcgcnn.cli.main import main
+from srcgcnn.launch.cancel import cancel_sweep
 from srcgcnn.launch.rendezvous import JobIds, write_record_file
-from srcgcnn.launch.status import cancel_sweep
 from srcgcnn.run.paths import RunPaths
 
 SQUEUE = """#!/bin/sh

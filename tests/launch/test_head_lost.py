@@ -12,6 +12,7 @@ import pytest
 from tracked_sweep import a_result
 from worker_job import WORKER
 
+from srcgcnn.cli.status import status_text
 from srcgcnn.files import KeptFiles
 from srcgcnn.launch.deaths import MOST_DEATHS, note_death, read_deaths
 from srcgcnn.launch.rendezvous import (
@@ -24,7 +25,7 @@ from srcgcnn.launch.rendezvous import (
     write_request,
 )
 from srcgcnn.launch.site import parse_site
-from srcgcnn.launch.status import status_of, status_text
+from srcgcnn.launch.status import status_of
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.records import RecordError, read_if_whole
 from srcgcnn.run.paths import RunPaths

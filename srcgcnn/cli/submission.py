@@ -1,4 +1,4 @@
-"""`--cluster slurm` on the login node: show what would be submitted, submit it, say what to do next, wait."""
+"""A sweep on a cluster, seen from the login node: show its texts, submit it, say what to do next, wait."""
 
 from __future__ import annotations
 

@@ -1,0 +1,58 @@
+"""The end of a sweep on a cluster: all of its jobs, or some."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from srcgcnn.launch.batch import BatchError
+from srcgcnn.launch.rendezvous import read_jobs
+from srcgcnn.launch.systems import batch_system
+
+if TYPE_CHECKING:
+    from srcgcnn.run.paths import RunPaths
+
+CANCEL_TIMEOUT_S = 120.0
+
+
+def cancel_jobs(paths: RunPaths, chosen: list[str] | None, *, waiting_only: bool) -> list[str]:
+    """Cancel some jobs of a sweep and return their ids; the sweep goes on without them.
+
+    Args:
+        paths: the sweep.
+        chosen: ids as `status` shows them; None takes all workers.
+        waiting_only: only those that have not started.
+
+    Raises:
+        ValueError: a job is not one of this sweep, or not there any more; those that are are listed.
+    """
+    ids = read_jobs(paths)
+    alive = {job.job_id: job for job in batch_system().jobs(ids.all)}
+    if unknown := [job for job in chosen or () if job not in alive]:
+        raise ValueError(f"no job {', '.join(unknown)} of {paths.out}; there: {', '.join(alive) or 'none'}")
+    workers = [job_id for job_id in alive if job_id != ids.head]
+    wanted = [job for job in chosen or workers if not waiting_only or alive[job].waits]
+    batch_system().cancel(tuple(wanted))
+    return wanted
+
+
+def cancel_sweep(paths: RunPaths) -> list[str]:
+    """Cancel all jobs of a sweep and wait until they are gone; returns their ids.
+
+    Raises:
+        BatchError: the batch system refuses, or jobs are still there after two minutes.
+    """
+    cancelled: list[str] = []
+    system = batch_system()
+    deadline, pause = time.monotonic() + CANCEL_TIMEOUT_S, 0.5
+    while left := [
+        job.job_id for job in system.jobs(read_jobs(paths).all)
+    ]:  # a head may submit workers in its last second
+        if new := [job_id for job_id in left if job_id not in cancelled]:
+            system.cancel(read_jobs(paths).all)
+            cancelled += new
+        if time.monotonic() > deadline:
+            raise BatchError(f"still there after {CANCEL_TIMEOUT_S:.0f} s: {', '.join(left)}")
+        time.sleep(pause)
+        pause = min(2 * pause, 8.0)
+    return cancelled
