@@ -30,7 +30,11 @@ LISTED_ELSEWHERE = {  # tables that may be there several times, or not at all, w
     "build": HeadRequest,
     "search.ranges.weight_decay": Range,
 }
-PROGRAM_ONLY = {"training.start", "axes.more"}  # a file says `[start]` and writes axes by their dotted names
+PROGRAM_ONLY = {
+    "training.start",
+    "axes.more",
+    "networks",
+}  # a file says `[start]` and writes axes by their dotted names
 
 
 def table_of(kind: Any) -> str:

@@ -44,7 +44,7 @@ def sweep(
         definition: name of a sweep definition (`depth`), or the path of a .toml file.
         data: `demo`, a file or folder of crystals, or a graph store.
         target: target column.
-        models: `srcgcnn`, `cgcnn`.
+        models: `srcgcnn`, `cgcnn`, any other of docs/models.md, or one's own: `module:Class` (docs/own_network.md).
         depths: T of srcgcnn and L of cgcnn.
         seeds: how many, or which.
         epochs: length of the training.
@@ -63,6 +63,7 @@ def sweep(
     from srcgcnn.cli.sweep import default_folder
     from srcgcnn.definitions import find_definition
     from srcgcnn.launch.site import site_named
+    from srcgcnn.models.own import permit
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.sweep.spec import merge, read_spec
 
@@ -77,6 +78,7 @@ def sweep(
     }
     flags = {name: {key: value for key, value in part.items() if value is not None} for name, part in given.items()}
     overrides = merge(dict(settings or {}), {name: part for name, part in flags.items() if part})
+    permit(models or ())
     spec = read_spec(find_definition("sweeps", str(definition)), overrides)
     paths = RunPaths(Path(out) if out else default_folder(spec.name, flags["data"].get("source"), target))
     command = f"srcgcnn.sweep({str(definition)!r}, out={str(paths.out)!r}, ...)"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import argparse
 
 METAVARS = {
-    "models": ("MODEL", " ".join(NAMES)),
+    "models": ("MODEL", f"{' '.join(NAMES)}, or your own network: module:Class"),
     "depths": ("T", "steps T where weights are shared, layers L where not: 1 2 3, or 1..10, or 1,2,3"),
     "blocks": ("K", "distinct blocks, used in cycles: 1 is tied, `all` is stacked"),
     "norms": ("NORM", "step affine shared"),

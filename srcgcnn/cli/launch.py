@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -44,11 +44,16 @@ class Launch:
 def prepare_and_launch(spec: SweepSpec, stores: Path, how: Launch, *, strict: bool = False) -> int:
     """Find weights and graphs of a sweep, plan it, and launch the plan; returns the exit status."""
     from srcgcnn.data.store import GraphStore
+    from srcgcnn.launch.site import with_environment
     from srcgcnn.launch.store_job import find_or_build
+    from srcgcnn.models.own import environment
     from srcgcnn.prediction.start import find_start
     from srcgcnn.sweep.plan import plan_sweep
+    from srcgcnn.sweep.prepare import with_own_networks
     from srcgcnn.sweep.split_file import refuse_unknown_ids
 
+    spec = with_own_networks(spec)
+    how = replace(how, site=with_environment(how.site, environment()))
     start = find_start(spec)
     found = find_or_build(spec.data, stores, how.site, dry_run=how.dry_run, strict=strict)
     if found.manifest is not None and start.spec.training.split.lists:

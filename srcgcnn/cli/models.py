@@ -41,6 +41,7 @@ def add_prediction_commands(commands: Any) -> None:
         "crystals", nargs="+", metavar="CRYSTAL", help="CIF file, folder of CIF files, or table as of `data build`"
     )
     predict.add_argument("--variant", help=VARIANT_HELP)
+    add_network_flag(predict)
     predict.add_argument("--out", type=Path, metavar="FILE", help="write all rows: .csv, .csv.gz, .parquet or .json")
 
     imported = add_command(
@@ -70,9 +71,22 @@ def add_prediction_commands(commands: Any) -> None:
     register.add_argument("--tracking-uri", type=tracking_uri, metavar="URI", help="default: the SQLite store in OUT")
 
 
+def add_network_flag(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that allows networks of one's own."""
+    parser.add_argument(
+        "--network",
+        action="append",
+        default=[],
+        metavar="MODULE:CLASS",
+        help="import this network of your own where a model names it (nothing is imported otherwise)",
+    )
+
+
 def _predict(options: argparse.Namespace) -> int:
+    from srcgcnn.models.own import permit
     from srcgcnn.prediction.ensemble import Ensemble
 
+    permit(options.network)
     if options.out is not None:
         _writer(options.out)  # an unknown suffix is said before an hour of predicting, not after it
     ensemble = Ensemble.load(options.model, options.variant)

@@ -10,7 +10,7 @@ from srcgcnn.models.counts import count_parameters
 from srcgcnn.run.folder import open_run
 from srcgcnn.run.labels import labels_of
 from srcgcnn.sweep.proposals import known_variants, proposals_of
-from srcgcnn.sweep.space import Space, Variant, matches_of
+from srcgcnn.sweep.space import Space, Variant, matches_of, without_effect
 from srcgcnn.terminal import duration, make_console
 
 if TYPE_CHECKING:
@@ -69,11 +69,10 @@ def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int, start
 
 
 def _remarks(plan: Plan) -> list[str]:
-    """Return what is worth knowing of the axes: ignored ones, doubtful networks, widths that were matched."""
-    ignored = dict.fromkeys(name for axes in plan.spec.axes for name in axes.ignored)
+    """Return what is worth knowing of the axes: those without effect, doubtful networks, widths that were matched."""
     cautions = sorted({trial.model.caution for trial in plan.trials} - {""})
     return [
-        *(f"{name}: no model of this sweep has them" for name in ignored),
+        *without_effect(plan.spec),
         *cautions,
         *matches_of(plan.spec, MOST_MATCHES),
     ]

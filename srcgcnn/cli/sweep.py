@@ -139,9 +139,11 @@ def sweep(options: argparse.Namespace) -> int:
     from srcgcnn.cli.launch import Launch, prepare_and_launch
     from srcgcnn.definitions import find_definition
     from srcgcnn.launch.site import as_gang, site_named
+    from srcgcnn.models.own import permit
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.sweep.spec import read_spec
 
+    permit(options.models or ())  # named on this command line
     spec = read_spec(find_definition("sweeps", options.sweep), overrides_of(options))
     site = site_named(options.cluster)
     if options.gang:

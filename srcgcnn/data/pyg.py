@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch_geometric.data import Data, Dataset
+from torch_geometric.data import Batch, Data, Dataset
 
 from srcgcnn.data.graph import GAUSSIAN_COUNT, GAUSSIAN_STEP_ANGSTROM, CrystalGraph
 from srcgcnn.data.store import GraphStore
@@ -95,7 +95,27 @@ def edges(graph: CrystalGraph) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(index), torch.from_numpy(graph.distances[real])
 
 
+def as_batch(graph: Any, element_features: Tensor) -> Batch:
+    """Return the crystals of a `srcgcnn.models.batch.FlatGraph` as PyTorch Geometric's own batch.
+
+    It has what the items of `CrystalDataset` have but for targets and ids, and `vectors` [E, 3] in angstrom, from an
+    atom to its neighbour; with `batch` [N] and `ptr` [B + 1], as every `Batch`. There is no `pos`: an edge leads to one
+    of many periodic images of its neighbour.
+    """
+    starts = torch.nn.functional.pad(graph.atom_counts.long().cumsum(0), (1, 0))
+    return Batch(
+        x=element_features[graph.atomic_numbers],
+        z=graph.atomic_numbers,
+        edge_index=graph.edge_index,
+        edge_attr=gaussians(graph.distances),
+        distances=graph.distances,
+        vectors=graph.vectors,
+        batch=graph.crystal,
+        ptr=starts,
+    )
+
+
 def gaussians(distances: Tensor) -> Tensor:
     """Expand distances [E] into exp(-(d - mu)^2 / 0.2^2) at 0, 0.2 .. 8 angstrom: [E, 41]."""
-    centres = torch.arange(GAUSSIAN_COUNT) * GAUSSIAN_STEP_ANGSTROM
+    centres = torch.arange(GAUSSIAN_COUNT, device=distances.device) * GAUSSIAN_STEP_ANGSTROM
     return torch.exp(-((distances[:, None] - centres) / GAUSSIAN_STEP_ANGSTROM).square())

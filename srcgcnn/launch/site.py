@@ -156,6 +156,13 @@ def read_site(folder: Path, name: str) -> Site:
     return parse_site(data, str(path))
 
 
+def with_environment(site: Site, variables: dict[str, str]) -> Site:
+    """Return a site whose jobs get these variables, too; on this machine they are inherited."""
+    if isinstance(site, LocalSite) or not variables:
+        return site
+    return replace(site, environment={**site.environment, **variables})
+
+
 def as_gang(site: Site) -> SlurmSite:
     """Return a cluster with the head and all workers in one job.
 

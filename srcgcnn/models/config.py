@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from srcgcnn.models.own import is_own
 from srcgcnn.models.published import title_of, title_settings
 from srcgcnn.models.registry import TIED, block_of
 from srcgcnn.records import record
@@ -21,6 +22,7 @@ Alpha = float | Literal["none", "learned", "learned-scalar", "1/sqrt(T)"]
 Task = Literal["regression", "classification"]
 
 MOST_OF_ANY = 10_000  # steps, layers or channels: more is a slip of the keyboard
+CODE = re.compile(r"[0-9a-f]{16}")
 USUAL_WIDTH = 64  # of the paper; others are part of a label
 
 
@@ -53,6 +55,7 @@ class ModelConfig:
         correction: what each step changes about the block that it shares (`correction.py`): `none`, `film` (scale and
             shift of the states that it reads) or `lowrank:R` (a correction of rank R to what reads them).
         alpha_start: where learned damping starts; by default sigmoid(1) = 0.731, as in the released code of SR-CGCNN.
+        code: of a network of one's own, `module:Class`: hash of its file, so that a changed one is another network.
     """
 
     family: str
@@ -71,10 +74,13 @@ class ModelConfig:
     edge_channels: int = 0
     correction: str = "none"
     alpha_start: float | None = None
+    code: str = ""
 
     def __post_init__(self) -> None:
         """Refuse values that no network can have."""
         block_of(self.family)
+        if self.code and not (self.own and CODE.fullmatch(self.code)):
+            raise ValueError(f"code={self.code!r:.40} must be the hash of the file of a network of one's own")
         for name in ("depth", "hidden_channels", "head_channels", "head_layers"):
             if not 1 <= getattr(self, name) <= MOST_OF_ANY:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in 1..{MOST_OF_ANY}")
@@ -88,6 +94,11 @@ class ModelConfig:
             raise ValueError(f"correction={self.correction!r} must be none, film, or lowrank:R with R from 1 to 9999")
         if self.alpha_start is not None and not 0.0 < self.alpha_start < 1.0:
             raise ValueError(f"alpha_start={self.alpha_start} must lie between 0 and 1")
+
+    @property
+    def own(self) -> bool:
+        """Whether it is a network of one's own, `module:Class` (docs/own_network.md)."""
+        return is_own(self.family)
 
     @property
     def block(self) -> BlockSpec:
@@ -120,8 +131,8 @@ class ModelConfig:
 
     @property
     def varies_steps(self) -> bool:
-        """Whether norm sharing, damping and LayerNorm are settings of this network: not of a stacked CGCNN."""
-        return not (self.family == "cgcnn" and self.distinct_blocks == self.depth)
+        """Whether it has norm sharing, damping and LayerNorm: not a stacked CGCNN, nor a network of one's own."""
+        return not (self.own or (self.family == "cgcnn" and self.distinct_blocks == self.depth))
 
     @property
     def correction_rank(self) -> int:

@@ -57,10 +57,14 @@ def head_layout(config: ModelConfig) -> dict[str, int]:
 
 
 def count_parameters(config: ModelConfig) -> ParameterCounts:
-    """Count the parameters of a network.
+    """Count the parameters of a network, in closed form but for networks of one's own, which are built.
 
     CGCNN with F = 64 and 41 Gaussians: one Linear 169 -> 128 has 21,760, one pair of BatchNorms 384.
     """
+    if config.own:
+        from srcgcnn.models.own_module import count_module
+
+        return ParameterCounts(*count_module(config))
     block, width = config.block, config.hidden_channels
     norms = config.norm_sets * _norm_parameters(config, block.norms(config))
     convolution = config.distinct_blocks * block.weights(config) + norms + correction_parameters(config)

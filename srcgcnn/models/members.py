@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 def stack(module: nn.Module, models: int) -> nn.Module:
     """Give every weight and every buffer that is saved the model axis, in place. The values are unset."""
+    made: dict[nn.Parameter, nn.Parameter] = {}  # a weight that two parts share stays one
     for part in module.modules():
         for name, value in list(part.named_parameters(recurse=False)):
-            stacked = nn.Parameter(torch.empty(models, *value.shape), requires_grad=value.requires_grad)
-            part.register_parameter(name, stacked)
+            if value not in made:
+                made[value] = nn.Parameter(torch.empty(models, *value.shape), requires_grad=value.requires_grad)
+            part.register_parameter(name, made[value])
         for name, buffer in list(part.named_buffers(recurse=False)):
             if name not in part._non_persistent_buffers_set:  # others depend on nothing that differs between models
                 part.register_buffer(name, buffer.expand(models, *buffer.shape).clone())

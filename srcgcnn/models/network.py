@@ -44,7 +44,7 @@ INITIAL_ALPHA_LOGIT = 1.0  # sigmoid(1) = 0.731, as in the released code
 
 
 class Network(nn.Module, ABC):
-    """What training, prediction and probes need of M networks. Every weight and saved buffer is [M, ...].
+    """What training and prediction need of M networks. Every weight and saved buffer is [M, ...].
 
     Attributes:
         config: shape of the networks.
@@ -63,6 +63,18 @@ class Network(nn.Module, ABC):
         """Draw initial weights, one seed per model."""
 
     @abstractmethod
+    def alphas(self) -> Tensor:
+        """Return the damping of every step, [M, T]."""
+
+    @abstractmethod
+    def forward(self, batch: GraphBatch, dropout_mask: Tensor | None = None) -> Tensor:
+        """Return the standardised target [M, B], or log-probabilities [M, B, 2]."""
+
+
+class StepwiseNetwork(Network):
+    """A network with states after every step: what probes and embeddings read."""
+
+    @abstractmethod
     def initial_state(self, batch: GraphBatch) -> State:
         """Return the states before the first step."""
 
@@ -77,17 +89,13 @@ class Network(nn.Module, ABC):
     def readout(self, state: State, batch: GraphBatch, dropout_mask: Tensor | None = None) -> Tensor:
         """Map the states after any step to the outputs of `forward`."""
 
-    @abstractmethod
-    def alphas(self) -> Tensor:
-        """Return the damping of every step, [M, T]."""
-
     def forward(self, batch: GraphBatch, dropout_mask: Tensor | None = None) -> Tensor:
         """Return the standardised target [M, B], or log-probabilities [M, B, 2]."""
         *_, last = self.steps(self.initial_state(batch), batch)
         return self.readout(last, batch, dropout_mask)
 
 
-class CrystalGraphNetwork(Network):
+class CrystalGraphNetwork(StepwiseNetwork):
     """M networks of one shape (block, depth, norms, damping mode); fixed alphas may differ between them."""
 
     fixed_alpha: Tensor

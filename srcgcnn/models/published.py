@@ -62,7 +62,9 @@ def check_name(name: str) -> None:
         try:
             block_of(name)
         except ValueError:
-            raise ValueError(f"model {name!r} is unknown; known: {', '.join(NAMES)}") from None
+            raise ValueError(
+                f"model {name!r} is unknown; known: {', '.join(NAMES)}, or your own: module:Class"
+            ) from None
 
 
 def settings_of(name: str) -> dict[str, Any]:

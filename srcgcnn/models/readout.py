@@ -162,7 +162,13 @@ def _rows(batch: GraphBatch, crystals: int) -> Tensor:
 
 
 def dropout_masks(generators: Sequence[torch.Generator], crystals: int, config: ModelConfig) -> Tensor | None:
-    """Draw the classification head's dropout [M, B, head] from one generator per model; None for regression."""
+    """Draw what is random in a training step, from one generator per model.
+
+    Returns the classification head's dropout [M, B, head], None for regression; for networks of one's own, which may
+    draw anything, seeds int64 [M, 1].
+    """
+    if config.own:
+        return torch.stack([torch.randint(2**62, (1,), generator=generator) for generator in generators])
     if config.task != "classification":
         return None
     draws = [torch.rand(crystals, config.head_channels, generator=generator) for generator in generators]

@@ -6,7 +6,10 @@ A new block is one file in `blocks/` and one line here (docs/models.md).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Protocol
+
+from srcgcnn.models.own import is_own
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -226,6 +229,18 @@ def block_of(family: str) -> BlockSpec:
         ValueError: there is no such family.
     """
     name = TIED.get(family, family)
+    if is_own(name):
+        return _own_block(name)
     if name not in BLOCKS:
-        raise ValueError(f"model {family!r} is unknown; known: {', '.join(FAMILIES)}")
+        raise ValueError(f"model {family!r} is unknown; known: {', '.join(FAMILIES)}, or your own: module:Class")
     return BLOCKS[name]
+
+
+@cache
+def _own_block(name: str) -> BlockSpec:
+    """Stand for a network of one's own, which has no block: nothing is imported for it."""
+    return BlockSpec(name.partition(":")[2], "", _counted_when_built, lambda _: {}, needs=("vectors",))
+
+
+def _counted_when_built(_: Widths) -> int:
+    raise ValueError("the weights of a network of one's own are counted when it is built")

@@ -81,6 +81,8 @@ def find_start(spec: SweepSpec) -> FoundStart:
         if current_name(prefix).split(".")[0] not in PARTS:
             raise RecordError(f"frozen={prefix!r}: no part of a network; its parts are {', '.join(PARTS)}")
     for network in dict.fromkeys(variant.model for variant in variants_of(spec)):
+        if network.own:
+            raise RecordError(f"{network.family}: a network of one's own starts from random weights: leave [start] out")
         _refuse_other_shapes(card, network.canonical(), start, weights)
     trained = f"{card.model.label} on {card.target}" + (f", {card.origin}" if card.origin else f", trial {card.key}")
     description = f"{trained} ({start.label})"

@@ -9,12 +9,18 @@ import re
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from math import prod
-from typing import Any, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from srcgcnn.models.config import MOST_OF_ANY, Alpha, ModelConfig, Norm
+from srcgcnn.models.own import is_own
 from srcgcnn.models.published import check_name
 from srcgcnn.records import RecordError, parse, record
 from srcgcnn.run.trial import TrainingConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from srcgcnn.models.own import OwnNetwork
 
 SHORT_NAMES = {
     "models": "model.family",
@@ -28,7 +34,7 @@ SHORT_NAMES = {
 }
 SEED_NAMES = ("seeds", "split_seeds")
 NOT_OF_CGCNN = frozenset({"model.norm", "model.alpha", "model.layer_norm"})
-NOT_VARIED = frozenset({"training.start"})  # filled in from [start]
+NOT_VARIED = frozenset({"training.start", "model.code"})  # filled in from [start], and from the code itself
 MOST_VALUES = 100_000  # of one axis, and trials of one sweep: planning stays a matter of seconds
 LARGEST = {"model.depth": 1_000, "model.hidden_channels": MOST_OF_ANY, "model.head_channels": MOST_OF_ANY}
 LARGEST_SEED = 2**63 - 1
@@ -149,17 +155,20 @@ class Axes:
         return prod(len(values) for values in self.named.values()) * self.repeats
 
     @property
-    def ignored(self) -> tuple[str, ...]:
-        """Short names of axes that vary something which no model of this sweep has."""
-        return tuple(
-            short
-            for short, name in SHORT_NAMES.items()
-            if getattr(self, short) not in (None, getattr(Axes, short)) and not any(has(m, name) for m in self.models)
-        )
+    def chosen(self) -> dict[str, str]:
+        """Axes of the networks that are given other values than the usual ones: name here -> dotted name."""
+        short = {
+            name: SHORT_NAMES[name] for name in SHORT_NAMES if getattr(self, name) not in (None, getattr(Axes, name))
+        }
+        return {name: dotted for name, dotted in short.items() if name != "models" and dotted.startswith("model.")} | {
+            axis.name: axis.name for axis in self.more if axis.name.startswith("model.")
+        }
 
 
-def has(family: str, name: str) -> bool:
-    """Whether the networks of a family have a field, by its dotted name."""
+def has(family: str, name: str, own: Collection[OwnNetwork] = ()) -> bool:
+    """Whether the networks of a family have a field, by its dotted name; `own` are the networks of one's own."""
+    if is_own(family) and name.startswith("model."):
+        return any(name.removeprefix("model.") in network.settings for network in own if network.name == family)
     return family != "cgcnn" or name not in NOT_OF_CGCNN
 
 

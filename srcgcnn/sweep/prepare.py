@@ -12,15 +12,18 @@ from srcgcnn.data.manifest import MANIFEST_FILE, Manifest, StoreError
 from srcgcnn.data.materials_project.query import MP_TARGETS, MpFilter, MpQuery
 from srcgcnn.data.materials_project.snapshot import default_snapshot, is_complete
 from srcgcnn.data.store import GraphStore
+from srcgcnn.models.own import described, is_own
 from srcgcnn.models.published import settings_of
 from srcgcnn.models.registry import block_of
 from srcgcnn.run.trial import DataRef
+from srcgcnn.sweep.space import variants_of
 from srcgcnn.sweep.spec import MATERIALS_PROJECT
 
 if TYPE_CHECKING:
     from srcgcnn.sweep.spec import DataSpec, SweepSpec
 
 NOT_BUILT = "not-built"
+MOST_TRIED = 20  # networks of one's own: depths and widths of one class
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,24 @@ def find_data(spec: DataSpec, stores: Path, *, build: bool, strict: bool) -> Fou
     if (folder / MANIFEST_FILE).exists():
         return _of_store(GraphStore(folder), spec)
     return FoundData(DataRef(NOT_BUILT, source.name, source.targets[0], source.units[0]), folder, None)
+
+
+def with_own_networks(spec: SweepSpec) -> SweepSpec:
+    """Return a spec that says what plans must know of networks of one's own; each is imported and tried once.
+
+    Raises:
+        ValueError: one may not be imported, or does not work; the message says why.
+    """
+    names = sorted({name for axes in spec.axes for name in axes.models if is_own(name)})
+    if not names:
+        return spec if not spec.networks else replace(spec, networks=())
+    from srcgcnn.models.own_network import try_out
+
+    spec = replace(spec, networks=tuple(described(name) for name in names))
+    networks = dict.fromkeys(variant.model for variant in variants_of(spec) if variant.model.own)
+    for network in list(networks)[:MOST_TRIED]:
+        try_out(network)
+    return spec
 
 
 def refuse_missing_vectors(spec: SweepSpec, found: FoundData) -> None:

@@ -16,7 +16,6 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from srcgcnn.models.counts import count_parameters
 from srcgcnn.run.folder import open_run
 from srcgcnn.run.stopped import read_stopped
 from srcgcnn.sweep.plan import groups_of
@@ -219,11 +218,10 @@ def _results_of(run: Run, trials: Sequence[TrialConfig]) -> list[TrialResult]:
 
 def _values(objectives: Sequence[Objective], results: Sequence[TrialResult]) -> list[float]:
     """Return the score of a variant, one number per objective: means over its seeds and splits."""
-    counts = count_parameters(results[0].config.model)
     values: dict[Objective, Any] = {
         "val_error": fmean(result.val_error for result in results),
-        "conv_params": counts.convolution,
-        "total_params": counts.total,
+        "conv_params": results[0].conv_parameters,
+        "total_params": results[0].total_parameters,
         "seconds": fmean(result.cost.seconds for result in results),
     }
     return [float(values[name]) for name in objectives]

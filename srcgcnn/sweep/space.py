@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from srcgcnn.models.config import USUAL_WIDTH, ModelConfig, Norm
 from srcgcnn.models.counts import count_parameters
+from srcgcnn.models.own import is_own
 from srcgcnn.models.published import settings_of
 from srcgcnn.models.registry import BLOCKS, TIED
 from srcgcnn.run.labels import label_of
@@ -116,7 +117,11 @@ class Space:
 
     def _of(self, family: Any) -> list[Dimension]:
         """Return the choices of one family, after the family itself."""
-        return [found for found in self.dimensions if found.field != "model.family" and has(family, found.field)]
+        return [
+            found
+            for found in self.dimensions
+            if found.field != "model.family" and has(family, found.field, self._spec.networks)
+        ]
 
     @property
     def seeds(self) -> frozenset[Seeds]:
@@ -153,9 +158,22 @@ class Space:
         """Return the network at a point as it was asked for."""
         values = {DOTTED.get(name, name): value for name, value in params.items()}
         own = {name.removeprefix("model."): value for name, value in values.items() if name.startswith("model.")}
+        if is_own(own["family"]):
+            return self._own_network(own)
         published = settings_of(own.pop("family"))
         model = ModelConfig(**{**self._network, **published, **own})
         return model if self.matching is None else self.matching.fitted(model)
+
+    def _own_network(self, given: dict[str, Any]) -> ModelConfig:
+        """Return a network of one's own: of the settings those that its constructor takes."""
+        known = [network for network in self._spec.networks if network.name == given["family"]]
+        if not known:
+            raise ValueError(f"network {given['family']!r}: nothing is known of it; name it with --models of `sweep`")
+        if self._axes.match is not None:
+            raise ValueError(f"match: the parameters of {given['family']} are counted when it is built; give widths")
+        settings = {name: value for name, value in {**self._network, **given}.items() if name in known[0].settings}
+        more = {"task": self._network["task"], "family": known[0].name, "code": known[0].code}
+        return ModelConfig(**{"depth": 1, **settings, **more})
 
     def variant(self, params: Params) -> Variant:
         """Return the variant at a point. Points of the same network and recipe are one variant."""
@@ -283,6 +301,22 @@ def variants_of(spec: SweepSpec) -> Iterator[Variant]:
         space = Space(spec, _NO_DATA, axes)
         for point in space.points():
             yield space.variant(point)
+
+
+def without_effect(spec: SweepSpec) -> list[str]:
+    """Return for people which axes do nothing for which models."""
+    found: dict[str, dict[str, None]] = {}
+    for axes in spec.axes:
+        for name, dotted in axes.chosen.items():
+            found.setdefault(name, {}).update({m: None for m in axes.models if not has(m, dotted, spec.networks)})
+    models = {model for axes in spec.axes for model in axes.models}
+    return [
+        f"{name}: no model of this sweep has them"
+        if set(lacking) == models
+        else f"{name}: without effect on {', '.join(lacking)}"
+        for name, lacking in found.items()
+        if lacking
+    ]
 
 
 def matches_of(spec: SweepSpec, most: int) -> list[str]:

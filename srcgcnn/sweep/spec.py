@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from srcgcnn.data.graph import GraphSettings
 from srcgcnn.data.materials_project.query import MpFilter
 from srcgcnn.models.config import NormKind, Readout, Skip, Task
+from srcgcnn.models.own import OwnNetwork
 from srcgcnn.records import RecordError, parse, record
 from srcgcnn.run.trial import TrainingConfig
 from srcgcnn.sweep.axes import MOST_VALUES, Axes, merged_axes, read_axes
@@ -125,6 +126,7 @@ class SweepSpec:
         search: how variants are chosen (docs/search.md).
         scheduler: when a variant is stopped before the end of its recipe (docs/search.md).
         start: trained weights to start from; by default random ones.
+        networks: what is known of networks of one's own among the models; filled in from their code.
     """
 
     name: str
@@ -136,6 +138,7 @@ class SweepSpec:
     search: SearchSpec = field(default_factory=SearchSpec)
     scheduler: SchedulerSpec = field(default_factory=SchedulerSpec)
     start: StartSpec | None = None
+    networks: tuple[OwnNetwork, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse names that cannot be a folder, and schedulers that would judge unfairly."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 
 from srcgcnn.models.counts import count_parameters
+from srcgcnn.models.own import permitted
 from srcgcnn.records import canonical_json, digest
 
 if TYPE_CHECKING:
@@ -199,6 +200,8 @@ def note(words: str, table_markdown: str) -> str:
 
 
 def _parameter_counts(config: TrialConfig) -> dict[str, int]:
+    if config.model.own and config.model.family not in permitted():  # its code is not imported to write a page
+        return {}
     counts = count_parameters(config.model)
     return {"conv_params": counts.convolution, "total_params": counts.total}
 

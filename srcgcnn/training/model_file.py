@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from srcgcnn.files import write_bytes
-from srcgcnn.models.network import CrystalGraphNetwork
+from srcgcnn.models.making import make_network
 from srcgcnn.training.backend import cpu_backend
 from srcgcnn.training.model_card import ModelCard, read_card
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
+    from srcgcnn.models.network import Network
 
 ELEMENT_TABLE = "element_features"
 
@@ -32,17 +34,18 @@ def save_model(path: Path, card: ModelCard, weights: dict[str, Tensor], element_
     write_bytes(path, save(tensors, metadata={"card": json.dumps(asdict(card))}))
 
 
-def load_model(path: Path) -> tuple[ModelCard, CrystalGraphNetwork]:
+def load_model(path: Path) -> tuple[ModelCard, Network]:
     """Read a model file; the network is in evaluation mode on the CPU.
 
     Raises:
-        ValueError: not a model file of this format version, or a damaged one.
+        ValueError: not a model file of this format version, or a damaged one; or one of a network of somebody's own,
+            which is imported only where the user has named it (`models/own.py`).
     """
     card = read_card(path)
     try:
         tensors = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error})") from None
-    network = CrystalGraphNetwork(card.model, tensors.pop(ELEMENT_TABLE), backend=cpu_backend(card.model))
+    network = make_network(card.model, tensors.pop(ELEMENT_TABLE), backend=cpu_backend(card.model))
     network.load_state_dict(tensors)
     return card, network.eval()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from srcgcnn.models.network import StepwiseNetwork
 from srcgcnn.models.readout import mean_over_atoms
 from srcgcnn.run.trial import DepthProbes
 from srcgcnn.training.objective import errors_per_model
@@ -22,13 +23,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from srcgcnn.models.batch import GraphBatch
-    from srcgcnn.models.network import Network
     from srcgcnn.training.trainer import GroupTrainer
 
 
 def probe_depth(trainer: GroupTrainer) -> list[DepthProbes | None]:
-    """Return the probes of every member, with the weights that its network has now; None where one is not finite."""
+    """Return the probes of every member, with the weights that its network has now.
+
+    None where one is not finite, and for networks without steps.
+    """
     network, rows = trainer.network, trainer.rows_of("val")
+    if not isinstance(network, StepwiseNetwork):
+        return [None] * network.models
     was_training = network.training
     network.eval()
     with torch.no_grad():
@@ -55,7 +60,7 @@ def _finite(probes: DepthProbes) -> bool:
     return all(map(math.isfinite, (*probes.change, *probes.spread, *probes.exit_error)))
 
 
-def _readings(network: Network, batch: GraphBatch) -> tuple[Tensor, Tensor, Tensor]:
+def _readings(network: StepwiseNetwork, batch: GraphBatch) -> tuple[Tensor, Tensor, Tensor]:
     """Return change and spread [T + 1, M, B] and outputs [T + 1, M, B] or [T + 1, M, B, 2], at steps 0 .. T."""
     first = network.initial_state(batch)
     steps = pairwise(chain([first, first], network.steps(first, batch)))

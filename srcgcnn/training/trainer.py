@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.profiler import record_function
 
 from srcgcnn.models.batch import GraphBatch
-from srcgcnn.models.network import CrystalGraphNetwork
+from srcgcnn.models.making import make_network
 from srcgcnn.models.parts import current_name
 from srcgcnn.models.readout import dropout_masks
 from srcgcnn.training.allocator import keep_freed_memory
@@ -108,7 +108,7 @@ class GroupTrainer:
         if saved is not None:
             backend = earlier_backend(saved["path"], self.device)  # so that it ends with the same bits
         features = torch.from_numpy(np.array(store.element_features))
-        self.network = CrystalGraphNetwork(self._model, features, alphas, backend)
+        self.network = make_network(self._model, features, alphas, backend)
         self.network.reset_parameters([config.seeds.init for config in configs])
         if self._training.start and self._start_weights:
             start_from(self.network, self._training.start, self._start_weights)

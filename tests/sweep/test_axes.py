@@ -19,7 +19,7 @@ from srcgcnn.sweep.axes import Axes, Axis, values_of
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.proposals import study_name
 from srcgcnn.sweep.search import Search
-from srcgcnn.sweep.space import Matching, Space, matches_of
+from srcgcnn.sweep.space import Matching, Space, matches_of, without_effect
 from srcgcnn.sweep.spec import SweepSpec
 from tests.sweep.test_plan import DATA, spec_of
 from tests.sweep.test_search import train
@@ -189,5 +189,9 @@ def test_studies_of_earlier_versions_are_found(tmp_path):
 
 
 def test_axes_that_no_model_has_are_named():
-    assert Axes(models=("cgcnn",), norms=("shared",), alphas=("none",)).ignored == ("norms",)
-    assert Axes(models=("cgcnn", "srcgcnn"), norms=("shared",)).ignored == ()
+    def said(**axes):
+        return without_effect(SweepSpec("x", axes=(Axes(**axes),)))
+
+    assert said(models=("cgcnn",), norms=("shared",), alphas=("none",)) == ["norms: no model of this sweep has them"]
+    assert said(models=("cgcnn", "srcgcnn"), norms=("shared",)) == ["norms: without effect on cgcnn"]
+    assert said(models=("srcgcnn", "schnet"), norms=("shared",), alphas=(0.5,)) == []
