@@ -15,7 +15,7 @@ from srcgcnn.data.store import GraphStore
 from srcgcnn.models.own import described, is_own
 from srcgcnn.models.published import settings_of
 from srcgcnn.models.registry import block_of
-from srcgcnn.run.trial import DataRef
+from srcgcnn.run.trial import DataRef, DepthRecipe
 from srcgcnn.sweep.space import variants_of
 from srcgcnn.sweep.spec import MATERIALS_PROJECT
 
@@ -84,8 +84,10 @@ def with_own_networks(spec: SweepSpec) -> SweepSpec:
     from srcgcnn.models.own_network import try_out
 
     spec = replace(spec, networks=tuple(described(name) for name in names))
-    networks = dict.fromkeys(variant.model for variant in variants_of(spec) if variant.model.own)
-    for network in list(networks)[:MOST_TRIED]:
+    variants = [variant for variant in variants_of(spec) if variant.model.own]
+    if any(variant.training.depth != DepthRecipe() for variant in variants):
+        raise ValueError(f"[training.depth] needs networks whose steps are known, not {', '.join(names)}: leave it out")
+    for network in list(dict.fromkeys(variant.model for variant in variants))[:MOST_TRIED]:
         try_out(network)
     return spec
 

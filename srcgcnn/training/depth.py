@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from srcgcnn.models.batch import GraphBatch
-    from srcgcnn.models.network import Network
+    from srcgcnn.models.network import StepwiseNetwork
     from srcgcnn.run.trial import TrialConfig
 
 SHARES, NOISE, WEIGHTS = 1, 2, 3  # streams of a seed, beside the one of batches
@@ -75,7 +75,7 @@ class DepthTraining:
 
     def losses(
         self,
-        network: Network,
+        network: StepwiseNetwork,
         batch: GraphBatch,
         wanted: Tensor,
         dropout: Tensor | None,

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from srcgcnn.data.store import GraphStore
     from srcgcnn.models.backend import Backend
+    from srcgcnn.models.network import Network, StepwiseNetwork
     from srcgcnn.run.trial import TrainingConfig, TrialConfig
     from srcgcnn.training.depth import DepthTraining
     from srcgcnn.training.replay import Recorder
@@ -143,9 +144,9 @@ class GroupTrainer:
         return nn.ModuleList([self.network] if denoiser is None else [self.network, denoiser])
 
     @property
-    def _evaluated(self) -> CrystalGraphNetwork:
+    def _evaluated(self) -> Network:
         """The networks that are validated and kept: those that train, or the average of their weights."""
-        return self.network if self._average is None else cast("CrystalGraphNetwork", self._average.module)
+        return self.network if self._average is None else cast("Network", self._average.module)
 
     def _load_data(self, store: GraphStore) -> None:
         config = self.configs[0]
@@ -315,7 +316,9 @@ class GroupTrainer:
         self._optimizer.zero_grad()
         with record_function(FORWARD), autocast(self._training, self.device):
             graph = GraphBatch.of(batch)
-            losses = depth.losses(self.network, graph, wanted, dropout, self._steps, shares, noise)
+            losses = depth.losses(
+                cast("StepwiseNetwork", self.network), graph, wanted, dropout, self._steps, shares, noise
+            )
         return self._backward(losses)
 
     def _backward(self, losses: Tensor) -> tuple[Tensor, ...]:
@@ -422,7 +425,7 @@ def _start_weights(training: TrainingConfig, path: Path | None) -> Path | None:
     return path
 
 
-def averaged(network: CrystalGraphNetwork, decay: float) -> AveragedModel:
+def averaged(network: Network, decay: float) -> AveragedModel:
     """Return an exponential moving average of weights and running averages: PyTorch's own. It starts at the first."""
     return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -33,7 +33,7 @@ def read_beyond(trainer: GroupTrainer) -> list[tuple[float, ...]]:
 
     Empty for networks whose blocks do not go in cycles, and where an error is not finite.
     """
-    network, rows = trainer.network, trainer.rows_of("val")
+    network, rows = cast("CrystalGraphNetwork", trainer.network), trainer.rows_of("val")
     config = network.config
     if config.distinct_blocks == config.depth:
         return [()] * network.models

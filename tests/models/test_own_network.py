@@ -325,3 +325,10 @@ def test_permission_is_inherited_as_a_variable(tmp_path):
     permit([GINE, "cgcnn"], tmp_path)
     assert os.environ[PERMITTED] == GINE
     assert os.environ[FOLDERS] == str(tmp_path)
+
+
+def test_recipes_that_need_steps_are_refused():
+    permit([GINE], EXAMPLES)
+    spec = {"name": "x", "axes": [{"models": [GINE]}], "training": {"depth": {"supervision": "uniform"}}}
+    with pytest.raises(ValueError, match=r"\[training.depth\] needs networks whose steps are known"):
+        with_own_networks(parse(SweepSpec, spec, "test"))
