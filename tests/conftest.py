@@ -1,6 +1,7 @@
 """Parts that many tests share: a small store of the demonstration dataset, trials on it, an empty MLflow store."""
 
 import shutil
+import signal
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,7 @@ from srcgcnn.sweep.plan import TrialGroup
 from srcgcnn.sweep.record import SweepRecord, write_record
 from srcgcnn.sweep.spec import SweepSpec
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # started with & Ctrl-C is ignored, and tests send it
 torch.set_num_threads(1)  # tiny tensors: a second thread only waits, on busy cores twenty times longer
 
 

@@ -85,12 +85,19 @@ def _this_machine(paths: RunPaths, site: LocalSite, console: Console) -> Iterato
 
 @contextmanager
 def terminating_as_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does: groups stop, results stay. Ray's own handler ends with its crash report."""
-    before = signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
+    """Let SIGTERM do what Ctrl-C does: groups stop, results stay. Ray's own handler ends with its crash report.
+
+    A shell starts `command &` with Ctrl-C ignored, so it is heard here again.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    if before[signal.SIGINT] is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

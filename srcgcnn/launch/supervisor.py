@@ -104,8 +104,9 @@ def _run_in_child(run: Callable[[], int]) -> tuple[int | None, str]:
         os.kill(child, number)
 
     try:
-        for number in FORWARDED:
-            signal.signal(number, forward)
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:  # a shell starts `command &` so that Ctrl-C is for others
+                signal.signal(number, forward)
         with os.fdopen(reading) as pipe:
             said = pipe.read()
         _, ended = os.waitpid(child, 0)

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from srcgcnn.cli.main import main
 from srcgcnn.launch.cancel import cancel_sweep
 from srcgcnn.launch.rendezvous import JobIds, write_record_file
@@ -46,10 +48,11 @@ with noted_driver(RunPaths(Path(sys.argv[1]))), terminating_as_ctrl_c():
 """
 
 
-def test_cancel_stops_the_driver_of_this_machine_and_no_other_process(tmp_path, capsys):
+@pytest.mark.parametrize("shell", ["", "trap '' INT; "], ids=["in front", "with & behind it"])
+def test_cancel_stops_the_driver_of_this_machine_and_no_other_process(shell, tmp_path, capsys):
     paths = RunPaths(tmp_path)
     paths.results.mkdir()
-    command = [sys.executable, "-c", DRIVER, str(tmp_path)]
+    command = ["sh", "-c", shell + 'exec "$@"', "sh", sys.executable, "-c", DRIVER, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as driver:
         assert driver.stdout.readline() == b"up\n"
         note = json.loads(paths.driver.read_text())
