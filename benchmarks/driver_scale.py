@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from srcgcnn.driver.state import SweepState
+    from srcgcnn.run.folder import Run
 
 DEPTHS = tuple(range(1, 11))
 
@@ -68,11 +69,11 @@ def no_work(config: dict[str, Any]) -> None:
     tune.report(WorkerReport(ended=True).as_result())
 
 
-def without_work(state: SweepState, store: Path, paths: RunPaths, resources: GroupResources) -> bool:
+def without_work(state: SweepState, store: Path, run: Run, resources: GroupResources) -> bool:
     """Run all groups on Tune, with nothing to train."""
     from srcgcnn.driver.tune import run_on_tune  # Ray reads its token when it is imported
 
-    return run_on_tune(state, store, paths, resources, train=no_work)
+    return run_on_tune(state, store, run, resources, train=no_work)
 
 
 def main() -> None:

@@ -126,6 +126,29 @@ def read_json(path: Path) -> Any:
         raise RecordError(f"{path}: not readable ({error})") from None
 
 
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """Read a TOML file that a person has written.
+
+    Args:
+        path: the file.
+        what: what it should be, for the error.
+
+    Raises:
+        RecordError: it is missing (others of its folder are listed), cannot be read, or is not TOML.
+    """
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(sorted(found.name for found in path.parent.glob("*.toml"))) or "none"
+        raise RecordError(f"no {what} {path}; there: {known}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise RecordError(f"{path}: not valid TOML: {error}") from None
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8
+        raise RecordError(f"{path}: not readable ({error})") from None
+
+
 def read_if_whole(kind: type[Record], path: Path) -> Record | None:
     """Read one record; None where there is none, or where it is damaged, which is said once for every damage.
 

@@ -9,12 +9,11 @@ J. Pharmacokinet. Biopharm. 15, 657 (1987)).
 from __future__ import annotations
 
 import math
-import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from srcgcnn.analysis.intervals import Interval, Repeats, interval_of
-from srcgcnn.records import RecordError, parse, record
+from srcgcnn.records import parse, read_toml, record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,13 +89,7 @@ def read_publication(path: Path) -> Publication:
     Raises:
         RecordError: it is missing, not TOML, or has an unknown key.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecordError(f"{path}: not readable ({error.strerror})") from None
-    except tomllib.TOMLDecodeError as error:
-        raise RecordError(f"{path}: not valid TOML: {error}") from None
-    return parse(Publication, data, str(path))
+    return parse(Publication, read_toml(path, "publication"), str(path))
 
 
 def judge(publication: Publication, study: Study) -> list[Reproduction]:

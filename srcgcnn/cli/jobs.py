@@ -84,13 +84,13 @@ def _resume(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from srcgcnn.launch.site import site_named
-    from srcgcnn.launch.slurm.site_check import check_site
+    from srcgcnn.launch.systems import batch_system
 
     site = site_named(options.name)
     if site.kind != "slurm":
         print(f"{options.name}: a {site.kind} site; nothing to check")
         return 0
-    findings = check_site(site, options.folder, on_node=options.on_node)
+    findings = batch_system().check(site, options.folder, on_node=options.on_node)
     for finding in findings:
         print(f"{'ok ' if finding.good else 'BAD'}  {finding.what}: {finding.detail}")
     return 0 if all(finding.good for finding in findings) else 1

@@ -93,11 +93,10 @@ def launch(plan: Plan, found: FoundData, how: Launch, start: FoundStart | None =
             wait=how.wait,
             budget_gpu_hours=how.budget_gpu_hours,
         )
-    if how.site.kind == "ray":
-        from srcgcnn.launch.existing_ray import launch_on_ray
+    from srcgcnn.launch.here import launch_here
 
-        return launch_on_ray(plan, record, how.paths, how.site, how.tracking_uri, how.budget_gpu_hours)
-    from srcgcnn.launch.local import launch_local
+    if how.site.kind == "ray":
+        return launch_here(plan, record, how.paths, how.site, how.tracking_uri, how.budget_gpu_hours)
     from srcgcnn.launch.supervisor import supervised
     from srcgcnn.run.results import finished_keys
     from srcgcnn.sweep.plan import plan_sweep
@@ -106,6 +105,6 @@ def launch(plan: Plan, found: FoundData, how: Launch, start: FoundStart | None =
 
     def run() -> int:
         todo = plan_sweep(plan.spec, plan.data, how.paths, plan.group_size)
-        return launch_local(todo, record, how.paths, site, how.tracking_uri, how.budget_gpu_hours)
+        return launch_here(todo, record, how.paths, site, how.tracking_uri, how.budget_gpu_hours)
 
     return supervised(run, lambda: len(finished_keys(how.paths)))

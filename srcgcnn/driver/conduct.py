@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from srcgcnn.sweep.record import SweepRecord
 
     Cluster = Callable[[Console], AbstractContextManager[GroupResources]]
-    RunGroups = Callable[[SweepState, Path, RunPaths, GroupResources], bool]
+    RunGroups = Callable[[SweepState, Path, Run, GroupResources], bool]
 
 EXIT_FAILED_TRIALS = 1
 EXIT_INTERRUPTED = 130  # as a shell reports Ctrl-C
@@ -95,7 +95,7 @@ def conduct(
         for todo in _rounds(plan, paths):
             if not todo.over:
                 state = SweepState(todo)
-                complete = _run(state, paths, cluster, tracker, store, console, budget_hours, run_groups)
+                complete = _run(state, opened, cluster, tracker, store, console, budget_hours, run_groups)
                 ended = ended.then(state, interrupted=not complete)
             rows = tradeoff_of(opened)
             if not todo.over or _report_is_old(paths):
@@ -139,7 +139,7 @@ def _rounds(plan: Plan, paths: RunPaths) -> Iterator[Plan]:
 
 def _run(
     state: SweepState,
-    paths: RunPaths,
+    run: Run,
     cluster: Cluster,
     tracker: Tracker,
     store: Path,
@@ -148,6 +148,7 @@ def _run(
     run_groups: RunGroups | None,
 ) -> bool:
     """Train what is left; returns whether it came to its end."""
+    paths = run.paths
     with cluster(console) as resources:
         if run_groups is None:
             from srcgcnn.driver.tune import run_on_tune  # Ray reads its token when it is imported
@@ -158,7 +159,7 @@ def _run(
             state.listen(listener)
         with display:
             try:
-                return train(state, store, paths, resources)
+                return train(state, store, run, resources)
             finally:
                 spending.end()
                 progress.write(ended=True)

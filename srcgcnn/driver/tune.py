@@ -6,7 +6,6 @@ of the sweep, and from there to display, progress file and tracker.
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,7 @@ from srcgcnn.driver.rungs import reached_before, tune_scheduler
 from srcgcnn.driver.trainable import train_in_worker
 from srcgcnn.driver.trial_error import error_text, reason_of, take_error
 from srcgcnn.files import write_text
-from srcgcnn.run.failures import write_failure
-from srcgcnn.run.results import find_result
+from srcgcnn.run.failures import read_failure, write_failure
 from srcgcnn.run.stopped import Stopped, write_stopped
 
 if TYPE_CHECKING:
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
 
     from srcgcnn.driver.resources import GroupResources
     from srcgcnn.driver.state import GroupPhase, SweepState
-    from srcgcnn.run.paths import RunPaths
+    from srcgcnn.run.folder import Run
     from srcgcnn.run.trial import TrialConfig
     from srcgcnn.sweep.plan import TrialGroup
 
@@ -42,7 +40,7 @@ MOST_PENDING = (
 def run_on_tune(
     state: SweepState,
     store_folder: Path,
-    paths: RunPaths,
+    run: Run,
     resources: GroupResources,
     train: Callable[[dict[str, Any]], None] | None = None,
 ) -> bool:
@@ -51,14 +49,14 @@ def run_on_tune(
     Args:
         state: the sweep, with what is left to train; told of everything.
         store_folder: the graphs.
-        paths: the sweep's folder.
+        run: the sweep's folder, opened.
         resources: what a group gets.
         train: what workers do with a group, default `train_in_worker`; benchmarks of the driver give less work.
 
     Returns:
         Whether it came to its end. False: somebody stopped it.
     """
-    plan = state.plan
+    plan, paths = state.plan, run.paths
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's own banner; the display is ours
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # results are our files, not Tune's CSV and TensorBoard
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # schedulers hear of rungs only, not of every report
@@ -90,7 +88,7 @@ def run_on_tune(
         run_config=RunConfig(
             name="tune",
             storage_path=str(paths.tune.resolve()),
-            callbacks=[TuneListener(state, paths, budget, queue)],
+            callbacks=[TuneListener(state, run, budget, queue)],
             failure_config=FailureConfig(max_failures=-1),  # srcgcnn.driver.retries decides
             verbose=0,
         ),
@@ -110,8 +108,8 @@ def _trial_name(trial: Any) -> str:
 class TuneListener(Callback):
     """Turns what Tune tells of its trials into what happens to groups."""
 
-    def __init__(self, state: SweepState, paths: RunPaths, budget: RetryBudget, queue: GroupQueue) -> None:
-        self._state, self._paths, self._budget, self._queue = state, paths, budget, queue
+    def __init__(self, state: SweepState, run: Run, budget: RetryBudget, queue: GroupQueue) -> None:
+        self._state, self._run, self._paths, self._budget, self._queue = state, run, run.paths, budget, queue
         self._kind = state.plan.spec.scheduler.kind
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -182,7 +180,7 @@ class TuneListener(Callback):
 
     def _conclude(self, group: TrialGroup, reason: str, log: str = "") -> None:
         there = {config.key for config in group.trials if self._paths.result(config.key).exists()}
-        results = {config.key: find_result(self._paths.result(config.key)) for config in group.trials}
+        results = {config.key: self._run.result(config.key) for config in group.trials}
         if any(results[key] is None for key in there):  # damaged since: set aside, and trained again
             self._state.group_waits(group.key)
             self._queue.put_back(group)
@@ -202,14 +200,14 @@ class TuneListener(Callback):
 
     def _record_failure(self, config: TrialConfig, reason: str, log: str) -> None:
         """Write why a trial has no result, or read it where the worker wrote it; keep Tune's traceback beside."""
-        path, log_path = self._paths.failure(config.key), self._paths.failure_log(config.key)
+        log_path = self._paths.failure_log(config.key)
         if log:
             write_text(log_path, log)
             write_failure(self._paths, config, reason_of(log), str(log_path))
-        elif not path.exists():
+        elif not self._paths.failure(config.key).exists():
             write_failure(self._paths, config, reason)
-        reason = json.loads(path.read_text(encoding="utf-8"))["reason"]
-        self._state.trial_failed(config, reason, str(log_path) if log_path.exists() else "")
+        failure = read_failure(self._paths, config.key)
+        self._state.trial_failed(config, failure.reason if failure else reason, failure.log if failure else "")
 
     def _group(self, trial: Any) -> TrialGroup:
         return self._state.groups[key_of(trial.config)].group

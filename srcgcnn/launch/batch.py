@@ -7,12 +7,13 @@ implementation that ships.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from srcgcnn.launch.slurm_site import SlurmSite
+    from srcgcnn.launch.slurm_site import HeadRequest, SlurmSite
     from srcgcnn.run.paths import RunPaths
 
 EXIT_TERMINATED = 143  # as a shell reports SIGTERM: the job leaves, and may be started again
@@ -55,6 +56,15 @@ class Usage:
 
     gpu_hours: float
     core_hours: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check of a site: what, whether it went well, and what was seen or is to be changed."""
+
+    what: str
+    good: bool
+    detail: str
 
 
 @dataclass(frozen=True)
@@ -136,6 +146,15 @@ class BatchSystem(Protocol):
 
     def requeue(self, job_id: str) -> None:
         """Put a running job back in the queue; it is ended for that."""
+
+    def answer_of(self, call: Callable[[], Any], site: SlurmSite, request: HeadRequest, folder: Path) -> Any:
+        """Run a call (a record that `launch/start.py` knows) in a job of its own; waits, and returns what it returned.
+
+        Its files and its log go to `folder`.
+        """
+
+    def check(self, site: SlurmSite, folder: Path, *, on_node: bool) -> list[Finding]:
+        """Try a site file from here, with files in `folder`; on request with short jobs, too."""
 
     def usage(self, ids: tuple[str, ...]) -> Usage | None:
         """Return what jobs have been charged for so far, restarts included; None where nobody keeps accounts."""

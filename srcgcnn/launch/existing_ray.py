@@ -7,17 +7,14 @@ import secrets
 import socket
 import sys
 from contextlib import contextmanager
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from srcgcnn.driver.conduct import conduct
 from srcgcnn.driver.resources import GroupResources
 from srcgcnn.files import write_text
 from srcgcnn.launch.head_watch import answers
 from srcgcnn.launch.local import LaunchError, terminating_as_ctrl_c
-from srcgcnn.tracking.background import BackgroundWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,42 +23,18 @@ if TYPE_CHECKING:
 
     from srcgcnn.launch.site import RaySite
     from srcgcnn.run.paths import RunPaths
-    from srcgcnn.sweep.plan import Plan
-    from srcgcnn.sweep.record import SweepRecord
 
 LOOK_TIMEOUT_S = 300.0  # a runtime environment is made on every node first
 SAME = ("torch", "numpy", "safetensors")  # Ray itself compares Python and Ray
 
 
-def launch_on_ray(
-    plan: Plan,
-    record: SweepRecord,
-    paths: RunPaths,
-    site: RaySite,
-    tracking_uri: str | None,
-    budget_hours: float | None = None,
-) -> int:
-    """Run a plan on a cluster that runs already, to its end, and return the exit status of `conduct`.
+@contextmanager
+def running_cluster(paths: RunPaths, store: Path, site: RaySite, console: Console) -> Iterator[GroupResources]:
+    """Join the cluster for as long as groups train; yields what a group gets.
 
     Raises:
-        AnotherDriverError: another driver runs this sweep.
         LaunchError: the cluster does not answer, or a node cannot do the work.
     """
-    return conduct(
-        plan,
-        paths,
-        partial(_that_cluster, paths, Path(record.store), site),
-        BackgroundWriter(paths, plan.spec.name, tracking_uri),
-        store=Path(record.store),
-        command=record.command,
-        pages=tracking_uri or "",
-        record=record,
-        budget_hours=budget_hours,
-    )
-
-
-@contextmanager
-def _that_cluster(paths: RunPaths, store: Path, site: RaySite, console: Console) -> Iterator[GroupResources]:
     import ray
 
     if site.address != "auto" and not answers(site.address):  # Ray itself tries for minutes

@@ -8,19 +8,16 @@ import shutil
 import signal
 import tempfile
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from srcgcnn.driver.conduct import conduct
 from srcgcnn.driver.resources import GroupResources
 from srcgcnn.launch.ray_node import ALIVE, remove_abandoned
 from srcgcnn.launch.reaper import reaping
 from srcgcnn.launch.supervisor import dying_with_ray
 from srcgcnn.launch.token import TOKEN, closed_ray, new_token, read_token_again, write_token
-from srcgcnn.tracking.background import BackgroundWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,8 +26,6 @@ if TYPE_CHECKING:
 
     from srcgcnn.launch.site import LocalSite
     from srcgcnn.run.paths import RunPaths
-    from srcgcnn.sweep.plan import Plan
-    from srcgcnn.sweep.record import SweepRecord
 
 TEMP_PREFIX = "srcgcnn-"
 LONGEST_TEMP = 20  # characters of the temporary folder's path
@@ -41,35 +36,13 @@ class LaunchError(RuntimeError):
     """A sweep cannot start; the message says why and what to do."""
 
 
-def launch_local(
-    plan: Plan,
-    record: SweepRecord,
-    paths: RunPaths,
-    site: LocalSite,
-    tracking_uri: str | None,
-    budget_hours: float | None = None,
-) -> int:
-    """Run a plan on this machine to its end and return the exit status of `conduct`.
+@contextmanager
+def this_machine(paths: RunPaths, site: LocalSite, console: Console) -> Iterator[GroupResources]:
+    """Start a Ray on this machine for as long as groups train; yields what a group gets.
 
     Raises:
-        AnotherDriverError: another driver runs this sweep.
         LaunchError: the site asks for what this machine does not have.
     """
-    return conduct(
-        plan,
-        paths,
-        partial(_this_machine, paths, site),
-        BackgroundWriter(paths, plan.spec.name, tracking_uri),
-        store=Path(record.store),
-        command=record.command,
-        pages=tracking_uri or "",
-        record=record,
-        budget_hours=budget_hours,
-    )
-
-
-@contextmanager
-def _this_machine(paths: RunPaths, site: LocalSite, console: Console) -> Iterator[GroupResources]:
     console.print("starting Ray on this machine ...")
     with private_folder() as scratch, reaping(scratch), local_ray(paths, site, scratch, console) as gpus:
         if (site.gpus_per_group or 0) > gpus:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from dataclasses import field, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from srcgcnn.definitions import find_definition
 from srcgcnn.launch.slurm_site import SlurmSite
-from srcgcnn.records import RecordError, parse, record
+from srcgcnn.records import RecordError, parse, read_toml, record
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @record
@@ -135,25 +136,16 @@ def site_named(name: str) -> Site:
         FileNotFoundError: there is none; the known ones are listed.
         RecordError: it is not valid.
     """
-    path = find_definition("cluster", name)
-    return read_site(path.parent, str(path))
+    return read_site(find_definition("cluster", name))
 
 
-def read_site(folder: Path, name: str) -> Site:
-    """Read `folder/name.toml`, or the file itself where `name` is the path of a .toml file.
+def read_site(path: Path) -> Site:
+    """Read a site file.
 
     Raises:
-        RecordError: there is no such file (the known ones are listed), or it is not valid.
+        RecordError: there is no such file (others of its folder are listed), or it is not valid.
     """
-    path = Path(name) if name.endswith(".toml") else folder / f"{name}.toml"
-    if not path.exists():
-        known = ", ".join(sorted(found.stem for found in folder.glob("*.toml"))) or "none"
-        raise RecordError(f"--cluster {name}: no file {path}; known: {known}")
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise RecordError(f"{path}: not valid TOML: {error}") from None
-    return parse_site(data, str(path))
+    return parse_site(read_toml(path, "site file"), str(path))
 
 
 def with_environment(site: Site, variables: dict[str, str]) -> Site:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from srcgcnn.launch.systems import batch_system
 from srcgcnn.records import record
 from srcgcnn.sweep.prepare import FoundData, fetch_materials, find_data
 from srcgcnn.sweep.spec import DataSpec
 
 if TYPE_CHECKING:
     from srcgcnn.launch.site import Site
-    from srcgcnn.launch.slurm_site import HeadRequest, SlurmSite
 
 
 @record
@@ -31,23 +31,15 @@ def find_or_build(data: DataSpec, stores: Path, site: Site, *, dry_run: bool, st
     """Return the store of a sweep's data, built where the site wants that; a dry run builds nothing.
 
     Raises:
-        SlurmError: the job failed; its log is named.
+        BatchError: the job failed; its log is named.
     """
     request = site.build if site.kind == "slurm" else None
-    if dry_run or request is None:
+    if dry_run or site.kind != "slurm" or request is None:
         return find_data(data, stores, build=not dry_run, strict=strict)
     data = fetch_materials(data)  # here: compute nodes often have no way to the internet, and no key
     found = find_data(data, stores, build=False, strict=strict)
     if found.manifest is None:
-        _build_in_job(StoreJob(data, str(stores.resolve()), strict), site, request)  # type: ignore[arg-type]
+        job = StoreJob(data, str(stores.resolve()), strict)
+        batch_system().answer_of(job, site, request, stores.resolve() / "jobs")
         found = find_data(data, stores, build=False, strict=strict)
     return found
-
-
-def _build_in_job(job: StoreJob, site: SlurmSite, request: HeadRequest) -> None:
-    from srcgcnn.launch.slurm.one_job import run_in_job
-    from srcgcnn.launch.slurm.sbatch import build_executor
-    from srcgcnn.terminal import make_console
-
-    executor = build_executor(site, Path(job.stores) / "jobs", request, "srcgcnn")
-    run_in_job(executor, job, make_console())

@@ -64,13 +64,20 @@ class Run:
 
     def result(self, key: str) -> TrialResult | None:
         """Return the result of one trial; None where it has not finished."""
-        if key not in self._results:
-            path = self.paths.result(key)
-            if not path.exists() or (result := find_result(path)) is None:
-                return None
+        path = self.paths.result(key)
+        try:
             stat = path.stat()
-            self._results[key] = ((stat.st_mtime_ns, stat.st_size), result)
-        return self._results[key][1]
+        except FileNotFoundError:
+            return None
+        signature = (stat.st_mtime_ns, stat.st_size)
+        known = self._results.get(key)
+        if known and known[0] == signature:
+            return known[1]
+        result = find_result(path)
+        self._predictions.pop(key, None)
+        if result is not None:
+            self._results[key] = (signature, result)
+        return result
 
     @property
     def finished(self) -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +9,7 @@ from srcgcnn.data.graph import GraphSettings
 from srcgcnn.data.materials_project.query import MpFilter
 from srcgcnn.models.config import NormKind, Readout, Skip, Task
 from srcgcnn.models.own import OwnNetwork
-from srcgcnn.records import RecordError, parse, record
+from srcgcnn.records import parse, read_toml, record
 from srcgcnn.run.trial import TrainingConfig
 from srcgcnn.sweep.axes import MOST_VALUES, Axes, merged_axes, read_axes
 from srcgcnn.sweep.early_stopping import SchedulerSpec
@@ -208,13 +207,7 @@ def read_spec(path: Path, overrides: dict[str, Any]) -> SweepSpec:
     Raises:
         RecordError: the file is missing or not TOML, or a key or value is wrong; the message lists what is known.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        known = ", ".join(sorted(str(found) for found in path.parent.glob("*.toml"))) or "none"
-        raise RecordError(f"no sweep definition {path}; there: {known}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise RecordError(f"{path}: not valid TOML: {error}") from None
+    data = read_toml(path, "sweep definition")
     axes_flags = overrides.get("axes", {})
     others = {name: value for name, value in overrides.items() if name != "axes"}
     if "source" in data.get("data", {}) and "source" in others.get("data", {}):

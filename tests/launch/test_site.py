@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_every_site_file_of_the_project_is_valid_and_the_commented_values_of_slurm_toml_are_the_defaults():
     for path in (ROOT / "cluster").glob("*.toml"):
-        assert read_site(ROOT / "cluster", path.stem).kind in ("local", "ray", "slurm")
-    assert read_site(ROOT / "cluster", "slurm") == SlurmSite()
-    assert isinstance(read_site(ROOT / "cluster", "local"), LocalSite)
+        assert read_site(path).kind in ("local", "ray", "slurm")
+    assert read_site(ROOT / "cluster" / "slurm.toml") == SlurmSite()
+    assert isinstance(read_site(ROOT / "cluster" / "local.toml"), LocalSite)
 
 
 @pytest.mark.parametrize(

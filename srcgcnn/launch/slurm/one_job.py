@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from srcgcnn.files import make_private, write_private
 from srcgcnn.launch.slurm.queue import SlurmError, cancel, queued
-from srcgcnn.launch.slurm.system import submitted
+from srcgcnn.launch.slurm.submission import submitted
 from srcgcnn.records import as_dict
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,8 +21,8 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from srcgcnn.files import write_text
+from srcgcnn.launch.batch import Finding
 from srcgcnn.launch.ray_node import RayNodeError, free_ports, node_address, private_folder, remove_private_folder
-from srcgcnn.launch.slurm.calls import system
 from srcgcnn.launch.slurm.job import SlurmAllocation
 from srcgcnn.launch.slurm.one_job import Asked, submit_call, wait_for_answer
 from srcgcnn.launch.slurm.queue import SlurmError
@@ -37,6 +36,7 @@ from srcgcnn.terminal import make_console
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from srcgcnn.launch.batch import BatchSystem
     from srcgcnn.launch.slurm.sbatch import SweepExecutor
 
 PACKAGES = ("srcgcnn", "ray", "torch", "numpy", "submitit")
@@ -46,21 +46,12 @@ HELD = "held"
 PYTHON = "Python"
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One check: what, whether it went well, and what was seen or is to be changed."""
-
-    what: str
-    good: bool
-    detail: str
-
-
-def check_site(site: SlurmSite, folder: Path, *, on_node: bool) -> list[Finding]:
+def check_site(system: BatchSystem, site: SlurmSite, folder: Path, *, on_node: bool) -> list[Finding]:
     """Try a site from here, with files in `folder`."""
     paths = RunPaths(folder / f".srcgcnn-check-{secrets.token_hex(4)}")
     make_run_folder(paths)
     try:
-        findings = [_commands(), *_verdicts(site, paths), _rename(paths), _lock(paths), _mode(paths)]
+        findings = [_commands(), *_verdicts(system, site, paths), _rename(paths), _lock(paths), _mode(paths)]
         if on_node:
             findings += _on_node(site, paths)
         return findings
@@ -74,10 +65,10 @@ def _commands() -> Finding:
     return Finding("SLURM commands", not missing, detail)
 
 
-def _verdicts(site: SlurmSite, paths: RunPaths) -> list[Finding]:
+def _verdicts(system: BatchSystem, site: SlurmSite, paths: RunPaths) -> list[Finding]:
     most_groups = site.workers * 1000  # so many that every kind of worker is asked for
     texts = sbatch_texts(site, paths, "check", most_groups)
-    said = {name: system().verdict(text, paths.launch) for name, text in texts.items()}
+    said = {name: system.verdict(text, paths.launch) for name, text in texts.items()}
     return [Finding(f"SLURM on the {name}", taken, text) for name, (taken, text) in said.items()]
 
 

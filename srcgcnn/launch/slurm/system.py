@@ -1,4 +1,4 @@
-"""SLURM as a batch system. Submission goes through submitit.
+"""SLURM as a batch system.
 
 Runs on a login node: nothing here imports torch or Ray.
 """
@@ -6,23 +6,22 @@ Runs on a login node: nothing here imports torch or Ray.
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from submitit.core import utils
+from typing import TYPE_CHECKING, Any
 
 from srcgcnn.files import make_private, write_private
 from srcgcnn.launch.slurm import queue, sbatch
-from srcgcnn.launch.slurm.queue import SlurmError, slurm, without_job_variables
+from srcgcnn.launch.slurm.one_job import run_in_job
+from srcgcnn.launch.slurm.queue import SlurmError, slurm
+from srcgcnn.launch.slurm.submission import submitted
+from srcgcnn.terminal import make_console
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
-    from srcgcnn.launch.batch import QueuedJob, Usage, WorkerArray
-    from srcgcnn.launch.slurm.sbatch import SweepExecutor
-    from srcgcnn.launch.slurm_site import SlurmSite
+    from srcgcnn.launch.batch import Finding, QueuedJob, Usage, WorkerArray
+    from srcgcnn.launch.slurm_site import HeadRequest, SlurmSite
     from srcgcnn.run.paths import RunPaths
 
 
@@ -82,31 +81,12 @@ class Slurm:
         """Ask sacct."""
         return queue.usage(ids)
 
+    def answer_of(self, call: Callable[[], Any], site: SlurmSite, request: HeadRequest, folder: Path) -> Any:
+        """Run a call in a job of its own, as the head's request says, and return what it returned."""
+        return run_in_job(sbatch.build_executor(site, folder, request, "srcgcnn"), call, make_console())
 
-def submitted(executor: SweepExecutor, words: Sequence[str], count: int = 1) -> str:
-    """Submit one job, or one array, and return its id.
+    def check(self, site: SlurmSite, folder: Path, *, on_node: bool) -> list[Finding]:
+        """Try a site file."""
+        from srcgcnn.launch.slurm.site_check import check_site
 
-    Raises:
-        SlurmError: sbatch is missing, or refuses.
-    """
-    with _outside_of_jobs():
-        try:
-            return executor.start(words, count)
-        except FileNotFoundError:
-            raise SlurmError("'sbatch' is not on PATH: run this on a login node of the cluster") from None
-        except (utils.FailedJobError, utils.FailedSubmissionError, OSError) as error:
-            raise SlurmError(f"sbatch refused the job: {error}") from None
-
-
-@contextmanager
-def _outside_of_jobs() -> Iterator[None]:
-    """Hide the variables of the job that we may be in while another one is submitted."""
-    saved = dict(os.environ)
-    clean = without_job_variables()
-    os.environ.clear()
-    os.environ.update(clean)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(saved)
+        return check_site(self, site, folder, on_node=on_node)

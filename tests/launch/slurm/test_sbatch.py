@@ -31,7 +31,7 @@ def here(monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", ["slurm", "perlmutter", "kestrel", "ncstate", "unusual", "gang"])
 def test_the_sbatch_text_is_the_golden_one(name, here):
     ours = {"unusual": UNUSUAL, "gang": GANG}
-    site = parse_site(ours[name], name) if name in ours else read_site(ROOT / "cluster", name)
+    site = parse_site(ours[name], name) if name in ours else read_site(ROOT / "cluster" / f"{name}.toml")
     site, paths = replace(site, python="python"), RunPaths(Path("runs/depth"))
     text = "\n".join(sbatch_texts(site, paths, "srcgcnn-depth", GROUPS).values()).replace(str(here), "/shared")
     golden = GOLDEN / f"sbatch_{name}.txt"
