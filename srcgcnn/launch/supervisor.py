@@ -129,7 +129,7 @@ def _be_the_child(run: Callable[[], int], writing: int, parent: int) -> None:
         if os.getppid() == parent:
             status = run()
             os.write(writing, str(status).encode())
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # the second is what Ray makes of SIGTERM while it starts
         status = 130
         os.write(writing, str(status).encode())
     except (ValueError, OSError, RuntimeError) as error:
