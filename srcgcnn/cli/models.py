@@ -44,6 +44,30 @@ def add_prediction_commands(commands: Any) -> None:
     add_network_flag(predict)
     predict.add_argument("--out", type=Path, metavar="FILE", help="write all rows: .csv, .csv.gz, .parquet or .json")
 
+    embed = add_command(
+        commands,
+        "embed",
+        "what a trained network has learned, as features for other methods",
+        _embed,
+        description="Write the states of a network after a step of message passing: a row for each crystal, pooled as "
+        "its readout pools them, or a row for each atom. Step 0 is the embedding of the elements. Of a sweep the seed with the "
+        "lowest validation error is taken: states of different seeds have different axes.",
+        examples="""
+        srcgcnn embed runs/depth cifs/ --out features.parquet
+        srcgcnn embed model.safetensors table.csv.gz --step 1 --level atom --out atoms.parquet
+        """,
+    )
+    embed.add_argument("model", metavar="RUN_OR_MODEL", help="folder of a sweep, or a model file (.safetensors)")
+    embed.add_argument(
+        "crystals", nargs="+", metavar="CRYSTAL", help="CIF file, folder of CIF files, or table as of `data build`"
+    )
+    embed.add_argument("--variant", help=VARIANT_HELP)
+    embed.add_argument("--step", type=int, metavar="T", help="after this step, 0 .. depth (the last)")
+    embed.add_argument("--level", choices=["crystal", "atom"], default="crystal", help="a row for each (crystal)")
+    embed.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="write all rows: .parquet, .csv, .csv.gz or .json"
+    )
+
     imported = add_command(
         commands,
         "import-cgcnn",
@@ -100,6 +124,22 @@ def _predict(options: argparse.Namespace) -> int:
     if failed.all():
         raise ValueError(f"no crystal could be predicted: {table['error'].iloc[0]}")
     return SOME_FAILED if failed.any() else 0
+
+
+def _embed(options: argparse.Namespace) -> int:
+    from srcgcnn.prediction.embedding import Embedding
+
+    _writer(options.out)
+    embedding = Embedding.load(options.model, options.variant, step=options.step)
+    table, failed = embedding.of(options.crystals, options.level)
+    write_table(table, options.out)
+    print(
+        f"{options.out}: {len(table):,} rows of {embedding.width(table)} features, after step {embedding.step} of "
+        f"{embedding.description}"
+    )
+    if len(failed):
+        _print_notes("left out", failed, "error")
+    return SOME_FAILED if len(failed) else 0
 
 
 def _import_cgcnn(options: argparse.Namespace) -> int:

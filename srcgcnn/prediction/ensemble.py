@@ -27,7 +27,7 @@ from srcgcnn.training.predictor import Predictor
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from srcgcnn.data.graph import CrystalGraph
+    from srcgcnn.data.graph import CrystalGraph, GraphSettings
     from srcgcnn.prediction.choice import Choice
     from srcgcnn.prediction.crystals import Crystals, NamedCrystal
     from srcgcnn.training.model_file import ModelCard
@@ -104,11 +104,11 @@ class Ensemble:
             there; if these are at hand), warning (outside of the training domain) and error (why there is no
             prediction).
         """
-        blocks = [self._block(block) for block in _blocks(read_crystals(crystals))]
+        blocks = [self._block(block) for block in in_blocks(read_crystals(crystals))]
         return pd.concat(blocks, ignore_index=True) if blocks else self._block([])
 
     def _block(self, crystals: Sequence[NamedCrystal]) -> pd.DataFrame:
-        built = [self._graph(crystal) for crystal in crystals]
+        built = [graph_of(crystal, self.card.graph) for crystal in crystals]
         known = [row for row, (graph, _) in enumerate(built) if graph is not None]
         graphs = [graph for graph, _ in built if graph is not None]
         predictions = np.full((len(self.members), len(crystals)), np.nan)
@@ -125,14 +125,6 @@ class Ensemble:
             "error": [error for _, error in built],
         }
         return pd.DataFrame(columns)
-
-    def _graph(self, crystal: NamedCrystal) -> tuple[CrystalGraph | None, str]:
-        if crystal.structure is None:
-            return None, crystal.error
-        try:
-            return build_graph(crystal.structure, self.card.graph), ""
-        except RowError as error:
-            return None, str(error)
 
     def _estimates(self, predictions: np.ndarray) -> dict[str, np.ndarray]:
         mean, spread = predictions.mean(axis=0), spread_of(predictions)
@@ -160,6 +152,17 @@ def _seen_by(paths: RunPaths, choice: Choice) -> SeenCrystals | None:
     return None if store is None else SeenCrystals(store, split_of(store, config))
 
 
-def _blocks(crystals: Iterator[NamedCrystal]) -> Iterator[list[NamedCrystal]]:
+def graph_of(crystal: NamedCrystal, settings: GraphSettings) -> tuple[CrystalGraph | None, str]:
+    """Return the graph of a crystal, or the reason why there is none."""
+    if crystal.structure is None:
+        return None, crystal.error
+    try:
+        return build_graph(crystal.structure, settings), ""
+    except RowError as error:
+        return None, str(error)
+
+
+def in_blocks(crystals: Iterator[NamedCrystal]) -> Iterator[list[NamedCrystal]]:
+    """Yield crystals so many at a time that their structures fit into memory."""
     while block := list(islice(crystals, CRYSTALS_PER_BLOCK)):
         yield block

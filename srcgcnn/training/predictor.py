@@ -74,17 +74,21 @@ class Predictor:
 
     def predict_graphs(self, graphs: Sequence[CrystalGraph]) -> np.ndarray:
         """Predict for graphs."""
+        rows = torch.arange(len(graphs))[None]
+        scales = [(self.card.mean, self.card.std)]
+        return predict_rows(self.network, self.graph_set(graphs), rows, scales)[0].numpy()
+
+    def graph_set(self, graphs: Sequence[CrystalGraph]) -> GraphSet:
+        """Return graphs in the form that the network takes batches from."""
         fixed = self.card.graph.fixed_degree
         padding = self.card.graph.cutoff_angstrom + 1.0 if self.card.exact_padding else None
-        crystals = GraphSet(
+        return GraphSet(
             [_as_shard(graphs, fixed_degree=fixed)],
             self.network.element_features.numpy(),
             torch.device("cpu"),
             padding_distance=padding,
             geometry=[geometry_arrays(graphs, fixed_degree=fixed)] if self.needs_vectors else None,
         )
-        rows = torch.arange(len(graphs))[None]
-        return predict_rows(self.network, crystals, rows, [(self.card.mean, self.card.std)])[0].numpy()
 
 
 def _as_shard(graphs: Sequence[CrystalGraph], *, fixed_degree: bool = True) -> dict[str, np.ndarray]:
