@@ -49,9 +49,9 @@ def add_prediction_commands(commands: Any) -> None:
         "embed",
         "what a trained network has learned, as features for other methods",
         _embed,
-        description="Write the states of a network after a step of message passing: a row for each crystal, pooled as "
-        "its readout pools them, or a row for each atom. Step 0 is the embedding of the elements. Of a sweep the seed with the "
-        "lowest validation error is taken: states of different seeds have different axes.",
+        description="Write the states of a network after a step of message passing: a row for each crystal, "
+        "pooled as its readout pools them, or a row for each atom. Step 0 is the embedding of the elements. Of a "
+        "sweep the seed with the lowest validation error is taken: states of different seeds have different axes.",
         examples="""
         srcgcnn embed runs/depth cifs/ --out features.parquet
         srcgcnn embed model.safetensors table.csv.gz --step 1 --level atom --out atoms.parquet
