@@ -154,9 +154,9 @@ def _add_fetch(commands: Any) -> None:
 def _fetch(options: argparse.Namespace) -> int:
     from dataclasses import fields
 
+    from srcgcnn.cli.building import fetch_with_progress
     from srcgcnn.data.materials_project.query import MpFilter, MpQuery
     from srcgcnn.data.materials_project.snapshot import default_snapshot
-    from srcgcnn.data.progress import fetch_with_progress
 
     values = {field.name: getattr(options, field.name) for field in fields(MpFilter)}
     values |= {name: tuple(values[name]) for name in ("elements", "exclude_elements")}
@@ -168,7 +168,7 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from srcgcnn.data.progress import build_with_progress
+    from srcgcnn.cli.building import build_with_progress
     from srcgcnn.data.sources.registry import open_source
 
     source = open_source(options.source, options.target, options.unit, _limits_of(options))

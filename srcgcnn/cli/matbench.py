@@ -54,6 +54,7 @@ def _matbench(options: argparse.Namespace) -> int:
 
     task = find_task(options.task)
     task.test_rows(options.fold)  # a wrong number is said before the graphs are built
+    from srcgcnn.cli.building import ShownBuilder
     from srcgcnn.cli.launch import Launch, launch
     from srcgcnn.data.store import GraphStore
     from srcgcnn.launch.site import site_named
@@ -68,7 +69,7 @@ def _matbench(options: argparse.Namespace) -> int:
     spec = _spec(options, task)
     out = options.out or Path("runs") / task.name
     record, paths = out / RECORD_FILE, RunPaths(out / f"fold-{options.fold}")
-    found = find_data(spec.data, options.stores, build=True, strict=False)
+    found = find_data(spec.data, options.stores, ShownBuilder(), strict=False)
     store = GraphStore(found.folder)
     run = plan_fold(task, options.fold, spec, store, found.reference, paths, site.trials_per_group)
     read_folds(record, task, run.recipe)  # another recipe in the record is said before training

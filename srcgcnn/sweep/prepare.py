@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from srcgcnn.data.build import default_store
 from srcgcnn.data.graph import GraphSettings
@@ -20,6 +20,9 @@ from srcgcnn.sweep.space import variants_of
 from srcgcnn.sweep.spec import MATERIALS_PROJECT
 
 if TYPE_CHECKING:
+    from srcgcnn.data.build import BuildReport
+    from srcgcnn.data.materials_project.snapshot import Snapshot
+    from srcgcnn.data.source import Source
     from srcgcnn.sweep.spec import DataSpec, SweepSpec
 
 NOT_BUILT = "not-built"
@@ -41,32 +44,56 @@ class FoundData:
     manifest: Manifest | None
 
 
-def find_data(spec: DataSpec, stores: Path, *, build: bool, strict: bool) -> FoundData:
+class Builder(Protocol):
+    """Makes what is missing, and shows it to whom it may concern."""
+
+    def build(self, source: Source, out: Path, settings: GraphSettings, *, strict: bool) -> BuildReport:
+        """Build or find the store `out`."""
+
+    def fetch(self, query: MpQuery, folder: Path) -> Snapshot:
+        """Fetch or find a snapshot of the Materials Project."""
+
+
+class QuietBuilder:
+    """A `Builder` that shows nothing."""
+
+    def build(self, source: Source, out: Path, settings: GraphSettings, *, strict: bool) -> BuildReport:
+        """Build or find a store."""
+        from srcgcnn.data.build import build_store
+
+        return build_store(source, out, settings=settings, strict=strict)
+
+    def fetch(self, query: MpQuery, folder: Path) -> Snapshot:
+        """Fetch or find a snapshot."""
+        from srcgcnn.data.materials_project.snapshot import fetch_snapshot
+
+        return fetch_snapshot(query, folder)
+
+
+def find_data(spec: DataSpec, stores: Path, builder: Builder | None, *, strict: bool) -> FoundData:
     """Return the store of a sweep's data.
 
     Args:
         spec: source, target and unit; a source that is the folder of a store is opened as it is.
         stores: where stores are kept.
-        build: fetch and build what is missing.
+        builder: fetches and builds what is missing; None leaves it missing.
         strict: bad rows are an error.
     """
     folder = Path(spec.source)
     if (folder / MANIFEST_FILE).exists():
         return _of_store(GraphStore(folder), spec)
     if spec.source == MATERIALS_PROJECT:
-        if not build and not is_complete(default_snapshot(_query(spec))):
+        if builder is None and not is_complete(default_snapshot(_query(spec))):
             target = _query(spec).targets[0]
             reference = DataRef(NOT_BUILT, MATERIALS_PROJECT, target, spec.unit or MP_TARGETS[target].unit)
             return FoundData(reference, stores / MATERIALS_PROJECT, None)
-        spec = fetch_materials(spec)
+        spec = fetch_materials(spec, builder or QuietBuilder())
     from srcgcnn.data.sources.registry import open_source
 
     source = open_source(spec.source, [spec.target] if spec.target else [], spec.unit)
     folder = default_store(stores, source, spec.graph)
-    if build:
-        from srcgcnn.data.progress import build_with_progress
-
-        return _of_store(build_with_progress(source, folder, settings=spec.graph, strict=strict).store, spec)
+    if builder is not None:
+        return _of_store(builder.build(source, folder, spec.graph, strict=strict).store, spec)
     if (folder / MANIFEST_FILE).exists():
         return _of_store(GraphStore(folder), spec)
     return FoundData(DataRef(NOT_BUILT, source.name, source.targets[0], source.units[0]), folder, None)
@@ -103,15 +130,13 @@ def refuse_missing_vectors(spec: SweepSpec, found: FoundData) -> None:
         GraphStore(found.folder).require_vectors()
 
 
-def fetch_materials(spec: DataSpec) -> DataSpec:
+def fetch_materials(spec: DataSpec, builder: Builder) -> DataSpec:
     """Return the spec with `mp` replaced by the folder of its snapshot, fetched here if need be; any other as it is."""
     if spec.source != MATERIALS_PROJECT:
         return spec
     folder = default_snapshot(_query(spec)).absolute()
     if not is_complete(folder):
-        from srcgcnn.data.progress import fetch_with_progress
-
-        fetch_with_progress(_query(spec), folder)
+        builder.fetch(_query(spec), folder)
     return replace(spec, source=str(folder), mp=None)
 
 

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
+from srcgcnn.cli.building import build_with_progress
 from srcgcnn.data.build import BuildError, build_key, build_store, default_store
 from srcgcnn.data.demo import demo_source
 from srcgcnn.data.graph import GraphSettings
 from srcgcnn.data.manifest import StoreError
 from srcgcnn.data.outliers import far_outside
-from srcgcnn.data.progress import build_with_progress
 from srcgcnn.data.sources.registry import open_source
 from srcgcnn.data.store import GraphStore
 

@@ -14,6 +14,7 @@ import pytest
 from mp_api.client.core.settings import MAPI_CLIENT_SETTINGS
 from mp_server import KEY, Materials, serving
 
+from srcgcnn.cli.building import ShownBuilder
 from srcgcnn.cli.main import main
 from srcgcnn.data.build import build_store
 from srcgcnn.data.demo import demo_source
@@ -269,14 +270,14 @@ def test_a_sweep_asks_once_for_its_materials_and_a_plan_asks_nobody(materials, t
     assert plan() == 0
     assert "formation_energy [eV/atom]; graphs are not built" in capsys.readouterr().out
     assert not materials.asked
-    found = find_data(spec.data, Path("stores"), build=True, strict=True)
+    found = find_data(spec.data, Path("stores"), ShownBuilder(), strict=True)
     assert found.manifest.crystals == 10
     asked = len(materials.asked)
     assert plan() == 0
     shown = capsys.readouterr().out
     assert f"10 crystals, formation_energy [eV/atom], store {found.folder}" in shown
     assert "a paper: 5 crystals, mean 1.500, deviation 1.000, range 0.000 .. 2.000 eV/atom" in shown
-    assert find_data(spec.data, Path("stores"), build=True, strict=True) == found
+    assert find_data(spec.data, Path("stores"), ShownBuilder(), strict=True) == found
     assert len(materials.asked) == asked
     assert spec.data.mp == MpFilter(limit=20, theoretical=False)
     assert read_snapshot(default_snapshot(MpQuery(("formation_energy",), spec.data.mp))).expected == 10

@@ -1,26 +1,24 @@
-"""Builds and fetches with a progress bar, and their summaries for people."""
+"""Stores and snapshots made while somebody looks on: a progress bar, and what is odd in the data."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from srcgcnn.data.build import BuildReport, build_store
-from srcgcnn.data.manifest import REJECTED_FILE
-from srcgcnn.data.materials_project.snapshot import Snapshot, fetch_snapshot
-from srcgcnn.data.outliers import FAR, far_outside
+from srcgcnn.data.build import build_store
+from srcgcnn.data.materials_project.snapshot import fetch_snapshot
+from srcgcnn.data.remarks import build_remarks
 from srcgcnn.terminal import make_console
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from srcgcnn.data.build import BuildReport
     from srcgcnn.data.graph import GraphSettings
-    from srcgcnn.data.manifest import TargetColumn
     from srcgcnn.data.materials_project.query import MpQuery
+    from srcgcnn.data.materials_project.snapshot import Snapshot
     from srcgcnn.data.source import Source
-    from srcgcnn.data.store import GraphStore
 
 
 def build_with_progress(
@@ -44,36 +42,9 @@ def build_with_progress(
             strict=strict,
             on_rows=lambda rows: bar.advance(task, rows),
         )
-    manifest = report.store.manifest
-    console.print(f"store {'found' if report.found else 'built'}: {out}", soft_wrap=True)
-    if manifest.rejected:
-        first = "; ".join(f"{row.row_id}: {row.reason}" for row in report.rejected[:3])
-        listed = f"{manifest.rejected:,} rows were rejected, listed in {out / REJECTED_FILE}"
-        console.print(f"{listed}. {first}" if first else listed, soft_wrap=True)
-    if manifest.repeated:
-        console.print(
-            f"{manifest.repeated:,} crystals have the same graph as an earlier row: a random split may test on what it "
-            "trained on; remove them, or split by formula",
-            soft_wrap=True,
-        )
-    for target in manifest.targets:
-        if line := _outliers(report.store, target):
-            console.print(line, soft_wrap=True)
+    for line in build_remarks(report, out):
+        console.print(line, soft_wrap=True)
     return report
-
-
-def _outliers(store: GraphStore, target: TargetColumn) -> str:
-    values = store.target(target.name)
-    rows = far_outside(values)
-    if not len(rows):
-        return ""
-    worst = ", ".join(f"{store.ids[row]}: {values[row]:g}" for row in rows[:3].tolist())
-    median = f"{np.median(values):.4g} {target.unit}".rstrip()
-    return (
-        f"{len(rows):,} of {len(values):,} values of {target.name} lie far outside (over {FAR:g} robust deviations "
-        f"from the median {median}): {worst}{' ...' if len(rows) > 3 else ''}; they stay in and change the scale of "
-        "all targets: correct the source if they are mistakes"
-    )
 
 
 def fetch_with_progress(query: MpQuery, folder: Path) -> Snapshot:
@@ -91,3 +62,15 @@ def fetch_with_progress(query: MpQuery, folder: Path) -> Snapshot:
         soft_wrap=True,
     )
     return snapshot
+
+
+class ShownBuilder:
+    """A `Builder` for a terminal."""
+
+    def build(self, source: Source, out: Path, settings: GraphSettings, *, strict: bool) -> BuildReport:
+        """Build or find a store, with a progress bar."""
+        return build_with_progress(source, out, settings=settings, strict=strict)
+
+    def fetch(self, query: MpQuery, folder: Path) -> Snapshot:
+        """Fetch or find a snapshot, with a progress bar."""
+        return fetch_with_progress(query, folder)
