@@ -21,12 +21,12 @@ from tests.chaos.faults import NothingThereError, one_of
 from tests.chaos.local import FILES, FLAGS, RARE_FILES, ROOT, damage_choices
 from tests.chaos.processes import MARK, marked, role
 from tests.chaos.schedule import Choice
+from tests.chaos.world import FaultyWorld, wait_while
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.chaos.checker import Observation
     from tests.chaos.schedule import Fault, Schedule
+    from tests.chaos.world import Done
 
 TOOLS = ROOT / "cluster" / "lab"
 LAB = Path(os.environ.get("SLURMLAB", "/tmp/slurmlab"))
@@ -112,7 +112,7 @@ def must(*command: str) -> None:
         raise NothingThereError(f"{command}: {done.stderr.strip()}")
 
 
-class LabWorld:
+class LabWorld(FaultyWorld):
     """One sweep on the lab, in a folder of its shared file system."""
 
     name = "lab"
@@ -197,22 +197,14 @@ class LabWorld:
                 self._last_jobs = found
         return getattr(self, "_last_jobs", {})
 
-    def inject(self, fault: Fault) -> tuple[str, Callable[[], None] | None]:
+    def inject(self, fault: Fault) -> Done:
         """Do a fault; returns what was done, and what ends it.
 
         Raises:
             NothingThereError: its target does not exist now.
         """
         self._remember_jobs()
-        action = getattr(self, f"_{fault.kind}", None)
-        if action is not None:
-            return action(fault)
-        path = one_of(faults.files_of(self.paths, fault.target), fault.pick)
-        try:
-            faults.damage(fault.kind, path, fault.pick)
-        except FileNotFoundError:
-            raise NothingThereError from None
-        return f"{path.relative_to(self.paths.out)}", None
+        return super().inject(fault)
 
     def _roles(self) -> list[tuple[str, psutil.Process]]:
         """Return our processes with what they do; those of the head's job are called so."""
@@ -225,8 +217,8 @@ class LabWorld:
                 found.append((name, process))
         return found
 
-    def _process(self, fault: Fault) -> psutil.Process:
-        return one_of([process for name, process in self._roles() if name == fault.target], fault.pick)
+    def _processes(self, name: str) -> list[psutil.Process]:
+        return [process for what, process in self._roles() if what == name]
 
     def _node_of(self, process: psutil.Process) -> str:
         return self._networks.get(Path(f"/proc/{process.pid}/ns/net").stat().st_ino, "")
@@ -246,16 +238,7 @@ class LabWorld:
             return one_of(heads, fault.pick)
         return one_of([name for name in self._nodes_with("worker") if name not in heads], fault.pick)
 
-    def _kill(self, fault: Fault):
-        process = self._process(fault)
-        faults.kill([process])
-        return f"process {process.pid}", None
-
-    def _freeze(self, fault: Fault):
-        process = self._process(fault)
-        return f"process {process.pid}", faults.freeze(process)
-
-    def _power_cut(self, fault: Fault):
+    def _power_cut(self, fault: Fault) -> Done:
         name = self._node(fault)
         folders = []
         for process in marked(self._mark):
@@ -268,7 +251,7 @@ class LabWorld:
             shutil.rmtree(path, ignore_errors=True)
         return name, lambda: must(str(TOOLS / "node.sh"), "start", name)
 
-    def _node_down(self, fault: Fault):
+    def _node_down(self, fault: Fault) -> Done:
         name = self._node(fault)
         lab("scontrol", "update", f"nodename={name}", "state=down", "reason=chaos")
         return name, lambda: self._resume_node(name)
@@ -277,7 +260,7 @@ class LabWorld:
     def _resume_node(name: str) -> None:
         lab("scontrol", "update", f"nodename={name}", "state=resume")
 
-    def _partition(self, fault: Fault):
+    def _partition(self, fault: Fault) -> Done:
         """Lose all packets between a worker's node and the head's, or between one node and everybody."""
         if fault.target != "worker":
             name = self._node(fault)
@@ -302,7 +285,7 @@ class LabWorld:
 
         return f"{worker} and {head}", join
 
-    def _cancel(self, fault: Fault):
+    def _cancel(self, fault: Fault) -> Done:
         arrays = list(self._read_jobs().get("workers", ()))
         lines = [line for line in self._queue if line != "unknown" and line.split()[1] in arrays]
         running = [line.split()[0] for line in lines if line.split()[2] == "RUNNING"]
@@ -312,7 +295,7 @@ class LabWorld:
         lab("scancel", *chosen)
         return " ".join(chosen), None
 
-    def _requeue(self, fault: Fault):
+    def _requeue(self, fault: Fault) -> Done:
         jobs = self._read_jobs()
         ids = [jobs.get("head")] if fault.target == "head" else jobs.get("workers", ())
         lines = [line.split() for line in self._queue if line != "unknown"]
@@ -320,7 +303,7 @@ class LabWorld:
         lab("scontrol", "requeue", job)
         return job, None
 
-    def _controller(self, fault: Fault):
+    def _controller(self, _fault: Fault) -> Done:
         pid_file = LAB / "run" / "slurmctld.pid"
         try:
             os.kill(int(pid_file.read_text()), 9)
@@ -328,15 +311,7 @@ class LabWorld:
             raise NothingThereError from None
         return "slurmctld", start_controller
 
-    def _lock(self, fault: Fault):
-        if not self.paths.mlflow_db.exists():
-            raise NothingThereError
-        return "mlflow.db", faults.lock_database(self.paths.mlflow_db)
-
-    def _full_disk(self, fault: Fault):
-        return "OUT", faults.fill_disk(self.paths.out)
-
-    def _clock(self, fault: Fault):
+    def _clock(self, fault: Fault) -> Done:
         name = self._node(fault)
         clock = self._folder / f"clock.{name}"
         if not clock.exists():
@@ -349,9 +324,7 @@ class LabWorld:
         start_controller()
         for name in self._nodes:
             must(str(TOOLS / "node.sh"), "start", name)
-        end = time.monotonic() + 90
-        while time.monotonic() < end and (marked(self._mark) or self._jobs_left() or any(TEMP.glob("*"))):
-            time.sleep(1.0)
+        wait_while(lambda: marked(self._mark) or self._jobs_left() or any(TEMP.glob("*")), 90)
 
     def _jobs_left(self) -> list[str]:
         return [
@@ -379,9 +352,7 @@ class LabWorld:
                 must(str(TOOLS / "node.sh"), "start", name)
             if lab("sinfo", "-h", "-n", name, "-o", "%t").startswith(("down", "drain")):
                 self._resume_node(name)
-        end = time.monotonic() + 60
-        while time.monotonic() < end and self._jobs_left():
-            time.sleep(1.0)
+        wait_while(self._jobs_left, 60)
         faults.kill(marked(self._mark))
         faults.leave_small_disk(self.paths.out)
         shutil.rmtree(TEMP, ignore_errors=True)
@@ -398,6 +369,4 @@ def start_controller() -> None:
     script = f"hostname ctl; exec slurmctld -i -f {conf}"
     command = ["ip", "netns", "exec", f"{NAMESPACE}-ctl", "unshare", "--uts", "bash", "-c", script]
     subprocess.run(command, env={**os.environ, "SLURM_CONF": str(conf)}, stdin=subprocess.DEVNULL, check=False)
-    end = time.monotonic() + 30
-    while time.monotonic() < end and not lab("sinfo", "-h"):
-        time.sleep(0.5)
+    wait_while(lambda: not lab("sinfo", "-h"), 30, 0.5)

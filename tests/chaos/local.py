@@ -18,12 +18,14 @@ from tests.chaos.checker import observe
 from tests.chaos.faults import NothingThereError, one_of
 from tests.chaos.processes import MARK, marked, role
 from tests.chaos.schedule import Choice
+from tests.chaos.world import FaultyWorld, wait_while
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import psutil
 
     from tests.chaos.checker import Observation
     from tests.chaos.schedule import Fault, Schedule
+    from tests.chaos.world import Done
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = ("--models", "srcgcnn", "--depths", "2", "3", "--seeds", "3", "--epochs", "60", "--batch-size", "64")
@@ -57,7 +59,7 @@ def menu() -> list[Choice]:
     ]
 
 
-class LocalWorld:
+class LocalWorld(FaultyWorld):
     """One sweep on this machine, in a folder of its own."""
 
     name = "local"
@@ -118,36 +120,16 @@ class LocalWorld:
                 self._status = status
         return self._status is not None
 
-    def inject(self, fault: Fault) -> tuple[str, Callable[[], None] | None]:
-        """Do a fault; returns what was done, and what ends it.
+    def _processes(self, name: str) -> list[psutil.Process]:
+        return [process for process in marked(self._mark) if role(process) == name]
 
-        Raises:
-            NothingThereError: its target does not exist now.
-        """
-        action = getattr(self, f"_{fault.kind}", None)
-        if action is not None:
-            return action(fault)
-        path = one_of(faults.files_of(self.paths, fault.target), fault.pick)
-        try:
-            faults.damage(fault.kind, path, fault.pick)
-        except FileNotFoundError:
-            raise NothingThereError from None
-        return f"{path.relative_to(self.paths.out)}", None
-
-    def _process(self, fault: Fault):
-        return one_of([process for process in marked(self._mark) if role(process) == fault.target], fault.pick)
-
-    def _kill(self, fault: Fault):
-        process = self._process(fault)
+    def _kill(self, fault: Fault) -> Done:
+        process = one_of(self._processes(fault.target), fault.pick)
         faults.kill([process])
         self._allowed |= process.pid == self._driver.pid  # the command itself; it starts its driver again by itself
         return f"process {process.pid}", None
 
-    def _freeze(self, fault: Fault):
-        process = self._process(fault)
-        return f"process {process.pid}", faults.freeze(process)
-
-    def _power_cut(self, fault: Fault):
+    def _power_cut(self, _fault: Fault) -> Done:
         processes = marked(self._mark)
         if not processes:
             raise NothingThereError
@@ -157,15 +139,7 @@ class LocalWorld:
         self._allowed = 1
         return f"{len(processes)} processes", None
 
-    def _lock(self, fault: Fault):
-        if not self.paths.mlflow_db.exists():
-            raise NothingThereError
-        return "mlflow.db", faults.lock_database(self.paths.mlflow_db)
-
-    def _full_disk(self, fault: Fault):
-        return "OUT", faults.fill_disk(self.paths.out)
-
-    def _clock(self, fault: Fault):
+    def _clock(self, fault: Fault) -> Done:
         clock = self._folder / "clock"
         if not clock.exists():
             raise NothingThereError
@@ -174,9 +148,7 @@ class LocalWorld:
 
     def settle(self) -> None:
         """Wait for what may still be leaving."""
-        end = time.monotonic() + 60
-        while time.monotonic() < end and (marked(self._mark) or any(self._temp.iterdir())):
-            time.sleep(0.5)
+        wait_while(lambda: marked(self._mark) or any(self._temp.iterdir()), 60)
 
     def observe(self) -> Observation:
         """Look at what the sweep left."""
