@@ -16,7 +16,7 @@ from filelock import FileLock
 from srcgcnn.driver.resources import GroupResources
 from srcgcnn.launch.ray_node import ALIVE, remove_abandoned
 from srcgcnn.launch.reaper import reaping
-from srcgcnn.launch.supervisor import dying_with_ray
+from srcgcnn.launch.supervisor import dying_with_ray, starting_ray
 from srcgcnn.launch.token import TOKEN, closed_ray, new_token, read_token_again, write_token
 
 if TYPE_CHECKING:
@@ -102,16 +102,17 @@ def local_ray(paths: RunPaths, site: LocalSite, scratch: Path, console: Console)
     import ray
 
     read_token_again()
-    context = ray.init(
-        address="local",
-        num_cpus=site.usable_cpus,
-        object_store_memory=OBJECT_STORE_BYTES,
-        include_dashboard=site.dashboard,
-        dashboard_host="127.0.0.1",
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        _temp_dir=str(scratch / "r"),  # a folder below: Ray makes it 0777
-    )
+    with starting_ray():
+        context = ray.init(
+            address="local",
+            num_cpus=site.usable_cpus,
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=site.dashboard,
+            dashboard_host="127.0.0.1",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _temp_dir=str(scratch / "r"),  # a folder below: Ray makes it 0777
+        )
     try:
         if site.dashboard and context.dashboard_url:
             console.print(f"Ray dashboard: http://{context.dashboard_url}  (asks for the token in {shown})")

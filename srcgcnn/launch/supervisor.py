@@ -56,6 +56,27 @@ def supervised(run: Callable[[], int], finished: Callable[[], int]) -> int:
 
 
 @contextmanager
+def starting_ray() -> Iterator[None]:
+    """End this process, for its parent to start another one, where Ray does not start in the block.
+
+    Ray gives its processes 30 s, which a machine with much other work may need; and any of them may be killed.
+
+    Raises:
+        RuntimeError: Ray does not start, and this process has no such parent.
+    """
+    try:
+        yield
+    except (TypeError, ValueError):  # what was asked for: another start would say the same
+        raise
+    except Exception as error:  # Ray has no class of its own for this
+        said = f"Ray did not start ({(str(error).strip().splitlines() or [type(error).__name__])[0]})"
+        if _is_child:
+            print(said, file=sys.stderr, flush=True)
+            os._exit(STATUS_RAY_DIED)
+        raise RuntimeError(f"{said}: is this machine very busy?") from error
+
+
+@contextmanager
 def dying_with_ray() -> Iterator[None]:
     """End this process, for its parent to start another one, where Ray's own processes die while the block runs.
 

@@ -73,3 +73,36 @@ def test_a_killed_parent_takes_its_driver_along(tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
     child.wait(timeout=60)
+
+
+WITH_RAY = """
+import sys
+from pathlib import Path
+from rich.console import Console
+from srcgcnn.launch.local import local_ray, private_folder
+from srcgcnn.launch.reaper import reaping
+from srcgcnn.launch.site import LocalSite
+from srcgcnn.launch.supervisor import supervised
+from srcgcnn.run.paths import RunPaths
+paths = RunPaths(Path(sys.argv[1]))
+def run():
+    site = LocalSite(cpus=1, dashboard=False)
+    with private_folder() as scratch, reaping(scratch), local_ray(paths, site, scratch, Console()):
+        return 0
+sys.exit(supervised(run, lambda: 0))
+"""
+
+
+@pytest.mark.full
+def test_a_ray_that_does_not_start_is_tried_again(tmp_path):
+    without_ray = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [sys.executable, "-c", WITH_RAY, str(tmp_path)]
+    with subprocess.Popen(command, env=without_ray, stderr=subprocess.PIPE, text=True) as process:
+        end = time.monotonic() + 120
+        while not (found := [one for one in psutil.Process(process.pid).children(True) if one.name() == "raylet"]):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        found[0].kill()
+        _, errors = process.communicate(timeout=280)
+    assert process.returncode == 0, errors
+    assert "it goes on from the result files" in errors
