@@ -45,7 +45,7 @@ def sweep(
         data: `demo`, a file or folder of crystals, or a graph store.
         target: target column.
         models: `srcgcnn`, `cgcnn`, any other of docs/models.md, or one's own: `module:Class` (docs/own_network.md).
-        depths: T of srcgcnn and L of cgcnn.
+        depths: steps T where weights are shared, layers L where not.
         seeds: how many, or which.
         epochs: length of the training.
         settings: anything else, nested as in a definition: `{"training": {"learning_rate": 1e-3}}`.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srcgcnn.cli.command import add_command
+from srcgcnn.models.published import NAMES
 from srcgcnn.tracking.uri import tracking_uri
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def add_matbench_command(commands: Any) -> None:
         metavar="URI",
         help="MLflow store (default: SQLite in the fold's folder)",
     )
-    parser.add_argument("--model", metavar="MODEL", help="srcgcnn | cgcnn")
-    parser.add_argument("--depth", type=int, metavar="T", help="T for srcgcnn, L for cgcnn")
+    parser.add_argument("--model", metavar="MODEL", help=" ".join(NAMES))
+    parser.add_argument("--depth", type=int, metavar="T", help="steps T, or layers L where they share no weights")
     parser.add_argument("--seeds", type=int, metavar="N", help="networks, of which the mean prediction is recorded")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--batch-size", type=int)

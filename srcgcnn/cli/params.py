@@ -6,10 +6,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from srcgcnn.cli.command import add_command
-from srcgcnn.models.registry import BLOCKS, FAMILIES, TIED
+from srcgcnn.models.published import NAMES, settings_of
+from srcgcnn.models.registry import TIED
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
 TIED_KINDS = [(norm, alpha) for norm in ("step", "affine", "shared") for alpha in ("none", "learned")]
 
@@ -22,30 +24,55 @@ def add_params_command(commands: Any) -> None:
         "parameter counts of the variants",
         _params,
         description="Print the parameters of the convolution and of the whole network for each variant and depth.",
-        examples="srcgcnn params --depths 1 3 8",
+        examples="""
+        srcgcnn params --depths 1 3 8
+        srcgcnn params --models gatgnn deepergatgnn --depths 25 30 --published
+        """,
     )
     params.add_argument("--depths", type=int, nargs="+", default=[1, 2, 3, 5, 8], metavar="T", help="(1 2 3 5 8)")
-    params.add_argument("--models", nargs="+", choices=FAMILIES, default=["cgcnn", "srcgcnn"], help="(cgcnn srcgcnn)")
+    params.add_argument("--models", nargs="+", choices=NAMES, default=["cgcnn", "srcgcnn"], help="(cgcnn srcgcnn)")
+    params.add_argument(
+        "--published", action="store_true", help="in the sizes of their papers, with parameters that nothing reads"
+    )
     params.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def _params(options: argparse.Namespace) -> int:
-    from srcgcnn.models.config import ModelConfig
-    from srcgcnn.models.counts import count_parameters
-
-    kinds: dict[str, list[dict[str, Any]]] = {name: [{}] for name in BLOCKS}
-    kinds |= {name: [{"norm": norm, "alpha": alpha} for norm, alpha in TIED_KINDS] for name in TIED}
-    variants = [
-        ModelConfig(name, depth, **kind) for name in options.models for kind in kinds[name] for depth in options.depths
-    ]
-    rows = []
-    for config in variants:
-        counts = count_parameters(config)
-        rows.append({"model": config.label, "conv_params": counts.convolution, "total_params": counts.total})
+    counted = _published if options.published else _ours
+    rows = counted(options.models, options.depths)
     if options.json:
         print(json.dumps(rows, indent=1))
         return 0
-    print(f"{'model':<45}{'conv params':>12}{'total params':>14}")
+    columns = list(rows[0])[1:]
+    print(f"{'model':<45}" + "".join(f"{name.replace('_', ' '):>15}" for name in columns))
     for row in rows:
-        print(f"{row['model']:<45}{row['conv_params']:>12,}{row['total_params']:>14,}")
+        print(f"{row['model']:<45}" + "".join(f"{row[name]:>15,}" for name in columns))
     return 0
+
+
+def _ours(models: Sequence[str], depths: Sequence[int]) -> list[dict[str, Any]]:
+    """Count networks in our sizes."""
+    from srcgcnn.models.config import ModelConfig
+    from srcgcnn.models.counts import count_parameters
+
+    tied: list[dict[str, Any]] = [{"norm": norm, "alpha": alpha} for norm, alpha in TIED_KINDS]
+    rows = []
+    for name in models:
+        for kind in tied if name in TIED else [{}]:
+            for depth in depths:
+                config = ModelConfig(**settings_of(name), depth=depth, **kind)
+                counts = count_parameters(config)
+                rows.append({"model": config.label, "conv_params": counts.convolution, "total_params": counts.total})
+    return rows
+
+
+def _published(models: Sequence[str], depths: Sequence[int]) -> list[dict[str, Any]]:
+    """Count networks in the sizes of their papers."""
+    from srcgcnn.models.published_counts import PUBLISHED_SIZES
+
+    rows = []
+    for sizes in (PUBLISHED_SIZES[name] for name in models):
+        for depth in depths:
+            total, used = sizes.count(depth), sizes.count(depth, unused=False)
+            rows.append({"model": sizes.label(depth), "total_params": total, "unused": total - used})
+    return rows

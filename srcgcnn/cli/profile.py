@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srcgcnn.cli.command import add_command, alpha
-from srcgcnn.models.registry import FAMILIES
+from srcgcnn.models.published import NAMES, settings_of
 
 if TYPE_CHECKING:
     import argparse
@@ -28,7 +28,7 @@ def add_training_commands(commands: Any) -> None:
     )
     parser.add_argument("store", type=Path, metavar="STORE", help="a graph store (srcgcnn data build)")
     parser.add_argument("--target", help="target column (default: the first)")
-    parser.add_argument("--model", choices=FAMILIES, default="srcgcnn")
+    parser.add_argument("--model", choices=NAMES, default="srcgcnn")
     parser.add_argument("--depth", type=int, default=3, metavar="T", help="number of steps (3)")
     parser.add_argument("--blocks", type=int, metavar="K", help="distinct blocks (default: that of the model)")
     parser.add_argument("--norm", choices=["step", "affine", "shared"], default="step")
@@ -59,7 +59,8 @@ def _profile(options: argparse.Namespace) -> int:
     manifest = store.manifest
     target = manifest.target(options.target) if options.target else manifest.targets[0]
     data = DataRef(manifest.data_hash, manifest.source, target.name, target.unit)
-    model = ModelConfig(options.model, options.depth, options.norm, options.alpha, blocks=options.blocks).canonical()
+    settings = {"depth": options.depth, "norm": options.norm, "alpha": options.alpha, "blocks": options.blocks}
+    model = ModelConfig(**settings_of(options.model), **settings).canonical()
     training = TrainingConfig(epochs=options.epochs, batch_size=options.batch_size)
     configs = [TrialConfig(model, training, Seeds(seed, seed, 0), data) for seed in range(options.members)]
     found = profile_training(configs, store, device=device_named(options.device), trace=options.trace)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from srcgcnn.models.own import is_own
 from srcgcnn.models.published import title_of, title_settings
-from srcgcnn.models.registry import TIED, block_of
+from srcgcnn.models.registry import TIED, Sizes, block_of
 from srcgcnn.records import record
 
 if TYPE_CHECKING:
@@ -122,6 +122,11 @@ class ModelConfig:
     def edge_width(self) -> int:
         """Width of what a block makes of edges."""
         return self.edge_channels or self.hidden_channels
+
+    @property
+    def sizes(self) -> Sizes:
+        """What decides the sizes of a block."""
+        return Sizes(self.hidden_channels, self.edge_width)
 
     @property
     def pooled_channels(self) -> int:

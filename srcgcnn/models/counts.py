@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from srcgcnn.data.elements import ELEMENT_FEATURES, LARGEST_ATOMIC_NUMBER
-from srcgcnn.models.registry import linear
+from srcgcnn.models.registry import EDGE_FEATURES, linear
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from srcgcnn.models.config import ModelConfig
 
@@ -56,22 +57,46 @@ def head_layout(config: ModelConfig) -> dict[str, int]:
     }
 
 
-def count_parameters(config: ModelConfig) -> ParameterCounts:
+@dataclass(frozen=True)
+class Inputs:
+    """What networks are given, as far as it decides their sizes. The defaults are ours.
+
+    Attributes:
+        atom_features: of an element.
+        edge_features: Gaussians of a distance.
+        elements: shares of the elements in a crystal.
+    """
+
+    atom_features: int = ELEMENT_FEATURES
+    edge_features: int = EDGE_FEATURES
+    elements: int = ELEMENTS
+
+
+def count_parameters(
+    config: ModelConfig, inputs: Inputs = Inputs(), head: Sequence[int] | None = None
+) -> ParameterCounts:
     """Count the parameters of a network, in closed form but for networks of one's own, which are built.
 
     CGCNN with F = 64 and 41 Gaussians: one Linear 169 -> 128 has 21,760, one pair of BatchNorms 384.
+
+    Args:
+        config: the network.
+        inputs: what it is given.
+        head: widths of the readout's hidden layers; None takes those of `config`.
     """
     if config.own:
         from srcgcnn.models.own_module import count_module
 
         return ParameterCounts(*count_module(config))
     block, width = config.block, config.hidden_channels
-    norms = config.norm_sets * _norm_parameters(config, block.norms(config))
-    convolution = config.distinct_blocks * block.weights(config) + norms + correction_parameters(config)
-    entry = block.entry_weights(config) + _norm_parameters(config, block.entry_norms(config))
-    embedding = (ELEMENT_FEATURES + 1) * width + entry
-    extras = learned_alphas(config) + 2 * width * config.layer_norm + _pool_parameters(config)
-    return ParameterCounts(convolution, embedding + convolution + extras + _head_parameters(config))
+    sizes = replace(config.sizes, edge_features=inputs.edge_features)
+    norms = config.norm_sets * _norm_parameters(config, block.norms(sizes))
+    convolution = config.distinct_blocks * block.weights(sizes) + norms + correction_parameters(config)
+    entry = block.entry_weights(sizes) + _norm_parameters(config, block.entry_norms(sizes))
+    embedding = linear(inputs.atom_features, width) + entry
+    extras = learned_alphas(config) + 2 * width * config.layer_norm + _pool_parameters(config, inputs.elements)
+    hidden = [config.head_channels] * config.head_layers if head is None else head
+    return ParameterCounts(convolution, embedding + convolution + extras + _head_parameters(config, hidden))
 
 
 def correction_parameters(config: ModelConfig) -> int:
@@ -90,16 +115,15 @@ def _norm_parameters(config: ModelConfig, widths: Mapping[str, int]) -> int:
     return sum(n * PER_CHANNEL["batch" if name in batch else config.norm_kind] for name, n in widths.items())
 
 
-def _pool_parameters(config: ModelConfig) -> int:
+def _pool_parameters(config: ModelConfig, elements: int) -> int:
     width = config.hidden_channels
     if config.readout == "attention":
-        return linear(width + ELEMENTS, width) + linear(width, width) + linear(width, 1)
+        return linear(width + elements, width) + linear(width, width) + linear(width, 1)
     if config.readout == "set2set":
         return 4 * width * (2 * width + width + 2)  # an LSTM from 2F to F: four products of each, two biases
     return 0
 
 
-def _head_parameters(config: ModelConfig) -> int:
-    width, outputs = config.head_channels, head_layout(config)["outputs"]
-    hidden = (config.head_layers - 1) * (width + 1) * width
-    return (config.pooled_channels + 1) * width + hidden + (width + 1) * outputs
+def _head_parameters(config: ModelConfig, hidden: Sequence[int]) -> int:
+    widths = [config.pooled_channels, *hidden, head_layout(config)["outputs"]]
+    return sum(linear(inputs, outputs) for inputs, outputs in pairwise(widths))

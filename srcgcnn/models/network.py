@@ -123,7 +123,7 @@ class CrystalGraphNetwork(StepwiseNetwork):
         self.embedding = StackedLinear(self.models, ELEMENT_FEATURES, hidden)
         if config.block.entry:
             self.entry = stack(self._make_entry(), self.models)
-            self.entry_norms = NormSet(self.models, config, config.block.entry_norms(config))
+            self.entry_norms = NormSet(self.models, config, config.block.entry_norms(config.sizes))
         self.blocks = nn.ModuleList(self._block() for _ in range(config.distinct_blocks))
         self.norms = norms_of(self.models, config)
         self.layer_norm = StackedLayerNorm(self.models, hidden) if config.layer_norm else None

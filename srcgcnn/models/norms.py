@@ -112,7 +112,7 @@ def _with_own_statistics(norm: nn.Module) -> nn.Module:
 
 def norms_of(models: int, config: ModelConfig) -> nn.ModuleList:
     """Build the sets of norms: one per step, or one for all; step t uses set min(t, sets - 1)."""
-    sets = [NormSet(models, config, config.block.norms(config)) for _ in range(config.norm_sets)]
+    sets = [NormSet(models, config, config.block.norms(config.sizes)) for _ in range(config.norm_sets)]
     if config.norm == "affine" and config.norm_sets < config.depth:
         sets += [sets[0].with_own_statistics() for _ in range(config.depth - 1)]
     return nn.ModuleList(sets)

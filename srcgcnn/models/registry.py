@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from srcgcnn.models.own import is_own
 
@@ -20,16 +20,19 @@ ALIGNN_DISTANCES, ALIGNN_ANGLES = 80, 40  # radial functions of a distance and o
 EDGE_FEATURES = 41  # Gaussians of a distance (srcgcnn.data.graph.GAUSSIAN_COUNT)
 
 
-class Widths(Protocol):
-    """What of a `ModelConfig` decides the sizes of a block."""
+@dataclass(frozen=True)
+class Sizes:
+    """What decides the sizes of a block.
 
-    @property
-    def hidden_channels(self) -> int:
-        """F, width of the atom states."""
+    Attributes:
+        hidden_channels: F, width of the atom states.
+        edge_width: width of what a block makes of edges.
+        edge_features: Gaussians of a distance; other numbers only where a network of the literature is counted.
+    """
 
-    @property
-    def edge_width(self) -> int:
-        """Width of what a block makes of edges."""
+    hidden_channels: int
+    edge_width: int
+    edge_features: int = EDGE_FEATURES
 
 
 @dataclass(frozen=True)
@@ -55,72 +58,72 @@ class BlockSpec:
 
     title: str
     where: str
-    weights: Callable[[Widths], int]
-    norms: Callable[[Widths], dict[str, int]]
+    weights: Callable[[Sizes], int]
+    norms: Callable[[Sizes], dict[str, int]]
     own_residual: bool = True
     model_axis: bool = False
     backends: tuple[str, ...] = ("plain",)
     entry: str = ""
-    entry_weights: Callable[[Widths], int] = field(default=lambda _: 0)
-    entry_norms: Callable[[Widths], dict[str, int]] = field(default=lambda _: {})
+    entry_weights: Callable[[Sizes], int] = field(default=lambda _: 0)
+    entry_norms: Callable[[Sizes], dict[str, int]] = field(default=lambda _: {})
     needs: tuple[str, ...] = ()
     always_batch: tuple[str, ...] = ()
     reads: tuple[str, ...] = ("atoms",)
     one_step: str = ""
 
 
-def _cgcnn(config: Widths) -> int:
-    width = config.hidden_channels
-    return linear(2 * width + EDGE_FEATURES, 2 * width)
+def _cgcnn(sizes: Sizes) -> int:
+    width = sizes.hidden_channels
+    return linear(2 * width + sizes.edge_features, 2 * width)
 
 
-def _schnet(config: Widths) -> int:
-    width, filters = config.hidden_channels, config.edge_width
-    filter_network = linear(EDGE_FEATURES, filters) + linear(filters, filters)
+def _schnet(sizes: Sizes) -> int:
+    width, filters = sizes.hidden_channels, sizes.edge_width
+    filter_network = linear(sizes.edge_features, filters) + linear(filters, filters)
     return filter_network + width * filters + linear(filters, width) + linear(width, width)
 
 
-def _cgconv(config: Widths) -> int:
-    width = config.hidden_channels
-    return 2 * linear(2 * width + EDGE_FEATURES, width)
+def _cgconv(sizes: Sizes) -> int:
+    width = sizes.hidden_channels
+    return 2 * linear(2 * width + sizes.edge_features, width)
 
 
-def _mpnn(config: Widths) -> int:
-    width, edges = config.hidden_channels, config.edge_width
-    edge_network = linear(EDGE_FEATURES, edges) + linear(edges, width * width)
+def _mpnn(sizes: Sizes) -> int:
+    width, edges = sizes.hidden_channels, sizes.edge_width
+    edge_network = linear(sizes.edge_features, edges) + linear(edges, width * width)
     return edge_network + linear(width, width) + 6 * linear(width, width)  # the last: a GRU has six products
 
 
-def _megnet(config: Widths) -> int:
-    width = config.hidden_channels
+def _megnet(sizes: Sizes) -> int:
+    width = sizes.hidden_channels
     embeddings = 6 * linear(width, width)
     return embeddings + sum(linear(inputs * width, width) + linear(width, width) for inputs in (4, 3, 3))
 
 
-def _megnet_entry(config: Widths) -> int:
-    return linear(EDGE_FEATURES, config.hidden_channels) + linear(CRYSTAL_FEATURES, config.hidden_channels)
+def _megnet_entry(sizes: Sizes) -> int:
+    return linear(sizes.edge_features, sizes.hidden_channels) + linear(CRYSTAL_FEATURES, sizes.hidden_channels)
 
 
-def _gatgnn(config: Widths) -> int:
-    width = config.hidden_channels
+def _gatgnn(sizes: Sizes) -> int:
+    width = sizes.hidden_channels
     return 2 * width * GATGNN_HEADS * width + GATGNN_HEADS * 2 * width + width
 
 
-def _gatgnn_entry(config: Widths) -> int:
-    return linear(EDGE_FEATURES, config.hidden_channels)
+def _gatgnn_entry(sizes: Sizes) -> int:
+    return linear(sizes.edge_features, sizes.hidden_channels)
 
 
-def _eggc(config: Widths) -> int:
-    return 5 * linear(config.hidden_channels, config.hidden_channels)
+def _eggc(sizes: Sizes) -> int:
+    return 5 * linear(sizes.hidden_channels, sizes.hidden_channels)
 
 
-def _eggc_entry(config: Widths) -> int:
-    return linear(ALIGNN_DISTANCES, config.edge_width) + linear(config.edge_width, config.hidden_channels)
+def _eggc_entry(sizes: Sizes) -> int:
+    return linear(ALIGNN_DISTANCES, sizes.edge_width) + linear(sizes.edge_width, sizes.hidden_channels)
 
 
-def _alignn_entry(config: Widths) -> int:
-    angles = linear(ALIGNN_ANGLES, config.edge_width) + linear(config.edge_width, config.hidden_channels)
-    return _eggc_entry(config) + angles
+def _alignn_entry(sizes: Sizes) -> int:
+    angles = linear(ALIGNN_ANGLES, sizes.edge_width) + linear(sizes.edge_width, sizes.hidden_channels)
+    return _eggc_entry(sizes) + angles
 
 
 def linear(inputs: int, outputs: int) -> int:
@@ -128,39 +131,39 @@ def linear(inputs: int, outputs: int) -> int:
     return (inputs + 1) * outputs
 
 
-def on_atoms(config: Widths) -> dict[str, int]:
+def on_atoms(sizes: Sizes) -> dict[str, int]:
     """One norm, on the states of the atoms: what most blocks want."""
-    return {"atoms": config.hidden_channels}
+    return {"atoms": sizes.hidden_channels}
 
 
-def _on_everything_twice(config: Widths) -> dict[str, int]:
+def _on_everything_twice(sizes: Sizes) -> dict[str, int]:
     parts = ("edges", "atoms", "crystals")
-    return {f"{part}{layer}": config.hidden_channels for part in parts for layer in ("_inner", "")}
+    return {f"{part}{layer}": sizes.hidden_channels for part in parts for layer in ("_inner", "")}
 
 
-def _on_scores_and_atoms(config: Widths) -> dict[str, int]:
-    return {"scores": GATGNN_HEADS, "atoms": config.hidden_channels}
+def _on_scores_and_atoms(sizes: Sizes) -> dict[str, int]:
+    return {"scores": GATGNN_HEADS, "atoms": sizes.hidden_channels}
 
 
-def _on_edges_and_atoms(config: Widths) -> dict[str, int]:
-    return {"edges": 2 * config.hidden_channels, "atoms": config.hidden_channels}
+def _on_edges_and_atoms(sizes: Sizes) -> dict[str, int]:
+    return {"edges": 2 * sizes.hidden_channels, "atoms": sizes.hidden_channels}
 
 
-def _on_both(config: Widths) -> dict[str, int]:
-    return {"atoms": config.hidden_channels, "edges": config.hidden_channels}
+def _on_both(sizes: Sizes) -> dict[str, int]:
+    return {"atoms": sizes.hidden_channels, "edges": sizes.hidden_channels}
 
 
-def _on_both_graphs(config: Widths) -> dict[str, int]:
-    return {**_on_both(config), "line_nodes": config.hidden_channels, "line_edges": config.hidden_channels}
+def _on_both_graphs(sizes: Sizes) -> dict[str, int]:
+    return {**_on_both(sizes), "line_nodes": sizes.hidden_channels, "line_edges": sizes.hidden_channels}
 
 
-def _on_eggc_entry(config: Widths) -> dict[str, int]:
-    width = config.hidden_channels
-    return {"atoms": width, "edges_inner": config.edge_width, "edges": width}
+def _on_eggc_entry(sizes: Sizes) -> dict[str, int]:
+    width = sizes.hidden_channels
+    return {"atoms": width, "edges_inner": sizes.edge_width, "edges": width}
 
 
-def _on_alignn_entry(config: Widths) -> dict[str, int]:
-    return {**_on_eggc_entry(config), "angles_inner": config.edge_width, "angles": config.hidden_channels}
+def _on_alignn_entry(sizes: Sizes) -> dict[str, int]:
+    return {**_on_eggc_entry(sizes), "angles_inner": sizes.edge_width, "angles": sizes.hidden_channels}
 
 
 _BLOCKS = "srcgcnn.models.blocks"
@@ -207,7 +210,7 @@ BLOCKS: dict[str, BlockSpec] = {
     "alignn": BlockSpec(
         "ALIGNN",
         f"{_BLOCKS}.alignn:LineGraphStep",
-        lambda config: 2 * _eggc(config),
+        lambda sizes: 2 * _eggc(sizes),
         _on_both_graphs,
         entry=f"{_BLOCKS}.alignn:Entry",
         entry_weights=_alignn_entry,
