@@ -85,6 +85,14 @@ class StepwiseNetwork(Network):
         `share` [M, T] multiplies the damping of every step: how much of its way it goes; by default 1.
         """
 
+    def followed(self, state: State, batch: GraphBatch) -> Iterator[tuple[State, list[Tensor]]]:
+        """Yield the states after every step, and the tensors of atoms that the next step reads: for their gradients.
+
+        One tensor [M, N, F], or one [N, F] for each model where the states [M, ...] are copies.
+        """
+        for after in self.steps(state, batch):
+            yield after, [after.atoms]
+
     @abstractmethod
     def readout(self, state: State, batch: GraphBatch, dropout_mask: Tensor | None = None) -> Tensor:
         """Map the states after any step to the outputs of `forward`."""
@@ -209,18 +217,27 @@ class CrystalGraphNetwork(StepwiseNetwork):
 
     def steps(self, state: State, batch: GraphBatch, share: Tensor | None = None) -> Iterator[State]:
         """Yield the states [M, ...] after every layer or recurrent step."""
+        for after, _ in self.followed(state, batch, share):
+            yield after
+
+    def followed(
+        self, state: State, batch: GraphBatch, share: Tensor | None = None
+    ) -> Iterator[tuple[State, list[Tensor]]]:
+        """See `Network.followed`; `share` as of `steps`."""
         alphas = self.alphas() if self.config.alpha != "none" else None
         if share is not None:
             alphas = share if alphas is None else alphas * share
         if self.config.block.model_axis:
-            yield from self._recurrence(alphas).steps(state, batch)
+            for after in self._recurrence(alphas).steps(state, batch):
+                yield after, [after.atoms]
             return
         graphs = [batch.flat(member) for member in range(self.models)]
         recurrences = self._member_recurrences(alphas)
         own = unstacked(state, graphs)
         iterators = [one.steps(mine, graph) for one, mine, graph in zip(recurrences, own, graphs, strict=True)]
         for states in zip(*iterators, strict=True):
-            yield stacked([replace(one, angles=None) for one in states], batch, graphs)
+            joined = stacked([replace(one, angles=None) for one in states], batch, graphs)
+            yield joined, [one.atoms for one in states]
 
     def _recurrence(self, alphas: Tensor | None) -> Recurrence:
         return Recurrence(

@@ -245,5 +245,5 @@ def _own_block(name: str) -> BlockSpec:
     return BlockSpec(name.partition(":")[2], "", _counted_when_built, lambda _: {}, needs=("vectors",))
 
 
-def _counted_when_built(_: Widths) -> int:
+def _counted_when_built(_: Sizes) -> int:
     raise ValueError("the weights of a network of one's own are counted when it is built")

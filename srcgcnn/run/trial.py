@@ -376,13 +376,23 @@ class DepthProbes:
         spread: how much the atoms of a crystal differ, from 0 (all alike) to 1, t = 0 (the embedding) .. T.
         exit_error: error of the trained readout after step t = 0 .. T; the last one is the validation error.
         beyond: the same after steps T + 1 .. 2T, which were not trained (`training/unrolled.py`); of networks whose
-            blocks go in cycles, and not in results of older versions.
+            blocks go in cycles.
+        size: root mean square of the atoms' states, t = 0 .. T.
+        energy: Dirichlet energy per edge and channel, mean of (h_i - h_j)^2 / 2 over the edges, t = 0 .. T. Over
+            `size`^2 it is 0 where neighbours are alike, about 1 where they have nothing in common.
+        gradients: norm of the gradient of the loss by the atoms' states after step t = 0 .. T, on the first training
+            batch of each of the first epochs. Empty where one is not finite.
+
+    Those from `beyond` on are empty in results of older versions.
     """
 
     change: tuple[float, ...]
     spread: tuple[float, ...]
     exit_error: tuple[float, ...]
     beyond: tuple[float, ...] = ()
+    size: tuple[float, ...] = ()
+    energy: tuple[float, ...] = ()
+    gradients: tuple[tuple[float, ...], ...] = ()
 
 
 @record

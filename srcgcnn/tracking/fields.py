@@ -125,6 +125,8 @@ def result_metrics(result: TrialResult, model_id: str | None) -> list[Metric]:
     of_steps = {"alpha_of_step": result.alphas}
     if result.probes:
         of_steps |= {"change_of_step": result.probes.change}
+        of_steps |= {"size_of_step": result.probes.size, "energy_of_step": result.probes.energy}
+        of_steps |= {f"gradient_of_step_epoch_{epoch}": row for epoch, row in enumerate(result.probes.gradients)}
         of_steps |= {"spread_of_step": result.probes.spread, "exit_error_of_step": result.probes.exit_error}
     for name, found in of_steps.items():
         last = result.config.model.depth

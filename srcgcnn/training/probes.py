@@ -1,7 +1,8 @@
-"""Depth probes: what each step of message passing does to the atoms, with the trained weights.
+"""Depth probes: what each step of message passing does to the atoms.
 
-Does the recurrence come to rest, do the atoms of a crystal become alike (oversmoothing), which steps does the readout
-need, and what do more steps do than it was trained for? The test set is not touched.
+With the trained weights: does the recurrence come to rest, do states explode, do the atoms of a crystal become alike
+(oversmoothing), which steps does the readout need, and what do more steps do than it was trained for? The test set is
+not touched. At the start of the first epochs: how much of the gradient reaches each step.
 """
 
 from __future__ import annotations
@@ -13,17 +14,22 @@ from typing import TYPE_CHECKING
 import torch
 
 from srcgcnn.models.network import StepwiseNetwork
-from srcgcnn.models.readout import mean_over_atoms
+from srcgcnn.models.readout import mean_over_atoms, mean_over_slots
+from srcgcnn.models.stacked import recomputation
 from srcgcnn.run.trial import DepthProbes
 from srcgcnn.training.objective import errors_per_model
 from srcgcnn.training.predictor import in_units
 from srcgcnn.training.unrolled import read_beyond
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from srcgcnn.models.batch import GraphBatch
     from srcgcnn.training.trainer import GroupTrainer
+
+PROBED_EPOCHS = 3  # at whose start gradients are measured
 
 
 def probe_depth(trainer: GroupTrainer) -> list[DepthProbes | None]:
@@ -39,7 +45,7 @@ def probe_depth(trainer: GroupTrainer) -> list[DepthProbes | None]:
     with torch.no_grad():
         batches = (trainer.crystals.batch(part) for part in rows.split(trainer.batch_size, dim=1))
         parts = zip(*(_readings(network, batch) for batch in batches), strict=True)
-        change, spread, outputs = (torch.cat(part, dim=2) for part in parts)  # [T + 1, M, R]
+        change, spread, square, energy, outputs = (torch.cat(part, dim=2) for part in parts)  # [T + 1, M, R]
     network.train(was_training)
     wanted, task = trainer.targets_of(rows), network.config.task
     errors = [errors_per_model(task, in_units(step, trainer.scales, task), wanted) for step in outputs]
@@ -49,27 +55,67 @@ def probe_depth(trainer: GroupTrainer) -> list[DepthProbes | None]:
             spread=tuple(spread[:, member].nanmean(dim=1).tolist()),
             exit_error=tuple(float(error[member]) for error in errors),
             beyond=beyond,
+            size=tuple(square[:, member].mean(dim=1).sqrt().tolist()),
+            energy=tuple(energy[:, member].mean(dim=1).tolist()),
+            gradients=_finite_rows(trainer.progress.members[member].gradients),
         )
         for member, beyond in enumerate(read_beyond(trainer))
     ]
     return [probes if _finite(probes) else None for probes in found]
 
 
+def probe_gradients(network: StepwiseNetwork, batch: GraphBatch, losses: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return |dL / dh_t|, the norm over all atoms of a batch, after every step t = 0 .. T of every model: [T + 1, M].
+
+    Nothing is left behind: no gradient of a weight, no moved running average.
+
+    Args:
+        network: in the mode in which it is trained.
+        batch: of training crystals.
+        losses: from outputs to the loss of each model, [M, B] to [M].
+    """
+    with recomputation(), torch.enable_grad():
+        first = network.initial_state(batch)
+        first.atoms.requires_grad_()  # also where the embedding is frozen
+        states, followed = zip(*[(first, [first.atoms]), *network.followed(first, batch)], strict=True)
+        loss = losses(network.readout(states[-1], batch)).sum()
+        gradients = iter(torch.autograd.grad(loss, list(chain.from_iterable(followed))))
+    return torch.stack([_norms([next(gradients) for _ in atoms]) for atoms in followed])
+
+
+def _norms(gradients: list[Tensor]) -> Tensor:
+    """Norm of each model's gradient [M]: of one [M, N, F], or of M of [N, F]."""
+    rows = gradients[0] if gradients[0].dim() == 3 else gradients
+    return torch.stack([one.double().norm() for one in rows])
+
+
+def _finite_rows(gradients: list[list[float]]) -> tuple[tuple[float, ...], ...]:
+    """Return the gradients of every epoch, or nothing where one is not finite."""
+    found = tuple(tuple(row) for row in gradients)
+    return found if all(map(math.isfinite, chain.from_iterable(found))) else ()
+
+
 def _finite(probes: DepthProbes) -> bool:
     """Whether JSON can hold them: no crystal of two atoms, or states of norm 0, must not cost the trial its result."""
-    return all(map(math.isfinite, (*probes.change, *probes.spread, *probes.exit_error)))
+    parts = (probes.change, probes.spread, probes.exit_error, probes.size, probes.energy)
+    return all(map(math.isfinite, chain.from_iterable(parts)))
 
 
-def _readings(network: StepwiseNetwork, batch: GraphBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """Return change and spread [T + 1, M, B] and outputs [T + 1, M, B] or [T + 1, M, B, 2], at steps 0 .. T."""
+def _readings(network: StepwiseNetwork, batch: GraphBatch) -> tuple[Tensor, ...]:
+    """Return change, spread, mean square and energy [T + 1, M, B], and outputs [T + 1, M, B] or [T + 1, M, B, 2]."""
     first = network.initial_state(batch)
     steps = pairwise(chain([first, first], network.steps(first, batch)))
     found = [
-        (_change(before.atoms, after.atoms, batch), _spread(after.atoms, batch), network.readout(after, batch))
+        (
+            _change(before.atoms, after.atoms, batch),
+            _spread(after.atoms, batch),
+            mean_over_atoms(after.atoms.double().square().mean(dim=-1, keepdim=True), batch).squeeze(-1),
+            _energy(after.atoms, batch),
+            network.readout(after, batch),
+        )
         for before, after in steps
     ]
-    change, spread, outputs = (torch.stack(readings) for readings in zip(*found, strict=True))
-    return change, spread, outputs
+    return tuple(torch.stack(readings) for readings in zip(*found, strict=True))
 
 
 def _change(before: Tensor, after: Tensor, batch: GraphBatch) -> Tensor:
@@ -87,3 +133,13 @@ def _spread(states: Tensor, batch: GraphBatch) -> Tensor:
     square = mean_over_atoms(states.square().sum(dim=-1, keepdim=True), batch).squeeze(-1)
     spread = 1 - mean_over_atoms(states, batch).square().sum(dim=-1) / square
     return spread.where(batch.atom_counts > 1, torch.nan)
+
+
+def _energy(states: Tensor, batch: GraphBatch) -> Tensor:
+    """Dirichlet energy per edge and channel, mean of (h_i - h_j)^2 / 2 over the edges of each atom: to [M, B].
+
+    Over the mean square of the states it is 0 where neighbours are alike, about 1 where they have nothing in common.
+    """
+    of_models = zip(states.double(), batch.neighbours, strict=True)
+    halves = [(own[:, None] - own[near]).square().mean(dim=-1, keepdim=True) / 2 for own, near in of_models]
+    return mean_over_atoms(mean_over_slots(torch.stack(halves), batch), batch).squeeze(-1)

@@ -15,6 +15,7 @@ class MemberProgress:
         best_epoch: epoch of the lowest validation error so far, -1 before the first.
         stopped: no longer trained, for patience or a fault.
         fault: why the trial failed, "" while it has not.
+        gradients: of the loss by the states after every step, at the start of each of the first epochs.
     """
 
     train_loss: list[float] = field(default_factory=list)
@@ -24,6 +25,7 @@ class MemberProgress:
     best_epoch: int = -1
     stopped: bool = False
     fault: str = ""
+    gradients: list[list[float]] = field(default_factory=list)
 
     def record(self, epoch: int, train_loss: float, val_error: float, rate: float, patience: int | None) -> bool:
         """Take in one epoch; returns True when it is the best so far."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -32,6 +33,7 @@ from srcgcnn.training.objective import Normaliser, errors_per_model, fit_normali
 from srcgcnn.training.optimiser import GroupOptimizer, clip_per_model
 from srcgcnn.training.precision import autocast, check_precision, tensor_cores
 from srcgcnn.training.predictor import predict_rows
+from srcgcnn.training.probes import PROBED_EPOCHS, probe_gradients
 from srcgcnn.training.progress import GroupProgress
 from srcgcnn.training.provenance import reset_peak_memory
 from srcgcnn.training.replay import CudaRecorder, Replay
@@ -256,6 +258,8 @@ class GroupTrainer:
     def _train_epoch(self, should_stop: Callable[[], bool] | None) -> None:
         train_mode(self.network)
         batches = self._epoch_order().split(self._batch_sizes(), dim=1)
+        if self.progress.batches_done == 0 and self.progress.epoch < PROBED_EPOCHS:
+            self._probe_gradients(batches[0])
         loss_sums = torch.tensor(self.progress.loss_sums, dtype=torch.float64, device=self.device)
         for number in range(self.progress.batches_done, len(batches)):
             loss_sums += self._train_batch(batches[number], number) * batches[number].shape[1]
@@ -267,6 +271,16 @@ class GroupTrainer:
             if stopping:
                 raise InterruptedGroupError(f"stopped in epoch {self.progress.epoch}, batch {number}, as asked")
         self.progress.loss_sums = loss_sums.tolist()
+
+    def _probe_gradients(self, rows: Tensor) -> None:
+        """Note how much of the gradient reaches each step. The time is no cost of the trial."""
+        before = time.monotonic()
+        wanted = self._standardised.gather(1, rows.to(self.device))
+        losses = partial(loss_per_model, self._training, self._model.task, wanted=wanted)
+        found = probe_gradients(self.network, self.crystals.batch(rows), losses)
+        for member, gradients in zip(self.progress.members, found.T.tolist(), strict=True):
+            member.gradients[self.progress.epoch :] = [gradients]
+        self._started += time.monotonic() - before
 
     def _train_batch(self, rows: Tensor, number: int) -> Tensor:
         """Take one step; returns the loss of each member [M]."""

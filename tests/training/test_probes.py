@@ -1,5 +1,6 @@
 """Depth probes: against the plain definition, crystal by crystal; alone and in a group; from file to figure."""
 
+from collections import defaultdict
 from dataclasses import replace
 
 import numpy as np
@@ -7,9 +8,13 @@ import pandas as pd
 import pytest
 import torch
 
+from srcgcnn.analysis.probes import told_apart
 from srcgcnn.analysis.report import write_report
 from srcgcnn.driver.worker import run_group
+from srcgcnn.models.batch import GraphBatch
 from srcgcnn.models.config import ModelConfig
+from srcgcnn.models.recurrence import Recurrence
+from srcgcnn.models.registry import BLOCKS
 from srcgcnn.models.state import State
 from srcgcnn.records import as_dict, parse
 from srcgcnn.run.folder import open_run
@@ -18,8 +23,8 @@ from srcgcnn.run.results import write_result
 from srcgcnn.run.trial import TrialResult
 from srcgcnn.sweep.plan import TrialGroup
 from srcgcnn.training.outcome import conclude
-from srcgcnn.training.probes import probe_depth
-from srcgcnn.training.trainer import GroupTrainer
+from srcgcnn.training.probes import probe_depth, probe_gradients
+from srcgcnn.training.trainer import GroupTrainer, InterruptedGroupError
 
 MODELS = {
     "shared norm": ModelConfig("srcgcnn", 3, "shared"),
@@ -40,7 +45,7 @@ def trained(configs, store):
 def test_probes_are_what_their_definition_says_of_every_crystal(name, demo_store, trial_of):
     trainer, (result,) = trained([trial_of(MODELS[name])], demo_store)
     network, (mean, std) = trainer.network.eval(), trainer.scales[0]
-    changes, spreads, errors = [], [], []
+    changes, spreads, sizes, energies, errors = [], [], [], [], []
     for row in trainer.rows_of("val")[0]:
         batch = trainer.crystals.batch(row[None, None])
         with torch.no_grad():
@@ -51,12 +56,17 @@ def test_probes_are_what_their_definition_says_of_every_crystal(name, demo_store
             outputs = [float(network.readout(State(torch.tensor(each[None]).float()), batch)) for each in states]
         moved, before = np.diff(states, axis=0), states[:-1]
         changes.append((np.linalg.norm(moved, axis=2) / np.linalg.norm(before, axis=2)).mean(axis=1))
+        sizes.append((states**2).mean(axis=(1, 2)))
+        near = batch.neighbours[0].numpy()
+        energies.append(((states[:, :, None] - states[:, near]) ** 2).mean(axis=(1, 2, 3)) / 2)
         centred = states - states.mean(axis=1, keepdims=True)
         if states.shape[1] > 1:
             spreads.append((centred**2).sum(axis=(1, 2)) / (states**2).sum(axis=(1, 2)))
         errors.append(np.abs(np.array(outputs) * std + mean - float(trainer.targets_of(row[None, None]))))
     np.testing.assert_allclose(result.probes.change, np.mean(changes, axis=0), rtol=1e-4)
     np.testing.assert_allclose(result.probes.spread, np.mean(spreads, axis=0), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(result.probes.size, np.sqrt(np.mean(sizes, axis=0)), rtol=1e-4)
+    np.testing.assert_allclose(result.probes.energy, np.mean(energies, axis=0), rtol=1e-4)
     np.testing.assert_allclose(result.probes.exit_error, np.mean(errors, axis=0), rtol=1e-4)
     assert result.probes.exit_error[-1] == pytest.approx(result.metrics.val_mae, rel=1e-6)
 
@@ -66,7 +76,7 @@ def test_a_grouped_trial_has_the_probes_of_the_trial_alone(demo_store, trial_of)
     _, together = trained(configs, demo_store)
     for config, grouped in zip(configs, together, strict=True):
         _, (alone,) = trained([config], demo_store)
-        for name in ("change", "spread", "exit_error"):
+        for name in ("change", "spread", "exit_error", "size", "energy", "gradients"):
             np.testing.assert_allclose(getattr(grouped.probes, name), getattr(alone.probes, name), rtol=1e-3)
 
 
@@ -102,8 +112,84 @@ def test_results_of_older_versions_have_no_probes_and_are_read(demo_store, trial
     _, (result,) = trained([trial_of(MODELS["deep"], epochs=1)], demo_store)
     written = as_dict(result)
     assert parse(TrialResult, written, "a result").probes == result.probes
+    for name in ("size", "energy", "gradients"):
+        del written["probes"][name]
+    fewer = replace(result.probes, size=(), energy=(), gradients=())
+    assert parse(TrialResult, written, "an older result").probes == fewer
     del written["probes"]
     assert parse(TrialResult, written, "an older result") == replace(result, probes=None)
+
+
+@pytest.mark.parametrize("family", BLOCKS)
+@pytest.mark.parametrize("more", [{}, {"blocks": 1, "norm": "shared", "alpha": "learned"}], ids=str)
+def test_gradients_by_the_states_are_those_of_a_zero_that_is_added_to_them(family, more, demo_store, trial_of):
+    model = ModelConfig(family, 3, hidden_channels=8, edge_channels=8, head_channels=8, **more)
+    trainer = GroupTrainer([trial_of(model, seed) for seed in range(2)], demo_store)
+    network, batch = trainer.network.train().double(), trainer.crystals.batch(trainer.rows_of("train")[:, :12])
+    batch = GraphBatch.of(
+        [one.double() if one is not None and one.is_floating_point() else one for one in batch.tensors]
+    )
+
+    def losses(outputs):
+        return outputs.square().mean(dim=1)
+
+    network(batch)  # running averages that are not those of the start
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    found = probe_gradients(network, batch, losses)
+    after = network.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(value.grad is None for value in network.parameters())
+    torch.testing.assert_close(found, gradients_by_zeros(network, batch, losses))
+
+
+def gradients_by_zeros(network, batch, losses):
+    zeros = defaultdict(list)
+    step_once, embed = Recurrence._step, network.initial_state
+
+    def added(step, state):
+        zeros[step].append(torch.zeros_like(state.atoms, requires_grad=True))
+        atoms = state.atoms + zeros[step][-1]
+        return replace(state, atoms=atoms, memory=atoms if state.memory is state.atoms else state.memory)
+
+    def step_and_add(self, state, *, step, **more):
+        return added(step + 1, step_once(self, state, step=step, **more))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Recurrence, "_step", step_and_add)
+        patch.setattr(network, "initial_state", lambda batch: added(0, embed(batch)))
+        losses(network(batch)).sum().backward()
+    rows = [torch.cat([zero.grad.reshape(-1, *zero.shape[-2:]) for zero in zeros[step]]) for step in sorted(zeros)]
+    return torch.stack([of_step.flatten(1).norm(dim=1) for of_step in rows])
+
+
+def test_gradients_are_kept_of_the_first_epochs_and_over_a_resume(demo_store, trial_of, tmp_path):
+    config = trial_of(MODELS["stacked"], epochs=5)
+    _, (calm,) = trained([config], demo_store)
+    assert [len(row) for row in calm.probes.gradients] == [3, 3, 3]
+    assert all(value > 0 for row in calm.probes.gradients for value in row)
+    stops = iter([False] * 4 + [True])
+    checkpoint = tmp_path / "group.pt"
+    with pytest.raises(InterruptedGroupError):
+        GroupTrainer([config], demo_store, checkpoint=checkpoint).train(should_stop=lambda: next(stops))
+    resumed = GroupTrainer([config], demo_store, checkpoint=checkpoint)
+    resumed.train()
+    (outcome,) = conclude(resumed)
+    assert outcome.result.probes.gradients == calm.probes.gradients
+
+
+def test_exploding_and_oversmoothed_networks_are_told_apart():
+    steps = range(5)
+    rows = [("doubles", step, 2.0**step, 0.4, True) for step in steps]
+    rows += [("alike", step, 1.0, 0.5 * 0.3**step, True) for step in steps]
+    rows += [("sound", step, 1.0 + 0.2 * step, 0.4, True) for step in steps]
+    rows += [("sound", 5, np.nan, np.nan, False)]
+    rows += [("shallow", step, 9.0**step, 0.0, True) for step in range(2)]
+    data = pd.DataFrame(rows, columns=["variant", "step", "size", "spread", "trained"])
+    assert told_apart(data) == [
+        "Exploding (factor a step): doubles (2.0).",
+        "Oversmoothed (spread after the last step): alike (0.00).",
+    ]
+    assert told_apart(data[data["variant"] == "sound"]) == []
 
 
 @pytest.mark.full
