@@ -223,7 +223,7 @@ class CrystalGraphNetwork(StepwiseNetwork):
     def followed(
         self, state: State, batch: GraphBatch, share: Tensor | None = None
     ) -> Iterator[tuple[State, list[Tensor]]]:
-        """See `Network.followed`; `share` as of `steps`."""
+        """See `StepwiseNetwork.followed`; `share` as of `steps`."""
         alphas = self.alphas() if self.config.alpha != "none" else None
         if share is not None:
             alphas = share if alphas is None else alphas * share

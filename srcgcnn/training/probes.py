@@ -79,7 +79,7 @@ def probe_gradients(network: StepwiseNetwork, batch: GraphBatch, losses: Callabl
         first.atoms.requires_grad_()  # also where the embedding is frozen
         states, followed = zip(*[(first, [first.atoms]), *network.followed(first, batch)], strict=True)
         loss = losses(network.readout(states[-1], batch)).sum()
-        gradients = iter(torch.autograd.grad(loss, list(chain.from_iterable(followed))))
+        gradients = iter(torch.autograd.grad(loss, list(chain.from_iterable(followed)), materialize_grads=True))
     return torch.stack([_norms([next(gradients) for _ in atoms]) for atoms in followed])
 
 

@@ -20,6 +20,7 @@ from torch.profiler import record_function
 
 from srcgcnn.models.batch import GraphBatch
 from srcgcnn.models.making import make_network
+from srcgcnn.models.network import StepwiseNetwork
 from srcgcnn.models.parts import current_name
 from srcgcnn.models.readout import dropout_masks
 from srcgcnn.training.allocator import keep_freed_memory
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
     from srcgcnn.data.store import GraphStore
     from srcgcnn.models.backend import Backend
-    from srcgcnn.models.network import Network, StepwiseNetwork
+    from srcgcnn.models.network import Network
     from srcgcnn.run.trial import TrainingConfig, TrialConfig
     from srcgcnn.training.depth import DepthTraining
     from srcgcnn.training.replay import Recorder
@@ -274,6 +275,8 @@ class GroupTrainer:
 
     def _probe_gradients(self, rows: Tensor) -> None:
         """Note how much of the gradient reaches each step. The time is no cost of the trial."""
+        if not isinstance(self.network, StepwiseNetwork):
+            return
         before = time.monotonic()
         wanted = self._standardised.gather(1, rows.to(self.device))
         losses = partial(loss_per_model, self._training, self._model.task, wanted=wanted)
