@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srcgcnn.data.graph import GAUSSIAN_COUNT, GAUSSIAN_STEP_ANGSTROM
+from srcgcnn.data.graph import GAUSSIAN_COUNT
+from srcgcnn.models.gaussians import Gaussians
 from srcgcnn.models.stacked import StackedLinear, affine, take_rows
 
 if TYPE_CHECKING:
@@ -24,16 +25,13 @@ if TYPE_CHECKING:
 class Denoiser(nn.Module):
     """M small networks on (h_i, h_j, u_ij): Linear 2F + 41 -> F, softplus, Linear F -> 1. Trained, never kept."""
 
-    gaussian_centres: Tensor
-
     def __init__(self, models: int, hidden_channels: int) -> None:
         """Make weights, unset."""
         super().__init__()
         self._parts = [hidden_channels, hidden_channels, GAUSSIAN_COUNT]
         self.inner = StackedLinear(models, sum(self._parts), hidden_channels)
         self.outer = StackedLinear(models, hidden_channels, 1)
-        centres = torch.arange(GAUSSIAN_COUNT) * GAUSSIAN_STEP_ANGSTROM
-        self.register_buffer("gaussian_centres", centres, persistent=False)
+        self.gaussians = Gaussians()
 
     def reset_parameters(self, generators: Sequence[torch.Generator]) -> None:
         """Draw the weights, one generator per model."""
@@ -43,8 +41,7 @@ class Denoiser(nn.Module):
     def forward(self, atoms: Tensor, batch: GraphBatch) -> Tensor:
         """Map last states [M, N, F] and noisy distances to the noise in units of its deviation: [M, N, K]."""
         of_centre, of_neighbour, of_edge = self.inner.weight.split(self._parts, dim=1)
-        offsets = batch.distances.flatten(1)[..., None] - self.gaussian_centres
-        edges = torch.bmm(torch.exp(-(offsets / GAUSSIAN_STEP_ANGSTROM).square()), of_edge)
+        edges = torch.bmm(self.gaussians(batch.distances.flatten(1)), of_edge)
         neighbours = take_rows(torch.bmm(atoms, of_neighbour), batch.neighbours)
         hidden = neighbours + edges.view_as(neighbours) + affine(self.inner.bias, atoms, of_centre)[:, :, None]
         return self.outer(F.softplus(hidden).flatten(1, 2)).view(batch.distances.shape)

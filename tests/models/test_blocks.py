@@ -1,5 +1,6 @@
 """What every block of the registry must do, whichever it is; and what norms, blocks in cycles and skips mean."""
 
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -82,6 +83,27 @@ def test_closed_form_counts_equal_the_built_network(family, given, crystals):
     assert counts.total == sum(value.numel() for value in network.parameters())
     repeated = [*network.blocks.parameters(), *network.norms.parameters()]
     assert counts.convolution == sum(value.numel() for value in repeated)
+
+
+# Model files and checkpoints hold weights by these names: a hash of names and shapes, [1, ...] each
+NAMES_OF_WEIGHTS = {
+    "cgcnn": "dc91b6c0164a310a",
+    "cgconv": "6db7d0c3b854e1ff",
+    "schnet": "7ef4e142574dbc04",
+    "mpnn": "f14d07b50607e70f",
+    "megnet": "47d828665eb48b0a",
+    "gatgnn": "5bf26ac7237dc9b1",
+    "eggc": "81e883a08f7dd9de",
+    "alignn": "6073b456a1546d23",
+}
+
+
+@pytest.mark.parametrize("family", NAMES_OF_WEIGHTS)
+def test_weights_keep_the_names_of_model_files_written_before(family, crystals):
+    config = ModelConfig(family, 2, hidden_channels=16, edge_channels=24)
+    found = sorted(network_of(config, crystals).state_dict().items())
+    names = "\n".join(f"{name} {tuple(value.shape)}" for name, value in found)
+    assert hashlib.sha256(names.encode()).hexdigest()[:16] == NAMES_OF_WEIGHTS[family], names
 
 
 @EVERY_BLOCK

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import nn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from srcgcnn.models.batch import FlatGraph
     from srcgcnn.models.config import ModelConfig
     from srcgcnn.models.state import State
 
@@ -60,8 +59,3 @@ class StackedBlock(Block):
     def reset_parameters(self, generators: Sequence[Any]) -> None:
         """Draw the weights, one generator per model."""
         raise NotImplementedError
-
-
-def gaussians(graph: FlatGraph, centres: Tensor, width_angstrom: float) -> Tensor:
-    """Expand distances [E] into exp(-(d - mu)^2 / width^2): [E, G]."""
-    return (-((graph.distances[:, None] - centres) / width_angstrom).square()).exp()

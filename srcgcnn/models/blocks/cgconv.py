@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srcgcnn.data.graph import GAUSSIAN_COUNT, GAUSSIAN_STEP_ANGSTROM
-from srcgcnn.models.blocks.block import Block, gaussians
+from srcgcnn.data.graph import GAUSSIAN_COUNT
+from srcgcnn.models.blocks.block import Block
+from srcgcnn.models.gaussians import Gaussians
 from srcgcnn.models.state import State
 
 if TYPE_CHECKING:
@@ -27,18 +28,16 @@ if TYPE_CHECKING:
 class GatedConvolution(Block):
     """One convolution. The two Linear layers on z are one: the products with h are taken per atom, not per edge."""
 
-    centres: Tensor
-
     def __init__(self, config: ModelConfig) -> None:
         """Draw the weights."""
         super().__init__(config)
         width = config.hidden_channels
         self.gates = nn.Linear(2 * width + GAUSSIAN_COUNT, 2 * width)  # columns: h_i, h_j, e_ij; rows: f, s
-        self.register_buffer("centres", torch.arange(GAUSSIAN_COUNT) * GAUSSIAN_STEP_ANGSTROM, persistent=False)
+        self.gaussians = Gaussians()
 
     def expand(self, graph: FlatGraph) -> Tensor:
         """Return Gaussians [E, 41]."""
-        return gaussians(graph, self.centres, GAUSSIAN_STEP_ANGSTROM)
+        return self.gaussians(graph.distances)
 
     def prepare(self, expanded: Tensor) -> Tensor:
         """Return the edge part of both products: [E, 2F]."""

@@ -13,11 +13,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
-from srcgcnn.data.graph import GAUSSIAN_COUNT, GAUSSIAN_STEP_ANGSTROM
-from srcgcnn.models.blocks.block import Block, gaussians
+from srcgcnn.data.graph import GAUSSIAN_COUNT
+from srcgcnn.models.blocks.block import Block
+from srcgcnn.models.gaussians import Gaussians
 from srcgcnn.models.registry import GATGNN_HEADS
 from srcgcnn.models.state import State
 
@@ -32,17 +33,15 @@ SLOPE = 0.2  # of LeakyReLU
 class Entry(nn.Module):
     """First states of the edges."""
 
-    centres: Tensor
-
     def __init__(self, config: ModelConfig) -> None:
         """Draw the weights."""
         super().__init__()
         self.edges = nn.Linear(GAUSSIAN_COUNT, config.hidden_channels)
-        self.register_buffer("centres", torch.arange(GAUSSIAN_COUNT) * GAUSSIAN_STEP_ANGSTROM, persistent=False)
+        self.gaussians = Gaussians()
 
     def forward(self, graph: FlatGraph, state: State, norms: MemberNorms) -> State:  # noqa: ARG002
         """Return states of edges [E, F] beside those of the atoms, which get the same activation."""
-        features = gaussians(graph, self.centres, GAUSSIAN_STEP_ANGSTROM)
+        features = self.gaussians(graph.distances)
         return State(F.leaky_relu(state.atoms, SLOPE), F.leaky_relu(self.edges(features), SLOPE))
 
 

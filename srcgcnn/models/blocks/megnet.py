@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from srcgcnn.data.graph import GAUSSIAN_COUNT, GAUSSIAN_STEP_ANGSTROM
-from srcgcnn.models.blocks.block import Block, gaussians
+from srcgcnn.data.graph import GAUSSIAN_COUNT
+from srcgcnn.models.blocks.block import Block
+from srcgcnn.models.gaussians import Gaussians
 from srcgcnn.models.registry import CRYSTAL_FEATURES
 from srcgcnn.models.state import State
 
@@ -30,18 +31,16 @@ if TYPE_CHECKING:
 class Entry(nn.Module):
     """First states of edges and crystals."""
 
-    centres: Tensor
-
     def __init__(self, config: ModelConfig) -> None:
         """Draw the weights."""
         super().__init__()
         self.edges = nn.Linear(GAUSSIAN_COUNT, config.hidden_channels)
         self.crystals = nn.Linear(CRYSTAL_FEATURES, config.hidden_channels)
-        self.register_buffer("centres", torch.arange(GAUSSIAN_COUNT) * GAUSSIAN_STEP_ANGSTROM, persistent=False)
+        self.gaussians = Gaussians()
 
     def forward(self, graph: FlatGraph, state: State, norms: MemberNorms) -> State:  # noqa: ARG002
         """Return states of edges [E, F] and crystals [B, F] beside those of the atoms."""
-        features = gaussians(graph, self.centres, GAUSSIAN_STEP_ANGSTROM)
+        features = self.gaussians(graph.distances)
         nothing = features.new_zeros(len(graph.atom_counts), CRYSTAL_FEATURES)
         return State(state.atoms, torch.relu(self.edges(features)), torch.relu(self.crystals(nothing)))
 

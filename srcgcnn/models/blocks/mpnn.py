@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from srcgcnn.data.graph import GAUSSIAN_COUNT, GAUSSIAN_STEP_ANGSTROM
-from srcgcnn.models.blocks.block import Block, gaussians
+from srcgcnn.data.graph import GAUSSIAN_COUNT
+from srcgcnn.models.blocks.block import Block
+from srcgcnn.models.gaussians import Gaussians
 from srcgcnn.models.state import State
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 class EdgeNetwork(Block):
     """One message of an edge network, and one update by a gated recurrent unit."""
 
-    centres: Tensor
-
     def __init__(self, config: ModelConfig) -> None:
         """Draw the weights."""
         super().__init__(config)
@@ -37,11 +36,11 @@ class EdgeNetwork(Block):
         self.edge_outer = nn.Linear(edges, width * width)  # rows: the matrix A row by row, [in, out]
         self.root = nn.Linear(width, width)
         self.update = nn.GRUCell(width, width)
-        self.register_buffer("centres", torch.arange(GAUSSIAN_COUNT) * GAUSSIAN_STEP_ANGSTROM, persistent=False)
+        self.gaussians = Gaussians()
 
     def expand(self, graph: FlatGraph) -> Tensor:
         """Return Gaussians [E, 41]."""
-        return gaussians(graph, self.centres, GAUSSIAN_STEP_ANGSTROM)
+        return self.gaussians(graph.distances)
 
     def prepare(self, expanded: Tensor) -> Tensor:
         """Return g with a last column of ones, for the bias of A: [E, C + 1]."""

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srcgcnn.data.graph import GAUSSIAN_COUNT, GAUSSIAN_STEP_ANGSTROM
-from srcgcnn.models.blocks.block import Block, gaussians
+from srcgcnn.data.graph import GAUSSIAN_COUNT
+from srcgcnn.models.blocks.block import Block
+from srcgcnn.models.gaussians import Gaussians
 from srcgcnn.models.state import State
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ CUTOFF_ANGSTROM = 8.0
 class Interaction(Block):
     """One interaction: continuous-filter convolution and two Linear layers."""
 
-    centres: Tensor
-
     def __init__(self, config: ModelConfig) -> None:
         """Draw the weights."""
         super().__init__(config)
@@ -42,7 +41,7 @@ class Interaction(Block):
         self.inwards = nn.Linear(width, filters, bias=False)
         self.outwards = nn.Linear(filters, width)
         self.last = nn.Linear(width, width)
-        self.register_buffer("centres", torch.arange(GAUSSIAN_COUNT) * GAUSSIAN_STEP_ANGSTROM, persistent=False)
+        self.gaussians = Gaussians()
         for layer in (self.filter_inner, self.filter_outer, self.inwards, self.outwards, self.last):
             nn.init.xavier_uniform_(layer.weight)
             if layer.bias is not None:
@@ -52,7 +51,7 @@ class Interaction(Block):
         """Return Gaussians [E, 41] and the envelope of the distances [E, 1]."""
         distances = graph.distances.clamp(max=CUTOFF_ANGSTROM)
         envelope = 0.5 * (torch.cos(distances * (math.pi / CUTOFF_ANGSTROM)) + 1)
-        return gaussians(graph, self.centres, GAUSSIAN_STEP_ANGSTROM), envelope[:, None]
+        return self.gaussians(graph.distances), envelope[:, None]
 
     def prepare(self, expanded: tuple[Tensor, Tensor]) -> Tensor:
         """Return the filters [E, filters]."""

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from srcgcnn.data.graph import GAUSSIAN_COUNT, GAUSSIAN_STEP_ANGSTROM
+from srcgcnn.data.graph import GAUSSIAN_COUNT
 from srcgcnn.models.blocks.block import StackedBlock
 from srcgcnn.models.blocks.cgcnn.kernels.fused import FusedConvolution
 from srcgcnn.models.blocks.cgcnn.kernels.native.library import NativeEdges, native_library
+from srcgcnn.models.gaussians import Gaussians
 from srcgcnn.models.stacked import StackedLinear, affine, take_rows
 from srcgcnn.models.state import State
 
@@ -41,8 +42,6 @@ DEEPEST_KEPT = 8  # native: up to here BatchNorm's sums are kept for the backwar
 class Convolution(StackedBlock):
     """The Linear 169 -> 128 of M models, and the step around it. Weight rows: centre, neighbour, Gaussians."""
 
-    gaussian_centres: Tensor
-
     def __init__(self, models: int, config: ModelConfig, backend: Backend) -> None:
         """Make weights, unset."""
         super().__init__(config)
@@ -51,8 +50,7 @@ class Convolution(StackedBlock):
         self.weight, self.bias = linear.weight, linear.bias
         self._parts = [hidden, hidden, GAUSSIAN_COUNT]
         self._backend = backend
-        centres = torch.arange(GAUSSIAN_COUNT) * GAUSSIAN_STEP_ANGSTROM
-        self.register_buffer("gaussian_centres", centres, persistent=False)
+        self.gaussians = Gaussians()
 
     def reset_parameters(self, generators: Sequence[torch.Generator]) -> None:
         """Draw the weights, one generator per model."""
@@ -62,7 +60,7 @@ class Convolution(StackedBlock):
         """Return the Gaussians [M, N*K, 41], or the edges as machine code reads them, one per model."""
         library = self._library(graph)
         if library is None:
-            return self.gaussians(graph)
+            return self._gaussians_of(graph)
         with torch.no_grad():
             return [NativeEdges.of_member(graph, member, library) for member in range(len(self.weight))]
 
@@ -80,7 +78,7 @@ class Convolution(StackedBlock):
         if isinstance(prepared, FusedConvolution) and norm.training == self.training:
             summed = prepared.summed_messages(states, cast("StackedBatchNorm", norm))
         else:
-            plain = prepared if isinstance(prepared, Tensor) else self._edge_part(self.gaussians(graph))
+            plain = prepared if isinstance(prepared, Tensor) else self._edge_part(self._gaussians_of(graph))
             summed = self._summed_messages(states, graph, plain, norms)
         messages = norms.atoms(summed, graph.atom_mask)
         return State(F.softplus(states + messages if self.own_residual else messages))
@@ -107,10 +105,9 @@ class Convolution(StackedBlock):
         """Project the Gaussians: [M, N*K, 41] to [M, N*K, 2F]."""
         return torch.bmm(gaussians, self.weight.split(self._parts, dim=1)[2]).to(gaussians.dtype)
 
-    def gaussians(self, graph: GraphBatch) -> Tensor:
-        """Expand distances [M, N, K] into exp(-(d - mu)^2 / 0.2^2): [M, N*K, 41]; zero for masked edges."""
-        offsets = graph.distances.flatten(1)[..., None] - self.gaussian_centres
-        return torch.exp(-(offsets / GAUSSIAN_STEP_ANGSTROM).square())
+    def _gaussians_of(self, graph: GraphBatch) -> Tensor:
+        """Expand distances [M, N, K]: [M, N*K, 41]; zero for masked edges."""
+        return cast("Tensor", self.gaussians(graph.distances.flatten(1)))
 
     def _library(self, graph: GraphBatch) -> ctypes.CDLL | None:
         """Return the machine code where it can be used: float32 on the CPU, with BatchNorm, and a gradient or none."""
