@@ -11,6 +11,7 @@ from srcgcnn.analysis.intervals import Interval, interval_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from srcgcnn.analysis.intervals import Repeats
     from srcgcnn.analysis.study import Study
 
 SIGNIFICANCE = 0.05
@@ -88,7 +89,16 @@ def compare(study: Study, variant: str, reference: str) -> Comparison:
     """
     if variant == reference:
         raise ValueError(f"{variant} is compared with itself; give two variants")
-    differences = study.repeats(variant).minus(study.repeats(reference))
+    return paired(variant, study.repeats(variant), reference, study.repeats(reference))
+
+
+def paired(variant: str, mine: Repeats, reference: str, theirs: Repeats) -> Comparison:
+    """Compare the errors of two variants on what both have: splits, seeds and crystals.
+
+    Raises:
+        ValueError: they share nothing.
+    """
+    differences = mine.minus(theirs)
     if not differences.by_split:
         raise ValueError(f"{variant} and {reference} share no split, seed and test crystal: train both on the same")
     difference = interval_of(differences)

@@ -9,8 +9,10 @@ from srcgcnn.cli.command import add_sweep_command, existing_run
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from srcgcnn.analysis.study import Study
+    from srcgcnn.analysis.two_folders import Pair
 
 
 # What results can be sorted by: the field of a trade-off row, and the column of the table of trials
@@ -47,13 +49,20 @@ def add_analysis_commands(commands: Any) -> None:
     compare = add_sweep_command(
         commands,
         "compare",
-        "two variants on the same test crystals and seeds",
+        "two variants of a sweep, or two sweeps, on the same test crystals and seeds",
         _compare,
-        description="Print the paired difference of two variants, its interval and its p-value.",
-        examples="srcgcnn compare runs/depth 'SR-CGCNN T=3 step-norm' CGCNN-3",
+        description="Print the paired difference of two variants, its interval and its p-value. With two folders: "
+        "every variant that both sweeps have, the second minus the first, paired where seeds, splits and test crystals "
+        "agree.",
+        examples="""
+        srcgcnn compare runs/depth 'SR-CGCNN T=3 step-norm' CGCNN-3
+        srcgcnn compare runs/depth runs/depth-longer
+        """,
     )
-    compare.add_argument("variant", metavar="A", help="such as 'SR-CGCNN T=3 step-norm', as `results` names models")
-    compare.add_argument("reference", metavar="B", help="such as CGCNN-3")
+    compare.add_argument(
+        "variant", metavar="A", help="such as 'SR-CGCNN T=3 step-norm', as `results` names models; or a folder"
+    )
+    compare.add_argument("reference", metavar="B", nargs="?", help="such as CGCNN-3; none with two folders")
     _add_margin(compare)
     report = add_sweep_command(
         commands,
@@ -125,12 +134,58 @@ def _print_trials(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     from srcgcnn.analysis.study import find_studies
 
+    if options.reference is None:
+        return _compare_folders(options)
     found = find_studies(existing_run(options.out), options.variant, options.reference)
     for number, (study, (variant, reference)) in enumerate(found):
         if number:
             print()
         _print_comparison(study, variant, reference, options.margin)
     return 0
+
+
+def _compare_folders(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from rich.table import Table
+
+    from srcgcnn.analysis.comparison import non_inferior, p_text
+    from srcgcnn.analysis.two_folders import NOT_SHARED, compare_folders
+    from srcgcnn.terminal import make_console
+
+    other = Path(options.variant)
+    if not other.is_dir():
+        raise ValueError(f"compare {options.variant!r}: give two variants of {options.out}, or a second folder")
+    found, console = compare_folders(existing_run(options.out), existing_run(other)), make_console()
+    console.print(f"first: {options.out}, {found.first.title}", soft_wrap=True)
+    console.print(f"second: {other}, {found.second.title}", soft_wrap=True)
+    for line in found.differences:
+        console.print(f"  differs: {line}", soft_wrap=True)
+    table = Table(box=None, header_style="dim", caption=f"test error, {found.first.unit}; second minus first")
+    for heading in ("variant", "first", "second", "difference", "95 % interval", "p (Holm)", "pairs"):
+        table.add_column(heading, justify="left" if heading == "variant" else "right")
+    for pair in found.pairs:
+        table.add_row(pair.variant, str(pair.first), str(pair.second), *_difference_cells(pair, p_text, NOT_SHARED))
+    console.print(table)
+    for name, variants in (("first", found.only_first), ("second", found.only_second)):
+        if variants:
+            console.print(f"only in the {name}: {', '.join(variants)}", soft_wrap=True)
+    if options.margin is not None:
+        for pair in found.pairs:
+            if pair.comparison is not None:
+                claim = non_inferior(pair.comparison, options.margin)
+                console.print(claim.sentence(found.first.unit), soft_wrap=True)
+    return 0
+
+
+def _difference_cells(pair: Pair, p_text: Callable[[float], str], unpaired: str) -> list[str]:
+    one = pair.comparison
+    if pair.same_trials:
+        return ["the same trials", "", "", ""]
+    if one is None:
+        return [unpaired, "", "", ""]
+    interval = f"{one.difference.low:+.4f} to {one.difference.high:+.4f}" if one.difference.known else "one seed"
+    return [f"{one.difference.mean:+.4f}", interval, p_text(one.p_corrected), str(one.seeds)]
 
 
 def _print_comparison(study: Study, variant: str, reference: str, margin: float | None) -> None:
