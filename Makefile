@@ -8,7 +8,7 @@ READY  := $(VENV)/.ready
 WORKERS  ?= 2
 PARALLEL := -n $(WORKERS) --dist loadgroup
 
-.PHONY: sweep check test test-slurm chaos coverage lint wheel clean
+.PHONY: sweep check test test-slurm chaos coverage lint docs wheel clean
 
 sweep: $(READY)
 	$(BIN)/python sweeps/depth_sweep.py $(ARGS)
@@ -42,6 +42,10 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The documentation site in build/site; a link that leads nowhere is an error.
+docs: $(READY)
+	$(BIN)/python -m docs.site
+
 # Wheel and source archive in dist/; a description that a package index would refuse is an error.
 wheel: $(READY)
 	$(BIN)/python -m build --no-isolation --outdir dist
@@ -51,8 +55,8 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("python >= 3.11 is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,test,dev,docs]'
 	touch $@
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) build

@@ -44,6 +44,7 @@ class Launch:
 def prepare_and_launch(spec: SweepSpec, stores: Path, how: Launch, *, strict: bool = False) -> int:
     """Find weights and graphs of a sweep, plan it, and launch the plan; returns the exit status."""
     from srcgcnn.cli.building import ShownBuilder
+    from srcgcnn.cli.extras import require
     from srcgcnn.data.store import GraphStore
     from srcgcnn.launch.site import with_environment
     from srcgcnn.launch.store_job import find_or_build
@@ -55,6 +56,8 @@ def prepare_and_launch(spec: SweepSpec, stores: Path, how: Launch, *, strict: bo
 
     spec = with_own_networks(spec)
     how = replace(how, site=with_environment(how.site, environment()))
+    if not how.dry_run:
+        require("sweep", *(["slurm"] if how.site.kind == "slurm" else []))
     start = find_start(spec)
     found = find_or_build(spec.data, stores, how.site, ShownBuilder(), dry_run=how.dry_run, strict=strict)
     if found.manifest is not None and start.spec.training.split.lists:

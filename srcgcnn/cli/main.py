@@ -14,6 +14,7 @@ from srcgcnn.cli.archive import add_archive_command
 from srcgcnn.cli.command import EXIT_STATUSES
 from srcgcnn.cli.completion import add_completion_command
 from srcgcnn.cli.data import add_data_commands
+from srcgcnn.cli.extras import advice_on
 from srcgcnn.cli.jobs import add_job_commands
 from srcgcnn.cli.logs import add_logs_command
 from srcgcnn.cli.matbench import add_matbench_command
@@ -65,6 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return int(options.command(options))
     except (ValueError, OSError, RuntimeError) as error:
         print(f"srcgcnn: {error_line(error)}", file=sys.stderr)
+        return NOTHING_DONE
+    except ModuleNotFoundError as error:
+        advice = advice_on(error)
+        if advice is None:
+            raise
+        print(f"srcgcnn: {advice}", file=sys.stderr)
         return NOTHING_DONE
     except KeyboardInterrupt:
         print("srcgcnn: interrupted", file=sys.stderr)

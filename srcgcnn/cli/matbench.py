@@ -56,6 +56,7 @@ def _matbench(options: argparse.Namespace) -> int:
     task = find_task(options.task)
     task.test_rows(options.fold)  # a wrong number is said before the graphs are built
     from srcgcnn.cli.building import ShownBuilder
+    from srcgcnn.cli.extras import require
     from srcgcnn.cli.launch import Launch, launch
     from srcgcnn.data.store import GraphStore
     from srcgcnn.launch.site import site_named
@@ -64,6 +65,7 @@ def _matbench(options: argparse.Namespace) -> int:
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.sweep.prepare import find_data
 
+    require("sweep")
     site = site_named(options.cluster)
     if site.kind != "local":
         raise ValueError(f"--cluster {options.cluster}: a fold is trained on this machine; give a site of kind local")

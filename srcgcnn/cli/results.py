@@ -207,6 +207,8 @@ def _print_comparison(study: Study, variant: str, reference: str, margin: float 
 
 def _report(options: argparse.Namespace) -> int:
     from srcgcnn.analysis.report import write_report
+    from srcgcnn.cli.extras import require
 
+    require("report")
     print(f"report: {write_report(existing_run(options.out), options.margin)}")
     return 0
