@@ -2,7 +2,7 @@
 
 With the trained weights: does the recurrence come to rest, do states explode, do the atoms of a crystal become alike
 (oversmoothing), which steps does the readout need, and what do more steps do than it was trained for? The test set is
-not touched. At the start of the first epochs: how much of the gradient reaches each step.
+not touched. Gradients are measured while it trains (`gradient_probes.py`).
 """
 
 from __future__ import annotations
@@ -15,21 +15,16 @@ import torch
 
 from srcgcnn.models.network import StepwiseNetwork
 from srcgcnn.models.readout import mean_over_atoms, mean_over_slots
-from srcgcnn.models.stacked import recomputation
 from srcgcnn.run.trial import DepthProbes
 from srcgcnn.training.objective import errors_per_model
 from srcgcnn.training.predictor import in_units
 from srcgcnn.training.unrolled import read_beyond
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
 
     from srcgcnn.models.batch import GraphBatch
     from srcgcnn.training.trainer import GroupTrainer
-
-PROBED_EPOCHS = 3  # at whose start gradients are measured
 
 
 def probe_depth(trainer: GroupTrainer) -> list[DepthProbes | None]:
@@ -62,31 +57,6 @@ def probe_depth(trainer: GroupTrainer) -> list[DepthProbes | None]:
         for member, beyond in enumerate(read_beyond(trainer))
     ]
     return [probes if _finite(probes) else None for probes in found]
-
-
-def probe_gradients(network: StepwiseNetwork, batch: GraphBatch, losses: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return |dL / dh_t|, the norm over all atoms of a batch, after every step t = 0 .. T of every model: [T + 1, M].
-
-    Nothing is left behind: no gradient of a weight, no moved running average.
-
-    Args:
-        network: in the mode in which it is trained.
-        batch: of training crystals.
-        losses: from outputs to the loss of each model, [M, B] to [M].
-    """
-    with recomputation(), torch.enable_grad():
-        first = network.initial_state(batch)
-        first.atoms.requires_grad_()  # also where the embedding is frozen
-        states, followed = zip(*[(first, [first.atoms]), *network.followed(first, batch)], strict=True)
-        loss = losses(network.readout(states[-1], batch)).sum()
-        gradients = iter(torch.autograd.grad(loss, list(chain.from_iterable(followed)), materialize_grads=True))
-    return torch.stack([_norms([next(gradients) for _ in atoms]) for atoms in followed])
-
-
-def _norms(gradients: list[Tensor]) -> Tensor:
-    """Norm of each model's gradient [M]: of one [M, N, F], or of M of [N, F]."""
-    rows = gradients[0] if gradients[0].dim() == 3 else gradients
-    return torch.stack([one.double().norm() for one in rows])
 
 
 def _finite_rows(gradients: list[list[float]]) -> tuple[tuple[float, ...], ...]:

@@ -28,13 +28,13 @@ from srcgcnn.training.backend import choose_backend, earlier_backend, records
 from srcgcnn.training.checkpoint import CheckpointFile
 from srcgcnn.training.depth import depth_training
 from srcgcnn.training.epoch import EpochReport
+from srcgcnn.training.gradient_probes import PROBED_EPOCHS, probe_gradients
 from srcgcnn.training.graphset import GraphSet
 from srcgcnn.training.model_card import read_card
 from srcgcnn.training.objective import Normaliser, errors_per_model, fit_normaliser, loss_per_model
 from srcgcnn.training.optimiser import GroupOptimizer, clip_per_model
 from srcgcnn.training.precision import autocast, check_precision, tensor_cores
 from srcgcnn.training.predictor import predict_rows
-from srcgcnn.training.probes import PROBED_EPOCHS, probe_gradients
 from srcgcnn.training.progress import GroupProgress
 from srcgcnn.training.provenance import reset_peak_memory
 from srcgcnn.training.replay import CudaRecorder, Replay

@@ -22,8 +22,9 @@ from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import write_result
 from srcgcnn.run.trial import TrialResult
 from srcgcnn.sweep.plan import TrialGroup
+from srcgcnn.training.gradient_probes import probe_gradients
 from srcgcnn.training.outcome import conclude
-from srcgcnn.training.probes import probe_depth, probe_gradients
+from srcgcnn.training.probes import probe_depth
 from srcgcnn.training.trainer import GroupTrainer, InterruptedGroupError
 
 MODELS = {
