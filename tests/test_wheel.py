@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from matbench_data import TASK, write_dataset
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = 'kind = "local"\ndashboard = false\ncpus = 1\n'
@@ -40,13 +41,13 @@ def installed(wheel, tmp_path_factory):
 
 @pytest.fixture
 def run(installed, tmp_path):
-    def run(*arguments):
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    def run(*arguments, status=0, **variables):
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | variables
         command = [str(installed / "srcgcnn"), *map(str, arguments)]
         done = subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280, check=False
         )
-        assert done.returncode == 0, (arguments, done.stdout[-3000:], done.stderr[-3000:])
+        assert done.returncode == status, (arguments, done.stdout[-3000:], done.stderr[-3000:])
         return done.stdout
 
     return run
@@ -70,6 +71,8 @@ def test_the_installed_command_knows_what_ships(run, installed, tmp_path):
     assert re.search(r"\d+ trials .* 0 finished before", run("sweep", "--dry-run"))
     assert "sweep 'paper' in runs/paper" in run("sweep", "--sweep", "paper", "--dry-run")
     assert "a local site" in run("cluster", "check", "local")
+    nowhere = str(tmp_path / "bin")  # no SLURM there
+    assert "BAD  SLURM commands: not on PATH: sbatch" in run("cluster", "check", "slurm", status=1, PATH=nowhere)
     assert "no site file 'typo'; known: kestrel, local, ncstate" in run_python(
         installed,
         tmp_path,
@@ -90,3 +93,12 @@ def test_the_installed_command_sweeps_and_reports_in_an_empty_folder(run, tmp_pa
     assert "report: runs/depth/report/index.html" in said
     assert "CGCNN" in run("results", "runs/depth")
     assert (tmp_path / run("report", "runs/depth").split()[-1]).stat().st_size > 10_000
+
+
+@pytest.mark.full
+def test_the_installed_command_records_a_fold_of_matbench(run, tmp_path):
+    (tmp_path / "site.toml").write_text(SITE)
+    write_dataset(tmp_path / "data", TASK.rows)
+    flags = ["--cluster", "site.toml", "--depth", "1", "--epochs", "1", "--fold", "0"]
+    assert "1 of 5 folds" in run("matbench", TASK.name, *flags, MATMINER_DATA="data")
+    assert (tmp_path / "runs" / TASK.name / "matbench.json.gz").exists()

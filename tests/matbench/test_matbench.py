@@ -9,29 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matbench_data import TASK, write_dataset
 from sklearn.model_selection import KFold
 
 from srcgcnn.cli.main import main
-from srcgcnn.data.demo import demo_source
-from srcgcnn.data.parsing import parse_structure
 from srcgcnn.matbench.record import read_folds, record_fold
 from srcgcnn.matbench.task import FOLDS, MatbenchError, find_task, scores
 
 ROOT = Path(__file__).resolve().parents[2]
-TASK = find_task("matbench_jdft2d")  # the smallest with crystals: a file of another length has other folds
-
-
-def write_dataset(folder, count):
-    rows = [(parse_structure(row), next(iter(row.targets.values()))) for row in demo_source(count).rows()]
-    table = {
-        "index": list(range(count)),
-        "columns": ["structure", TASK.target],
-        "data": [[structure.as_dict(), value] for structure, value in rows],
-    }
-    folder.mkdir(exist_ok=True)
-    with gzip.open(folder / f"{TASK.name}.json.gz", "wt") as stream:
-        json.dump(table, stream)
-    return np.array([value for _, value in rows])
 
 
 @pytest.mark.parametrize(
