@@ -31,6 +31,7 @@ def test_the_extras_are_those_of_pyproject():
         assert all(named & set(distributions[package]) for package in packages)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("arguments", "package", "extra"),
     [
@@ -49,6 +50,7 @@ def test_a_command_names_its_missing_extra_in_one_line(tmp_path, arguments, pack
     assert {path.name for path in tmp_path.iterdir()} == {"sweep.json"}  # and has done nothing
 
 
+@pytest.mark.full
 def test_the_core_builds_trains_and_predicts(finished_sweep, tmp_path):
     out = finished_sweep([ModelConfig("srcgcnn", 2)]).out
     script = f"""{WITHOUT}

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from matbench_data import TASK, write_dataset
 
+pytestmark = pytest.mark.full  # a build, an environment, and processes in it
+
 ROOT = Path(__file__).resolve().parent.parent
 SITE = 'kind = "local"\ndashboard = false\ncpus = 1\n'
 
@@ -86,7 +88,6 @@ def run_python(installed, folder, code):
     return done.stdout.strip()
 
 
-@pytest.mark.full
 def test_the_installed_command_sweeps_and_reports_in_an_empty_folder(run, tmp_path):
     (tmp_path / "site.toml").write_text(SITE)
     said = run("sweep", "--cluster", "site.toml", "--models", "cgcnn", "--depths", "1", "--seeds", "1", "--epochs", "1")
@@ -95,7 +96,6 @@ def test_the_installed_command_sweeps_and_reports_in_an_empty_folder(run, tmp_pa
     assert (tmp_path / run("report", "runs/depth").split()[-1]).stat().st_size > 10_000
 
 
-@pytest.mark.full
 def test_the_installed_command_records_a_fold_of_matbench(run, tmp_path):
     (tmp_path / "site.toml").write_text(SITE)
     write_dataset(tmp_path / "data", TASK.rows)

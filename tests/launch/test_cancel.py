@@ -39,6 +39,8 @@ def test_cancel_takes_the_workers_that_the_head_submitted_in_its_last_second(tmp
 DRIVER = """
 import sys, time
 from pathlib import Path
+
+import pytest
 from srcgcnn.launch.local import terminating_as_ctrl_c
 from srcgcnn.driver.noted import noted_driver
 from srcgcnn.run.paths import RunPaths
@@ -49,15 +51,19 @@ with noted_driver(RunPaths(Path(sys.argv[1]))), terminating_as_ctrl_c():
 
 
 @pytest.mark.parametrize("shell", ["", "trap '' INT; "], ids=["in front", "with & behind it"])
+@pytest.mark.full
 def test_cancel_stops_the_driver_of_this_machine_and_no_other_process(shell, tmp_path, capsys):
     paths = RunPaths(tmp_path)
     paths.results.mkdir()
     command = ["sh", "-c", shell + 'exec "$@"', "sh", sys.executable, "-c", DRIVER, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as driver:
-        assert driver.stdout.readline() == b"up\n"
-        note = json.loads(paths.driver.read_text())
-        assert main(["cancel", str(tmp_path)]) == 0
-        assert driver.wait(10) != 0
+        try:
+            assert driver.stdout.readline() == b"up\n"
+            note = json.loads(paths.driver.read_text())
+            assert main(["cancel", str(tmp_path)]) == 0
+            assert driver.wait(60) != 0
+        finally:
+            driver.kill()  # a test that fails does not wait for it
     assert "stopped" in capsys.readouterr().out
     assert not paths.driver.exists()
     reused = {**note, "pid": os.getpid()}  # the number of a process that has started since

@@ -100,6 +100,7 @@ def wait_for(condition, seconds=200.0):
         time.sleep(0.1)
 
 
+@pytest.mark.full
 def test_workers_replace_a_head_whose_job_is_gone_by_one_new_head(paths, queue):
     queue.write_text("18\n19\n")
     silent_head(paths)
@@ -112,6 +113,7 @@ def test_workers_replace_a_head_whose_job_is_gone_by_one_new_head(paths, queue):
         assert read_deaths(paths).deaths == 1
 
 
+@pytest.mark.full
 def test_a_head_that_the_queue_still_has_is_waited_for(paths, queue):
     queue.write_text("17\n18\n")
     silent_head(paths)
@@ -122,6 +124,7 @@ def test_a_head_that_the_queue_still_has_is_waited_for(paths, queue):
         assert paths.head_address.exists()
 
 
+@pytest.mark.full
 def test_heads_that_die_without_a_new_result_are_given_up_and_status_says_so(paths, queue):
     queue.write_text("18\n")
     for _ in range(MOST_DEATHS - 1):
@@ -132,6 +135,7 @@ def test_heads_that_die_without_a_new_result_are_given_up_and_status_says_so(pat
     assert queue.read_text().split() == ["18"]
 
 
+@pytest.mark.full
 def test_a_head_whose_ray_dies_at_every_start_goes_back_to_the_queue_and_ends_in_the_end(paths, queue, tmp_path):
     queue.write_text("17\n")
     asked = tmp_path / "asked"
@@ -170,6 +174,7 @@ def test_a_new_result_forgives_the_deaths_before_it(paths):
     assert not note_death(paths, "killed")
 
 
+@pytest.mark.full
 def test_status_and_resume_believe_the_queue(paths, queue):
     queue.write_text("18\n")
     silent_head(paths)
@@ -181,6 +186,7 @@ def test_status_and_resume_believe_the_queue(paths, queue):
     assert "submitted already" in refused.stderr
 
 
+@pytest.mark.full
 def test_of_two_submissions_in_the_same_second_one_is_refused(paths, queue, tmp_path):
     paths.jobs.unlink()
     record = read_record(paths)

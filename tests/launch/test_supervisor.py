@@ -9,6 +9,8 @@ import time
 import psutil
 import pytest
 
+pytestmark = pytest.mark.full
+
 SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
@@ -93,7 +95,6 @@ sys.exit(supervised(run, lambda: 0))
 """
 
 
-@pytest.mark.full
 def test_a_ray_that_does_not_start_is_tried_again(tmp_path):
     without_ray = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     command = [sys.executable, "-c", WITH_RAY, str(tmp_path)]
