@@ -136,7 +136,7 @@ class TuneListener(Callback):
         elif self._kind != "none" and not last.ended:
             self._conclude_stopped(self._group(trial), last)
         else:
-            self._conclude(self._group(trial), "the worker ended without a result")
+            self._conclude(self._group(trial), "the worker ended without a result", ended=last.ended)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A group failed and is tried again, unless it failed too often: then its next start finds the mark."""
@@ -178,10 +178,12 @@ class TuneListener(Callback):
                 write_text(log_path, log)
                 write_failure(self._paths, config, reason_of(log), str(log_path))
 
-    def _conclude(self, group: TrialGroup, reason: str, log: str = "") -> None:
+    def _conclude(self, group: TrialGroup, reason: str, log: str = "", *, ended: bool = False) -> None:
         there = {config.key for config in group.trials if self._paths.result(config.key).exists()}
+        if ended:  # then its worker wrote a result or a failure of every member
+            there |= {config.key for config in group.trials if not self._paths.failure(config.key).exists()}
         results = {config.key: self._run.result(config.key) for config in group.trials}
-        if any(results[key] is None for key in there):  # damaged since: set aside, and trained again
+        if any(results[key] is None for key in there):  # removed or damaged since: trained again
             self._state.group_waits(group.key)
             self._queue.put_back(group)
             return
