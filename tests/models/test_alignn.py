@@ -16,9 +16,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from srcgcnn.cli.main import main
+from srcgcnn.data.build import build_store
 from srcgcnn.data.graph import build_graph
 from srcgcnn.data.manifest import StoreError
 from srcgcnn.data.shard import geometry_arrays
+from srcgcnn.data.source import Source, SourceRow
 from srcgcnn.data.store import GraphStore
 from srcgcnn.models.blocks.alignn import Entry, LineGraphStep
 from srcgcnn.models.blocks.eggc import EdgeGatedStep
@@ -26,6 +28,7 @@ from srcgcnn.models.config import ModelConfig
 from srcgcnn.models.counts import count_parameters
 from srcgcnn.models.line_graph import line_graph
 from srcgcnn.models.network import CrystalGraphNetwork
+from srcgcnn.models.registry import BLOCKS
 from srcgcnn.models.state import State
 from srcgcnn.training.graphset import GraphSet
 from srcgcnn.training.predictor import _as_shard
@@ -199,18 +202,65 @@ def outputs(structures, element_features, family="alignn", depth=2):
         return network.eval()(crystals.batch(torch.arange(len(structures))[None]))[0]
 
 
-@pytest.mark.parametrize("family", ["eggc", "alignn"])
+@pytest.mark.parametrize("family", BLOCKS)
 @given(seed=st.integers(0, 1000), order=st.permutations(range(4)))
-@settings(max_examples=8, deadline=None)
-def test_rotation_translation_and_order_of_atoms_do_not_matter(family, demo_store, seed, order):
+@settings(max_examples=5, deadline=None)
+def test_rotation_reflection_translation_cell_and_order_of_atoms_do_not_matter(family, demo_store, seed, order):
     generator = np.random.default_rng(seed)
     turn = Rotation.random(random_state=seed).as_matrix()
     rotated = Structure(TRICLINIC.lattice.matrix @ turn.T, TRICLINIC.species, TRICLINIC.frac_coords)
     moved = TRICLINIC.copy().translate_sites(range(4), generator.random(3))
     shuffled = Structure.from_sites([TRICLINIC[atom] for atom in order])
     large = TRICLINIC.copy().make_supercell([2, 1, 1])
-    found = outputs([TRICLINIC, rotated, moved, shuffled, large], demo_store.element_features, family)
-    torch.testing.assert_close(found, found[:1].expand(5), atol=1e-4, rtol=1e-3)
+    found = outputs(
+        [TRICLINIC, rotated, mirrored(rotated), moved, shuffled, large], demo_store.element_features, family
+    )
+    torch.testing.assert_close(found, found[:1].expand(6), atol=1e-4, rtol=1e-3)
+
+
+def mirrored(structure):
+    return Structure(structure.lattice.matrix * [1, 1, -1], structure.species, structure.frac_coords)
+
+
+def source_of(structures):
+    rows = [SourceRow(f"x{number}", "structure", one, {"y": number}) for number, one in enumerate(structures)]
+    return Source("s", "0" * 64, ("y",), ("",), "made for a test", len(rows), lambda: iter(rows))
+
+
+def test_mirror_images_have_one_data_hash_and_so_one_key_and_the_same_angles(tmp_path):
+    """Vectors are no part of the hash: with all distances equal to the last bit, crystals differ by an isometry."""
+    originals = [TRICLINIC, TRICLINIC.copy().make_supercell([2, 1, 1])]
+    stores = [
+        build_store(source_of(structures), tmp_path / name, processes=1).store
+        for name, structures in (("left", originals), ("right", [mirrored(one) for one in originals]))
+    ]
+    left, right = (store.manifest for store in stores)
+    assert left.data_hash == right.data_hash
+    assert left.geometry[0].sha256 != right.geometry[0].sha256
+    found = []
+    for store in stores:
+        crystals = GraphSet.of_store(store, torch.device("cpu"), vectors=True)
+        network = CrystalGraphNetwork(ModelConfig("alignn", 3, hidden_channels=8), crystals.element_features)
+        network.reset_parameters([0])
+        with torch.no_grad():
+            found.append(network.eval()(crystals.batch(torch.tensor([[0, 1]]))))
+    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-5)
+
+
+def test_the_plan_says_that_alignn_with_one_step_knows_no_angles(demo_store, tmp_path, capsys):
+    sweep = [
+        "sweep",
+        "--data",
+        str(demo_store.folder),
+        "--out",
+        str(tmp_path / "out"),
+        "--models",
+        "alignn",
+        "--dry-run",
+    ]
+    for depth, cautioned in (("1", True), ("2", False)):
+        assert main([*sweep, "--models", "alignn", "--depths", depth]) == 0
+        assert ("ALIGNN with one step knows no angles" in " ".join(capsys.readouterr().out.split())) is cautioned
 
 
 @pytest.mark.parametrize(("family", "depth", "sees"), [("eggc", 3, False), ("alignn", 2, True), ("alignn", 1, False)])
