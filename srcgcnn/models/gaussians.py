@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from srcgcnn.data.graph import GAUSSIAN_COUNT, GAUSSIAN_STEP_ANGSTROM
+
+SMALLEST = 1e-30  # what is less is 0: no sum of features feels it
+LARGEST_EXPONENT = 80.0  # exp(-80) < SMALLEST; far beyond, exp takes processors several times as long
+
+
+def decayed(exponents: Tensor) -> Tensor:
+    """Return exp(-x) of x >= 0, and 0 where that is below 1e-30."""
+    return F.threshold((-exponents.clamp(max=LARGEST_EXPONENT)).exp(), SMALLEST, 0.0)
 
 
 class Gaussians(nn.Module):
@@ -20,4 +29,4 @@ class Gaussians(nn.Module):
 
     def forward(self, distances: Tensor) -> Tensor:
         """Expand distances [...] in angstrom: [..., 41]; zero where one is infinite."""
-        return (-((distances[..., None] - self.centres) / GAUSSIAN_STEP_ANGSTROM).square()).exp()
+        return decayed(((distances[..., None] - self.centres) / GAUSSIAN_STEP_ANGSTROM).square())

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srcgcnn.models.blocks.block import Block
+from srcgcnn.models.gaussians import decayed
 from srcgcnn.models.registry import ALIGNN_DISTANCES
 from srcgcnn.models.state import State
 
@@ -69,7 +70,7 @@ class Radial(nn.Module):
 
     def forward(self, values: Tensor, inner_norm: MemberNorm, outer_norm: MemberNorm) -> Tensor:
         """Map [R] to [R, F]."""
-        functions = (-self.sharpness * (values[:, None] - self.centres).square()).exp()
+        functions = decayed(self.sharpness * (values[:, None] - self.centres).square())
         return F.silu(outer_norm(self.outer(F.silu(inner_norm(self.inner(functions))))))
 
 

@@ -56,15 +56,16 @@ class Interaction(Block):
     def prepare(self, expanded: tuple[Tensor, Tensor]) -> Tensor:
         """Return the filters [E, filters]."""
         features, envelope = expanded
-        return self.filter_outer(shifted_softplus(self.filter_inner(features))) * envelope
+        return after_shifted_softplus(self.filter_outer, self.filter_inner(features)) * envelope
 
     def step(self, state: State, graph: FlatGraph, prepared: Tensor, norms: MemberNorms) -> State:
         """Interact: [N, F] to [N, F]."""
         messages = self.inwards(state.atoms).index_select(0, graph.sources) * prepared
-        found = self.last(shifted_softplus(self.outwards(graph.sum_over_edges(messages))))
+        found = after_shifted_softplus(self.last, self.outwards(graph.sum_over_edges(messages)))
         return State(norms.atoms(state.atoms + found if self.own_residual else found))
 
 
-def shifted_softplus(values: Tensor) -> Tensor:
-    """Return softplus(x) - ln 2, which is 0 at 0."""
-    return F.softplus(values) - math.log(2.0)
+def after_shifted_softplus(linear: nn.Linear, rows: Tensor) -> Tensor:
+    """Return linear(softplus(x) - ln 2): the shift, which makes 0 of 0, is taken to the bias, a pass over rows less."""
+    bias = linear.bias - math.log(2.0) * linear.weight.sum(dim=1)
+    return F.linear(F.softplus(rows), linear.weight, bias)
