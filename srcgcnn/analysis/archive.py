@@ -1,8 +1,8 @@
 """A sweep as a folder to publish: everything that a reader needs to check its answer, and nothing that trains.
 
-The folder holds the result files, the predictions for validation and test crystals, what was asked for, and the ids
-of the crystals. It is itself the folder of a sweep: `srcgcnn results`, `compare` and `report` read it like any other.
-Structures and learned weights stay out; so do host names and the paths of the machine that trained.
+The folder holds the result files, the predictions for validation and test crystals, the baselines, what was asked for,
+and the ids of the crystals. It is itself the folder of a sweep: `srcgcnn results`, `compare` and `report` read it like
+any other. Structures and learned weights stay out; so do host names and the paths of the machine that trained.
 """
 
 from __future__ import annotations
@@ -73,6 +73,8 @@ def archive_sweep(paths: RunPaths, folder: Path) -> Archived:
         _archive_predictions(paths.predictions(result.key), target.predictions(result.key))
         write_text(target.result(result.key), result_text(result, indent=None))
         added += 1
+    for path in sorted(paths.baselines.glob("*.json")):
+        write_bytes(target.baseline(path.stem), path.read_bytes())
     spec = replace(record.spec, data=replace(record.spec.data, source=Path(record.spec.data.source).name))
     write_record(target, replace(record, spec=spec, store="", command=""))
     _archive_ids(Path(record.store), folder)

@@ -1,14 +1,24 @@
-"""Figures of a study: depth, cost, differences, parity, learning curves, damping."""
+"""Figures of a study: depth, differences, parity, curves over epochs and training rows, damping."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from srcgcnn.analysis.pareto import on_front
-from srcgcnn.analysis.style import DOUBLE_INCHES, GREY, SINGLE_INCHES, Drawing, colour_of, new_figure
+from srcgcnn.analysis.baselines import baselines_of
+from srcgcnn.analysis.style import (
+    DOUBLE_INCHES,
+    GREY,
+    SINGLE_INCHES,
+    Drawing,
+    colour_of,
+    new_figure,
+    plain_log_ticks,
+)
+from srcgcnn.run.labels import labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,107 +27,115 @@ if TYPE_CHECKING:
 
     from srcgcnn.analysis.comparison import Comparison
     from srcgcnn.analysis.study import Study
+    from srcgcnn.run.trial import SplitConfig
 
-COSTS = {
-    "conv_parameters": ("convolution parameters", 1.0),
-    "total_parameters": ("all parameters", 1.0),
-    "seconds": ("training time per trial (s)", 1.0),
-    "memory_mb": ("peak memory (GiB)", 1 / 1024),
-}
 MOST_PANELS = 12
-MOST_NAMES = 16  # beside a panel; of more variants those on the front are named
-INTERVAL = "95 % interval, as in the table"
-BAND = f"bands: {INTERVAL}; small points: single trials"
+BAND = "bands: 95 % interval, as in the table; small points: single trials"
 
 
-def draw_depth(study: Study) -> Drawing:
-    """Test error against depth, one line per norm, damping and model."""
-    figure = new_figure(SINGLE_INCHES * 1.25, 2.9)
-    axes = figure.add_subplot()
-    rows = []
-    for number, (line, (colour, marker)) in enumerate(colour_of(study.lines).items()):
-        table = study.line_of(line)
-        places = table["depth"] + 0.06 * (number - (len(study.lines) - 1) / 2)  # lines that meet stay visible
-        intervals = [study.interval(name) for name in table["variant"]]
-        low, high = (np.array([getattr(each, end) for each in intervals]) for end in ("low", "high"))
-        means = [each.mean for each in intervals]
-        axes.fill_between(places, low, high, color=colour, alpha=0.16, linewidth=0)
-        axes.plot(places, means, marker=marker, color=colour, label=line, zorder=3)
-        for name, place in zip(table["variant"], places, strict=True):
-            single = study.repeats(name).seed_means
-            axes.plot([place] * len(single), single, ".", color=colour, markersize=2.5, alpha=0.7)
-        rows.append(table[["line", "variant", "depth"]].assign(line=line, mean=means, low=low, high=high))
-    axes.set_xlabel("depth: recurrent steps T, or layers L")
-    axes.set_ylabel(f"test {study.quantity}")
-    axes.set_xticks(sorted(study.variants["depth"].unique()))
-    axes.legend()
-    return Drawing("depth", f"Test error against depth. {BAND}.", figure, pd.concat(rows))
+def draw_depth(study: Study) -> Drawing | None:
+    """Error against depth on test and training rows, one line per network and recipe; None where no line has two.
 
-
-def draw_pareto(study: Study) -> Drawing:
-    """Error against costs; the front is joined, dominated variants are grey.
-
-    Memory only on a GPU: on a CPU it is the largest resident size of a process that also trained other trials.
+    Results of older versions have no training error; where all are of those, there is the test error only.
     """
-    table = study.variants.copy()
+    lines = {line: study.line_of(line) for line in study.lines}
+    if all(table["depth"].nunique() < 2 for table in lines.values()):
+        return None
+    trained = study.variants["train_error"].notna().any()
+    figure = new_figure(DOUBLE_INCHES if trained else SINGLE_INCHES * 1.25, 2.9)
+    panels = figure.subplots(1, 2 if trained else 1, sharey=True, squeeze=False).ravel()
+    rows = []
+    for number, (line, style) in enumerate(colour_of(study.lines).items()):
+        places = lines[line]["depth"] + 0.06 * (number - (len(lines) - 1) / 2)  # lines that meet stay visible
+        ends = _draw_errors(panels[0], study, lines[line], places, line, style)
+        if trained:
+            _draw_training(panels[1], study, lines[line], places, style)
+        rows.append(lines[line][["variant", "depth", "train_error"]].assign(line=line, **ends))
+    for axes, what, letter in zip(panels, ("test", "training"), "ab", strict=False):
+        axes.set_xlabel("depth: recurrent steps T, or layers L")
+        axes.set_ylabel(f"{what} {study.quantity}")
+        axes.set_xticks(sorted(study.variants["depth"].unique()))
+        axes.tick_params(labelleft=True)
+        axes.set_title(letter if trained else "", loc="left", fontweight="bold")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3 if trained else 2)
+    of_training = " b: the same weights on the training rows, mean over trials." if trained else ""
+    caption = f"Error against depth, {'a: ' if trained else ''}test rows, {BAND}.{of_training}"
+    return Drawing("depth", caption, figure, pd.concat(rows))
+
+
+def _draw_errors(
+    axes: Axes, study: Study, table: pd.DataFrame, places: pd.Series, label: str, style: tuple[str, str]
+) -> dict[str, Any]:
+    """Draw a line of test errors with its band and its single trials; returns mean, low and high."""
+    colour, marker = style
     intervals = [study.interval(name) for name in table["variant"]]
-    table["mean"] = [each.mean for each in intervals]
-    table["half_width"] = [each.half_width for each in intervals]
-    styles = colour_of(study.lines)
-    costs_known = {name: cost for name, cost in COSTS.items() if name != "memory_mb" or study.on_gpu}
-    rows, columns = (2, 2) if len(costs_known) > 3 else (1, 3)
-    figure = new_figure(DOUBLE_INCHES, 2.5 * rows + 0.4)
-    panels = figure.subplots(rows, columns, sharey=True).ravel()
-    for axes, letter, (column, (label, scale)) in zip(panels, "abcd", costs_known.items(), strict=False):
-        costs = table[column].to_numpy(dtype=float) * scale
-        table[f"{column}_front"] = front = on_front(costs, table["mean"].to_numpy())
-        order = np.argsort(costs[front])
-        axes.step(costs[front][order], table["mean"][front].to_numpy()[order], where="post", color="black", lw=0.8)
-        for row, cost, best in zip(table.itertuples(), costs, front, strict=True):
-            colour, marker = styles[row.line]
-            colour = colour if best else GREY
-            half = None if np.isnan(row.half_width) else row.half_width
-            axes.errorbar(cost, row.mean, half, fmt=marker, color=colour, capsize=2, elinewidth=0.8)
-        axes.set_xlabel(label)
-        if column.endswith("parameters"):
-            axes.xaxis.set_major_formatter("{x:,.0f}")
-        axes.locator_params(axis="x", nbins=4)
-        axes.margins(x=0.08, y=0.08)
+    ends = {end: np.array([getattr(each, end) for each in intervals]) for end in ("mean", "low", "high")}
+    axes.fill_between(places, ends["low"], ends["high"], color=colour, alpha=0.16, linewidth=0)
+    axes.plot(places, ends["mean"], marker=marker, color=colour, label=label, zorder=3)
+    for name, place in zip(table["variant"], places, strict=True):
+        single = study.repeats(name).seed_means
+        axes.plot([place] * len(single), single, ".", color=colour, markersize=2.5, alpha=0.7)
+    return ends
+
+
+def _draw_training(axes: Axes, study: Study, table: pd.DataFrame, places: pd.Series, style: tuple[str, str]) -> None:
+    """Draw a line of training errors and its single trials."""
+    colour, marker = style
+    axes.plot(places, table["train_error"], marker=marker, color=colour, zorder=3)
+    for name, place in zip(table["variant"], places, strict=True):
+        single = study.trials.loc[study.trials["variant"] == name, "train_error"]
+        axes.plot([place] * len(single), single, ".", color=colour, markersize=2.5, alpha=0.7)
+
+
+def draw_train_sizes(study: Study) -> Drawing | None:
+    """Test error against the number of training rows, one line per variant; None where they did not differ."""
+    rows = [
+        {"variant": name, "network": _without_size(study, name), "rows": study.members[name][0].rows[0]}
+        for name in study.variants["variant"]
+    ]
+    table = pd.DataFrame(rows).merge(study.variants[["variant", "train_error"]], on="variant")
+    if table["rows"].nunique() < 2:
+        return None
+    figure = new_figure(DOUBLE_INCHES, 2.9)
+    panels = figure.subplots(1, 2)
+    ends = []
+    for (network, found), style in zip(table.groupby("network", sort=False), _styles(table["network"]), strict=True):
+        line = found.sort_values("rows")
+        ends.append(line.assign(**_draw_errors(panels[0], study, line, line["rows"], str(network), style)))
+        _draw_training(panels[1], study, line, line["rows"], style)
+    for axes, what, letter in zip(panels, ("test", "training"), "ab", strict=True):
+        axes.set(xlabel="training rows", ylabel=f"{what} {study.quantity}", xscale="log", yscale="log")
         axes.set_title(letter, loc="left", fontweight="bold")
-        letters = [study.depth_letter(line) for line in table["line"]]
-        _name_points(axes, table.assign(cost=costs, front=front, letter=letters))
-    for axes in panels[::columns]:
-        axes.set_ylabel(f"test {study.quantity}")
-    handles = [panels[0].plot([], [], marker, color=colour, label=line)[0] for line, (colour, marker) in styles.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+        plain_log_ticks(axes, sorted(table["rows"].unique()))
+    for split, size in _splits_of(study).items():
+        for number, baseline in enumerate(baselines_of(study, split)[1:]):
+            label = "linear on composition" if size == table["rows"].max() and not number else None
+            panels[0].plot(size, baseline.test.mean, "_", color=GREY, markersize=9, label=label)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     caption = (
-        "Error against cost. Black steps: Pareto front of the means; grey: dominated. Bars: "
-        f"{INTERVAL}. At the right the depths (of more than {MOST_NAMES} points, those on the front). Time is that of "
-        "the machine named below."
+        f"Learning curves: error against training rows; validation and test rows stay the same. a: test rows, {BAND}. "
+        "b: the same weights on the training rows."
     )
-    return Drawing("pareto", caption, figure, table.drop(columns=["val_error", "test_error"]))
+    return Drawing("train_sizes", caption, figure, pd.concat(ends))
 
 
-def _name_points(axes: Axes, table: pd.DataFrame) -> None:
-    """Write the depths in a column beside the panel, as near to the height of their points as their size allows."""
-    from scipy.optimize import isotonic_regression
+def _styles(names: pd.Series) -> list[tuple[str, str]]:
+    return list(colour_of(list(dict.fromkeys(names))).values())
 
-    named = (table if len(table) <= MOST_NAMES else table[table["front"]]).sort_values(["mean", "cost"])
-    low, high = axes.get_ylim()
-    gaps = np.arange(len(named)) / MOST_NAMES
-    heights = (named["mean"].to_numpy() - low) / (high - low)
-    places = isotonic_regression(heights - gaps).x.clip(0, max(0, 1 - gaps[-1])) + gaps
-    for row, place in zip(named.itertuples(), places, strict=True):
-        axes.annotate(
-            f"{row.letter} = {row.depth}",
-            (row.cost, row.mean),
-            xytext=(1.03, place),
-            textcoords="axes fraction",
-            fontsize=6.5,
-            va="center",
-            arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.6, "ls": ":", "shrinkB": 3, "relpos": (0, 0.5)},
-            zorder=0,
-        )
+
+def _without_size(study: Study, name: str) -> str:
+    """Name a variant among those that share its training rows, that is without their number."""
+    variant = study.named[name]
+    split = replace(variant.training.split, train_size=None)
+    all_rows = [
+        replace(one, training=replace(one.training, split=replace(one.training.split, train_size=None)))
+        for one in study.labels
+    ]
+    return labels_of(all_rows)[replace(variant, training=replace(variant.training, split=split))]
+
+
+def _splits_of(study: Study) -> dict[SplitConfig, int]:
+    return {result.config.training.split: result.rows[0] for result in study.results}
 
 
 def draw_differences(study: Study, comparisons: Sequence[Comparison], margin: float) -> Drawing:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+import numpy as np
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from srcgcnn.analysis.intervals import Repeats
     from srcgcnn.run.trial import TrialResult
 
 SIGNIFICANCE = 0.05
 POWER = 0.8
 MOST_SEEDS = 10_000
+MOST_MORE = 200  # seeds that anybody would add
 
 
 def seed_deviation(results: Iterable[TrialResult]) -> tuple[float, int] | None:
@@ -82,3 +86,63 @@ def power_line(results: Iterable[TrialResult], seeds: int) -> str | None:
         f"{seeds_needed(deviation, half)} seeds (80 % power, paired t test over seeds at 5 %; tests that "
         "pair the test crystals, too, may resolve smaller ones)"
     )
+
+
+def seeds_to_decide(differences: Repeats, margin: float) -> int | None:
+    """Return how many seeds of both variants decide, if the true difference is the observed one.
+
+    Decided is that the difference is not zero (two-sided, 5 %), or that it is below the margin (one-sided, 5 %), with
+    80 % power. More seeds shrink what seeds add to the error of the mean; what test crystals add stays. Of several
+    splits it is the number of splits. None where 200 do not decide.
+
+    Args:
+        differences: of two variants, on the same seeds and crystals.
+        margin: of non-inferiority, in the unit of the errors.
+    """
+    from scipy.stats import t
+
+    errors = _error_of_splits(differences) if len(differences.by_split) > 1 else _error_of_seeds(differences)
+    mean = float(np.mean([frame.to_numpy().mean() for frame in differences.by_split.values()]))
+    if errors is None:
+        return None
+    for count in range(max(2, len(differences.seed_means)), MOST_MORE + 1):
+        error, degrees = errors(count)
+        power = t.ppf(POWER, degrees)
+        differs = abs(mean) >= (t.ppf(1 - SIGNIFICANCE / 2, degrees) + power) * error
+        within = margin - mean >= (t.ppf(1 - SIGNIFICANCE, degrees) + power) * error
+        if differs or within:
+            return count
+    return None
+
+
+def _error_of_splits(differences: Repeats) -> Callable[[int], tuple[float, float]]:
+    """Standard error and degrees of freedom of the mean, by the number of splits."""
+    means = np.array([float(frame.to_numpy().mean()) for frame in differences.by_split.values()])
+    variance = means.var(ddof=1)
+    return lambda count: (math.sqrt(variance * (1 / count + differences.test_share)), count - 1)
+
+
+def _error_of_seeds(differences: Repeats) -> Callable[[int], tuple[float, float]] | None:
+    """Standard error and degrees of freedom of the mean, by the number of seeds; None where one seed tells nothing.
+
+    The variances of the interval (`intervals.seeds_and_crystals`), with what seeds and crystals add together taken out
+    of that of the crystals, since it shrinks with the seeds.
+    """
+    (frame,) = differences.by_split.values()
+    errors = frame.to_numpy(dtype=float)
+    seeds, crystals = errors.shape
+    if seeds < 2:
+        return None
+    of_seeds = errors.mean(axis=1).var(ddof=1)
+    if crystals < 2:
+        return lambda count: (math.sqrt(of_seeds / count), count - 1)
+    left = errors - errors.mean(axis=1, keepdims=True) - errors.mean(axis=0) + errors.mean()
+    both = float((left**2).sum()) / ((seeds - 1) * (crystals - 1))
+    of_crystals = max(errors.mean(axis=0).var(ddof=1) - both / seeds, 0.0)
+
+    def error(count: int) -> tuple[float, float]:
+        parts = of_seeds / count, (of_crystals + both / count) / crystals
+        spread = parts[0] ** 2 / (count - 1) + parts[1] ** 2 / (crystals - 1)
+        return math.sqrt(sum(parts)), sum(parts) ** 2 / spread if spread else count - 1
+
+    return error

@@ -14,14 +14,23 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from srcgcnn.analysis import chemistry, figures
+from srcgcnn.analysis import chemistry, costs, figures
+from srcgcnn.analysis.answer import Answer, answer_of
+from srcgcnn.analysis.baselines import Baseline, baseline_table, baselines_of
 from srcgcnn.analysis.findings import Findings, find, tradeoff_table
 from srcgcnn.analysis.interactive import plotly_source, trials_json
 from srcgcnn.analysis.paper import SOURCE
 from srcgcnn.analysis.probes import draw_probes
 from srcgcnn.analysis.study import Study, studies_of
 from srcgcnn.analysis.style import DPI, Drawing, journal_style
-from srcgcnn.analysis.tables import shown_comparisons, shown_tradeoff, write_table
+from srcgcnn.analysis.tables import (
+    printed_comparisons,
+    printed_tradeoff,
+    shown_comparisons,
+    shown_tradeoff,
+    write_table,
+)
+from srcgcnn.analysis.tradeoff import CAPTION
 from srcgcnn.files import write_bytes, write_text
 from srcgcnn.run.folder import open_run
 from srcgcnn.run.spent import is_gpu, spent_line
@@ -37,7 +46,26 @@ if TYPE_CHECKING:
     from srcgcnn.sweep.record import SweepRecord
 
 PAGE_DPI = 160  # of the images inside the page; the files have 300
+FIRST_DPI = 220  # of the one that it opens with, which is shown large
 MOST_STUDIES = 6
+REFRESH_S = 60  # how often the page of a running sweep looks for a newer one
+
+
+CONTENTS = {
+    "table": "Table",
+    "tests": "What the tests say",
+    "depth": "Depth",
+    "train_sizes": "Learning curves",
+    "widths": "Widths",
+    "differences": "Differences",
+    "pareto": "Other costs",
+    "trials": "All trials",
+    "training": "Training",
+    "probes": "Steps",
+    "parity": "Predictions",
+    "chemistry": "Chemistry",
+    "largest": "Largest errors",
+}
 
 
 @dataclass(frozen=True)
@@ -86,18 +114,27 @@ class Section:
     folder: str
     findings: Findings
     sentences: list[str]
+    answer: Answer
+    baselines: list[Baseline]
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     pictures: dict[str, Picture] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     interactive: str = ""
 
+    @property
+    def contents(self) -> list[tuple[str, str]]:
+        """Name and title of every part of the section, in the order of the page."""
+        there = {"table", "tests", "trials", "training", "chemistry", *self.pictures, *self.tables}
+        return [(name, title) for name, title in CONTENTS.items() if name in there]
 
-def write_report(folder: Run | RunPaths, margin: float | None = None) -> Path:
+
+def write_report(folder: Run | RunPaths, margin: float | None = None, *, running: bool = False) -> Path:
     """Write the report of a sweep and return the page.
 
     Args:
         folder: of the sweep, opened or not.
         margin: of non-inferiority, in the unit of the errors; None takes 0.005 eV/atom, or 5 % of the best error.
+        running: the sweep goes on, and the report is written again: the page loads itself anew.
 
     Raises:
         ValueError: no trial has finished, or the margin is not positive.
@@ -114,7 +151,7 @@ def write_report(folder: Run | RunPaths, margin: float | None = None) -> Path:
             sections.append(_section(study, paths, f"study-{number + 1}/" if number else "", margin))
     page = paths.report / "index.html"
     left_out = [study.title for study in studies[MOST_STUDIES:]]
-    write_text(page, _render(run, record, sections, left_out))
+    write_text(page, _render(run, record, sections, left_out, running=running))
     return page
 
 
@@ -135,24 +172,38 @@ def _record(paths: RunPaths) -> SweepRecord | None:
 
 
 def _section(study: Study, paths: RunPaths, folder: str, margin: float | None) -> Section:
-    findings = find(study, margin)
-    section = Section(study, folder, findings, findings.sentences(study), interactive=trials_json(study))
+    findings, baselines = find(study, margin), baselines_of(study)
+    answer = answer_of(study, findings, baselines)
+    section = Section(
+        study, folder, findings, findings.sentences(study), answer, baselines, interactive=trials_json(study)
+    )
     home = paths.report / folder
-    table = tradeoff_table(study, findings)
-    section.tables["tradeoff"] = shown_tradeoff(table, study.quantity)
-    write_table(home / "tables", "tradeoff", table, section.tables["tradeoff"])
-    write_table(home / "tables", "trials", study.trials)
-    drawings = [figures.draw_depth(study), figures.draw_pareto(study)]
+    _write_tables(section, home)
+    drawings = [costs.draw_tradeoff(study, answer, baselines), costs.draw_pareto(study)]
     if findings.comparisons:
-        section.tables["comparisons"] = shown_comparisons(findings.comparisons, study.unit)
-        write_table(home / "tables", "comparisons", section.tables["comparisons"])
         drawings.append(figures.draw_differences(study, findings.comparisons, findings.margin))
-    optional = (figures.draw_parity(study), figures.draw_alphas(study), draw_probes(study))
+    varied = (figures.draw_depth(study), figures.draw_train_sizes(study), costs.draw_widths(study))
+    optional = (*varied, figures.draw_parity(study), figures.draw_alphas(study), draw_probes(study))
     drawings += [drawn for drawn in optional if drawn]
     drawings += [figures.draw_curves(study), *_chemistry(study, section, home)]
     for drawing in drawings:
         section.pictures[drawing.name] = _save(drawing, home, folder)
     return section
+
+
+def _write_tables(section: Section, home: Path) -> None:
+    study, findings = section.study, section.findings
+    table = tradeoff_table(study, findings)
+    section.tables["tradeoff"] = shown_tradeoff(table, study.quantity, section.baselines)
+    printed = printed_tradeoff(table, study.quantity, section.baselines)
+    write_table(home / "tables", "tradeoff", table, section.tables["tradeoff"], printed)
+    write_table(home / "tables", "trials", study.trials)
+    if section.baselines:
+        write_table(home / "tables", "baselines", baseline_table(section.baselines))
+    if findings.comparisons:
+        section.tables["comparisons"] = shown_comparisons(findings.comparisons, study.unit)
+        printed = printed_comparisons(findings.comparisons, study.unit)
+        write_table(home / "tables", "comparisons", section.tables["comparisons"], printed=printed)
 
 
 def _chemistry(study: Study, section: Section, home: Path) -> list[Drawing]:
@@ -179,7 +230,8 @@ def _save(drawing: Drawing, home: Path, folder: str) -> Picture:
     for ending, options in (("png", {"dpi": DPI}), ("pdf", {"metadata": {"CreationDate": None}})):
         write_bytes(home / "figures" / f"{drawing.name}.{ending}", _drawn(drawing, ending, **options))
     write_text(home / "data" / f"{drawing.name}.csv", drawing.data.to_csv(index=False))
-    image = base64.b64encode(_drawn(drawing, "png", dpi=PAGE_DPI)).decode()
+    dpi = FIRST_DPI if drawing.name == "tradeoff" else PAGE_DPI
+    image = base64.b64encode(_drawn(drawing, "png", dpi=dpi)).decode()
     return Picture(drawing.name, drawing.caption, image, folder, float(drawing.figure.get_figwidth()))
 
 
@@ -205,7 +257,9 @@ def progress_of(folder: Run | RunPaths, record: SweepRecord | None) -> Progress:
     return Progress(finished, len(labels), others, reasons, len(plan.stopped), plan.proposals_left)
 
 
-def _render(run: Run, record: SweepRecord | None, sections: list[Section], left_out: list[str]) -> str:
+def _render(
+    run: Run, record: SweepRecord | None, sections: list[Section], left_out: list[str], *, running: bool
+) -> str:
     import jinja2
     from markupsafe import Markup
 
@@ -216,9 +270,11 @@ def _render(run: Run, record: SweepRecord | None, sections: list[Section], left_
         title=record.spec.name if record else run.paths.out.resolve().name,
         record=record,
         progress=progress_of(run, record),
+        refresh_s=REFRESH_S if running else None,
         sections=sections,
         left_out=left_out,
         paper_source=SOURCE,
+        caption=CAPTION,
         cost={**_cost(sections), "used in all": spent_line(run.paths)},
         provenance=_provenance(sections),
         version=__version__,

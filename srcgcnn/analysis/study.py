@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from srcgcnn.analysis.intervals import Interval, Repeats, interval_of
+from srcgcnn.analysis.scores import scores_of
+from srcgcnn.models.config import USUAL_WIDTH
 from srcgcnn.run.folder import open_run
 from srcgcnn.run.labels import differing, labels_of, line_of, settings_of, shown
 from srcgcnn.run.spent import is_gpu
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from srcgcnn.run.trial import TrialConfig, TrialResult, Variant
 
 Rows = Literal["test", "validation"]
+MOST_FAMILIES = 8  # as many as there are colours
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,26 @@ class Study:
         """What the errors are, for axes: `MAE (eV/atom)`."""
         return "error rate (1 − accuracy)" if self.task == "classification" else f"MAE ({self.unit})"
 
+    @property
+    def test_share(self) -> float:
+        """Test rows per training row, for the correction of overlapping splits."""
+        train, _, test = self.results[0].rows
+        return test / train
+
+    @cached_property
+    def peers(self) -> list[str]:
+        """Variants that were trained on the rows of the best one: those among which one may choose."""
+        split = self.named[self.best].training.split
+        return [name for name in self.variants["variant"] if self.named[name].training.split == split]
+
+    @cached_property
+    def families(self) -> dict[str, str]:
+        """Kind of network of every variant, by its name: all widths, depths and recipes of a kind are one family."""
+        found = {name: replace(one.model, hidden_channels=USUAL_WIDTH).line for name, one in self.named.items()}
+        if len(set(found.values())) <= MOST_FAMILIES:
+            return found
+        return {name: one.model.title for name, one in self.named.items()}
+
     @cached_property
     def labels(self) -> dict[Variant, str]:
         """Names of the variants, which say what differs in this study."""
@@ -86,7 +109,10 @@ class Study:
     def trials(self) -> pd.DataFrame:
         """One row per trial, ordered by variant, split and seed."""
         names = differing(list(self.labels))
-        rows = [_row(one, self.labels[one.config.variant], line_of(one.config.variant, names)) for one in self.results]
+        rows = [
+            _row(one, self.labels[one.config.variant], line_of(one.config.variant, names)) | self._scores(one)
+            for one in self.results
+        ]
         return pd.DataFrame(rows).sort_values(["line", "depth", "variant", "split", "seed"], ignore_index=True)
 
     @cached_property
@@ -102,6 +128,9 @@ class Study:
             seeds=("seed", "nunique"),
             splits=("split", "nunique"),
             train_error=("train_error", "mean"),
+            rmse=("rmse", "mean"),
+            r2=("r2", "mean"),
+            roc_auc=("roc_auc", "mean"),
             seconds=("seconds", "median"),
             memory_mb=("memory_mb", "median"),
         ).reset_index()
@@ -120,6 +149,15 @@ class Study:
         table = self.run.predictions(key)
         chosen = None if table is None else table[table["set"] == rows]
         return None if chosen is None or chosen.empty else chosen
+
+    def _scores(self, result: TrialResult) -> dict[str, float]:
+        """RMSE, R2 and ROC-AUC of a trial on its test rows; NaN where they need predictions that were not kept."""
+        table = self.predictions(result.key)
+        scores = None if table is None else scores_of(table["target"], table["prediction"], self.task)
+        known = {"rmse": result.metrics.test_rmse, "r2": None, "roc_auc": None}
+        if scores is not None:
+            known |= {"r2": scores.r2, "roc_auc": scores.roc_auc}
+        return {name: float("nan") if value is None else float(value) for name, value in known.items()}
 
     def crystal_errors(self, key: str, rows: Rows = "test") -> pd.Series | None:
         """Error of each crystal of a trial, by id: |prediction - target|, or 0 and 1; None without predictions."""

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SINGLE_INCHES, DOUBLE_INCHES = 3.5, 7.2  # 89 and 183 mm columns
@@ -81,3 +82,21 @@ def new_figure(width: float, height: float) -> Figure:
 def colour_of(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Give every name a colour and a marker."""
     return {name: (OKABE_ITO[i % len(OKABE_ITO)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
+
+
+def plain_log_ticks(axes: Axes, values: Sequence[float] = ()) -> None:
+    """Write the ticks of a logarithmic axis of counts as plain numbers: at these values, or at 1, 2, 3 and 5."""
+    from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter
+
+    axis = axes.xaxis
+    axis.set_major_locator(FixedLocator(list(values)) if values else LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
+    axis.set_major_formatter(lambda value, _: short_count(value))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def short_count(value: float) -> str:
+    """Write a count short: 500, 22.9k, 1.2M."""
+    for least, unit, letter in ((1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if value >= least:
+            return f"{value / unit:.3g}{letter}"
+    return f"{value:,.0f}"

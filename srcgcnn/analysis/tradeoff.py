@@ -31,8 +31,10 @@ class TradeoffRow:
     """One variant of one study: all its seeds and splits.
 
     `train`, `val` and `test` are MAE in `unit`, or 1 - accuracy (`unit` is then "error rate"). `train` is the mean
-    error on the training rows, None where older versions trained. `variant` is the name that `compare` takes. `study`
-    says what tells its study from the others of the sweep, `data_hash` which data it was trained on.
+    error on the training rows, None where older versions trained. `rmse`, `r2` and `roc_auc` are those of the test
+    rows, means over trials; None for the other task, and where they need predictions that were not kept. `variant` is
+    the name that `compare` takes. `study` says what tells its study from the others of the sweep, `data_hash` which
+    data it was trained on.
     """
 
     variant: str
@@ -47,6 +49,9 @@ class TradeoffRow:
     train: float | None
     val: Interval
     test: Interval
+    rmse: float | None
+    r2: float | None
+    roc_auc: float | None
     unit: str
     seconds: float
     study: str
@@ -75,14 +80,21 @@ def _row(study: Study, counts: Any) -> TradeoffRow:
         total_parameters=int(counts.total_parameters),
         seeds=int(counts.seeds),
         splits=int(counts.splits),
-        train=None if math.isnan(counts.train_error) else float(counts.train_error),
+        train=_known(counts.train_error),
         val=study.interval(counts.variant, "validation"),
         test=study.interval(counts.variant),
+        rmse=_known(counts.rmse),
+        r2=_known(counts.r2),
+        roc_auc=_known(counts.roc_auc),
         unit="error rate" if study.task == "classification" else data.unit,
         seconds=float(counts.seconds),
         study=study.title,
         data_hash=data.data_hash,
     )
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
 
 
 HEADINGS = {
@@ -94,12 +106,16 @@ HEADINGS = {
     "train": "train MAE",
     "val": "val MAE",
     "test": "test MAE",
+    "rmse": "test RMSE",
+    "r2": "test R²",
+    "roc_auc": "test ROC-AUC",
     "unit": "unit",
     "seconds": "seconds/trial",
     "study": "study",
 }
 LEFT = ("variant", "unit", "study")
-LEFT_OUT_FIRST = ("seconds", "total_parameters", "train", "unit", "val", "splits")  # on a narrow terminal
+OPTIONAL = ("train", "rmse", "r2", "roc_auc")  # columns that say nothing where nobody knows them
+LEFT_OUT_FIRST = ("seconds", "rmse", "r2", "total_parameters", "train", "unit", "val", "splits")  # on a narrow terminal
 
 
 def _columns(rows: Sequence[TradeoffRow]) -> dict[str, str]:
@@ -109,8 +125,9 @@ def _columns(rows: Sequence[TradeoffRow]) -> dict[str, str]:
         columns |= {"train": "train error", "val": "val error", "test": "test error"}
     if all(row.splits == 1 for row in rows):
         del columns["splits"]
-    if all(row.train is None for row in rows):
-        del columns["train"]
+    for name in OPTIONAL:
+        if all(getattr(row, name) is None for row in rows):
+            del columns[name]
     if len({row.study for row in rows}) == 1:
         del columns["study"]
     return columns
@@ -120,7 +137,7 @@ def _cell(row: TradeoffRow, name: str) -> str:
     value = getattr(row, name)
     if name.endswith("_parameters"):
         return f"{value:,}"
-    if name == "train":
+    if name in OPTIONAL:
         return "–" if value is None else f"{value:.4f}"
     return f"{value:.1f}" if name == "seconds" else str(value)
 

@@ -20,6 +20,7 @@ KNOWN_UNITS = {
     "e_hull": "eV/atom",
     "energy_above_hull": "eV/atom",
     "electrostatic_energy": "eV/atom",
+    "ordering_energy": "eV/atom",
     "band_gap": "eV",
     "gap pbe": "eV",
     "bandgap": "eV",

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from srcgcnn.analysis.tradeoff import as_csv, as_markdown, print_tradeoff, tradeoff_of
 from srcgcnn.driver.best_proposals import show_proposals
 from srcgcnn.driver.display import SweepDisplay
+from srcgcnn.driver.live_report import LiveReport
 from srcgcnn.driver.noted import noted_driver
 from srcgcnn.driver.progress import BacklogFile, ProgressFile
 from srcgcnn.driver.spending import Spending
@@ -155,12 +156,14 @@ def _run(
         train = run_groups or run_on_tune
         progress, display = ProgressFile(paths, state), SweepDisplay(state, console)
         spending = Spending(paths, state, resources.cpus, resources.gpus, budget_hours)
-        for listener in (spending, display, progress, BacklogFile(paths, state), TrackerListener(tracker)):
+        live = LiveReport(paths)
+        for listener in (spending, display, progress, BacklogFile(paths, state), TrackerListener(tracker), live):
             state.listen(listener)
         with display:
             try:
                 return train(state, store, run, resources)
             finally:
+                live.end()
                 spending.end()
                 progress.write(ended=True)
 

@@ -42,6 +42,15 @@ class RunPaths:
         """Best weights of one trial with all that is needed to predict."""
         return self.out / "models" / f"{key}.safetensors"
 
+    @property
+    def baselines(self) -> Path:
+        """Folder of what predictors without a network reach: with it the report needs no store."""
+        return self.out / "baselines"
+
+    def baseline(self, key: str) -> Path:
+        """What they reach on one split."""
+        return self.baselines / f"{key}.json"
+
     def start(self, weights_hash: str) -> Path:
         """Copy of the model file that trials start from: they can be resumed wherever the original has gone."""
         return self.out / "starts" / f"{weights_hash[:16]}.safetensors"

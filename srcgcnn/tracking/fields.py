@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 
+from srcgcnn.analysis.style import OKABE_ITO
 from srcgcnn.models.counts import count_parameters
 from srcgcnn.models.own import permitted
+from srcgcnn.models.registry import FAMILIES
 from srcgcnn.records import canonical_json, digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from srcgcnn.models.config import ModelConfig
     from srcgcnn.run.trial import TrialConfig, TrialResult
 
 PARAM_CHARACTERS = 250  # readable in a column; MLflow itself allows 6000
@@ -88,6 +91,7 @@ def params(config: TrialConfig) -> list[Param]:
     training = asdict(config.training)
     lists = training["split"].pop("lists")  # thousands of ids: the hash identifies them, the result file holds them
     values = {
+        "variant": config.model.label,
         **asdict(config.model),
         **_flat("", training),
         "split.lists": digest(lists) if lists else "none",
@@ -140,7 +144,13 @@ def child_tags(config: TrialConfig) -> dict[str, str]:
         "srcgcnn.trial_key": config.key,
         "srcgcnn.model": config.model.label,
         "srcgcnn.data_hash": config.data.data_hash,
+        "mlflow.runColor": family_colour(config.model),
     }
+
+
+def family_colour(model: ModelConfig) -> str:
+    """Return the colour of a kind of network: MLflow's own is one per run, so that kinds cannot be told apart."""
+    return OKABE_ITO[FAMILIES.index(model.family) % len(OKABE_ITO)]
 
 
 def provenance_tags(result: TrialResult) -> dict[str, str]:

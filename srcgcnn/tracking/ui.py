@@ -119,11 +119,11 @@ def _redirection(paths: RunPaths, url: str) -> Iterator[None]:
 def _fragment(paths: RunPaths) -> str:
     """Return the address of the sweep's table in MLflow's page, after mending the store of a moved folder."""
     from srcgcnn.tracking.store import experiment_of, follow_moved_folder
-    from srcgcnn.tracking.view import VIEW_KEY
+    from srcgcnn.tracking.view import RUNS_QUERY
 
     follow_moved_folder(paths)
     experiment = experiment_of(paths)
-    return f"#/experiments/{experiment}/runs?viewStateShareKey={VIEW_KEY}" if experiment else ""
+    return f"#/experiments/{experiment}/runs?{RUNS_QUERY}" if experiment else ""
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -13,8 +13,10 @@ from srcgcnn.records import canonical_json
 
 VIEW_KEY = "srcgcnn"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
-METRICS = ("depth", "alpha", "conv_params", "val_mae", "test_mae", "seconds")
-PARAMS = ("family", "norm", "seed_init")
+# Without a type, MLflow opens the pages of language models wherever it was used for those before.
+RUNS_QUERY = f"workflowType=machine_learning&viewStateShareKey={VIEW_KEY}"
+METRICS = ("val_mae", "conv_params", "depth", "test_mae", "alpha", "seconds")
+PARAMS = ("variant", "seed_init", "norm")
 ERROR = "val_mae"
 PRICES = ("conv_params", "depth", "seconds")  # what an error is bought with
 TRADE_OFF, CURVES = "Trade-off", "epoch"
@@ -24,7 +26,7 @@ SECTIONS = {TRADE_OFF: True, CURVES: True, "Model metrics": False, "System metri
 
 def runs_view() -> str:
     """Return the view: best validation error first, all runs visible, and the trade-off as the first charts."""
-    columns = [f"metrics.`{name}`" for name in METRICS] + [f"params.`{name}`" for name in PARAMS]
+    columns = [f"params.`{name}`" for name in PARAMS] + [f"metrics.`{name}`" for name in METRICS]
     view = {
         "orderByKey": f"metrics.`{ERROR}`",
         "orderByAsc": True,

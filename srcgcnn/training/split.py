@@ -109,7 +109,7 @@ def cluster_compositions(formulas: Sequence[str], clusters: int, seed: int) -> n
     Equal compositions are always in one cluster. Fewer clusters come out where there are fewer compositions.
     """
     unique, inverse = np.unique(np.asarray(formulas), return_inverse=True)
-    points, same = np.unique(_element_fractions(unique.tolist()), axis=0, return_inverse=True)
+    points, same = np.unique(element_fractions(unique.tolist()), axis=0, return_inverse=True)
     centres = _first_centres(points, min(clusters, len(points)), np.random.default_rng(seed))
     for _ in range(KMEANS_ROUNDS):
         nearest = _squared_distances(points, centres).argmin(axis=1)
@@ -122,7 +122,7 @@ def cluster_compositions(formulas: Sequence[str], clusters: int, seed: int) -> n
     return labels
 
 
-def _element_fractions(formulas: Sequence[str]) -> np.ndarray:
+def element_fractions(formulas: Sequence[str]) -> np.ndarray:
     """Return one row per formula with the share of every element that is in any of them."""
     amounts = [_amounts(str(formula)) for formula in formulas]
     column = {symbol: place for place, symbol in enumerate(sorted(set().union(*amounts)))}

@@ -18,10 +18,11 @@ START_S, PAGE_S = 60, 90
 
 @dataclass(frozen=True)
 class Page:
-    """What a page shows: its text, and a PNG of it."""
+    """What a page shows: its text, a PNG of it, and what the script that was run on it came to."""
 
     text: str
     png: bytes
+    value: object = None
 
 
 @contextmanager
@@ -73,11 +74,11 @@ async def _visit(port, url, words, cookies, size, settle_s, script, dark):
                 if text and all(word in text for word in words):
                     break
                 await asyncio.sleep(0.5)
-            await call("Runtime.evaluate", expression=script)
+            ran = await call("Runtime.evaluate", expression=script, returnByValue=True)
             await asyncio.sleep(settle_s)
             png = (await call("Page.captureScreenshot", format="png"))["data"]
             await call("Page.close")
-            return Page(text, base64.b64decode(png))
+            return Page(text, base64.b64decode(png), ran.get("result", {}).get("value"))
 
 
 def _caller(tab):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from srcgcnn.data.alloys import alloys_source
 from srcgcnn.data.columns import choose_targets
 from srcgcnn.data.demo import demo_source
 from srcgcnn.data.limits import SourceLimits
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 SUPPORTED = (
-    "demo (built in), a snapshot of the Materials Project (srcgcnn data fetch mp), jarvis:NAME, matbench:NAME, "
-    "a CGCNN folder (id_prop.csv and <id>.cif), a folder of CIF or POSCAR files with a table beside them, "
+    "demo and alloys (built in), a snapshot of the Materials Project (srcgcnn data fetch mp), jarvis:NAME, "
+    "matbench:NAME, a CGCNN folder (id_prop.csv and <id>.cif), "
+    "a folder of CIF or POSCAR files with a table beside them, "
     ".csv, .tsv (also .gz) or .parquet with a column 'cif', "
     "matbench .json or .json.gz, .jsonl or .jsonl.gz, and ASE's .extxyz, .xyz, .traj or .db"
 )
@@ -40,7 +42,7 @@ def open_source(
     """Open the source that a user named.
 
     Args:
-        text: `demo`, `jarvis:NAME`, `matbench:NAME`, or the path of a folder or file.
+        text: `demo`, `alloys`, `jarvis:NAME`, `matbench:NAME`, or the path of a folder or file.
         targets: columns to read; default the only numeric one; None reads no targets.
         unit: unit of the targets, or one per target separated by commas; default a guess from their names.
         limits: what a row may cost; one beyond them is a bad row.
@@ -54,8 +56,8 @@ def open_source(
 
 
 def _open(text: str, targets: Sequence[str] | None, limits: SourceLimits) -> Source:
-    if text == "demo":
-        return _open_demo(targets)
+    if text in BUILT_IN:
+        return _open_built_in(text, targets)
     if text == "mp":
         raise SourceError(
             "'mp' must be fetched first: srcgcnn data fetch mp --target TARGET --out SNAPSHOT; then name SNAPSHOT here"
@@ -90,9 +92,9 @@ def _units(unit: str, targets: Sequence[str]) -> tuple[str, ...]:
     return given
 
 
-def _open_demo(targets: Sequence[str] | None) -> Source:
-    source = demo_source()
-    choose_targets("demo", targets, source.targets, source.targets)
+def _open_built_in(name: str, targets: Sequence[str] | None) -> Source:
+    source = BUILT_IN[name]()
+    choose_targets(name, targets, source.targets, source.targets)
     return source
 
 
@@ -109,6 +111,7 @@ def _open_folder(path: Path, targets: Sequence[str] | None, limits: SourceLimits
     return open_crystal_folder(path, targets, limits)
 
 
+BUILT_IN: dict[str, Callable[[], Source]] = {"demo": demo_source, "alloys": alloys_source}
 READERS: dict[str, Callable[[Path, Sequence[str] | None, SourceLimits], Source]] = {
     ".csv": open_csv,
     ".csv.gz": open_csv,

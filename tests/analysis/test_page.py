@@ -1,0 +1,246 @@
+"""What a reader sees first: the answer, the advice, the figure; and the figures of what was varied."""
+
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from chromium import CHROMIUM, NO_CHROMIUM, chromium, visit
+from made_results import result_of
+
+from srcgcnn.analysis.answer import answer_of
+from srcgcnn.analysis.costs import draw_tradeoff, draw_widths
+from srcgcnn.analysis.figures import draw_depth, draw_train_sizes
+from srcgcnn.analysis.findings import find
+from srcgcnn.analysis.intervals import Repeats, seeds_and_crystals
+from srcgcnn.analysis.pareto import shown_front
+from srcgcnn.analysis.power import seeds_to_decide
+from srcgcnn.analysis.report import write_report
+from srcgcnn.analysis.study import studies_of
+from srcgcnn.models.counts import count_parameters
+from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.results import write_result
+from srcgcnn.run.trial import DataRef, Metrics, TrainingConfig
+from srcgcnn.sweep.axes import Axes
+from srcgcnn.sweep.record import SweepRecord, write_record
+from srcgcnn.sweep.space import trials_of
+from srcgcnn.sweep.spec import DataSpec, SweepSpec
+
+DATA = DataRef("d" * 16, "crystals", "formation_energy_per_atom", "eV/atom")
+CRYSTALS = 60
+LATEX = shutil.which("pdflatex")
+
+
+def sweep_in(folder, axes, error_of, trained=True):
+    """Write a finished sweep whose errors are `error_of(trial)` plus a little noise of seeds and crystals."""
+    spec = SweepSpec("made", "How deep?", DataSpec(source="gone.csv"), axes, training=TrainingConfig(epochs=3))
+    paths = RunPaths(folder)
+    write_record(paths, SweepRecord(spec, DATA, "no-store", "again"))
+    for trial, _ in trials_of(spec, DATA):
+        if paths.result(trial.key).exists():
+            continue
+        write_trial(paths, trial, error_of(trial), trained)
+    return paths
+
+
+def write_trial(paths, trial, error, trained):
+    rng = np.random.default_rng([trial.seeds.init, trial.model.depth, len(trial.model.label)])
+    crystal = np.random.default_rng(9).exponential(0.01, CRYSTALS)
+    errors = error + 0.001 * rng.standard_normal() + crystal + 0.001 * rng.standard_normal(CRYSTALS)
+    target = np.random.default_rng(5).normal(-1, 1, CRYSTALS)
+    names = [f"c{number}" for number in range(CRYSTALS)]
+    table = {"id": names, "formula": "NaCl", "target": target, "prediction": target + errors}
+    rows = [pd.DataFrame(table).assign(set=name) for name in ("validation", "test")]
+    paths.predictions(trial.key).parent.mkdir(parents=True, exist_ok=True)
+    pd.concat(rows).to_parquet(paths.predictions(trial.key))
+    mae, counts = float(errors.mean()), count_parameters(trial.model)
+    size = trial.training.split.train_size or 180
+    metrics = Metrics(1, 0.1, mae, mae, mae, mae, **({"train_mae": mae / 2, "train_rmse": mae / 2} if trained else {}))
+    rows = (size, CRYSTALS, CRYSTALS)
+    write_result(
+        paths,
+        result_of(
+            trial,
+            metrics=metrics,
+            rows=rows,
+            conv_parameters=counts.convolution,
+            total_parameters=counts.total,
+        ),
+    )
+
+
+def by_depth(errors):
+    return lambda trial: errors[trial.model.depth]
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """SR-CGCNN saturates at T = 3 and is as good as CGCNN there, at a third of its parameters."""
+    axes = (Axes(depths=(1, 2, 3), seeds=(0, 1, 2)),)
+    return sweep_in(tmp_path / "made", axes, by_depth({1: 0.3, 2: 0.2, 3: 0.1}))
+
+
+def answer(paths):
+    (study,) = studies_of(paths)
+    return study, answer_of(study, find(study), [])
+
+
+def test_the_page_opens_with_the_answer_and_the_advice(sweep):
+    study, told = answer(sweep)
+    assert told.advised == "SR-CGCNN T=3 step-norm"
+    assert told.shows.startswith(f"{study.best} has the lowest validation error: test MAE {study.interval(study.best)}")
+    page = re.sub(r"\s+", " ", write_report(sweep).read_text())
+    places = [page.index(words) for words in (told.shows, "Take ", "data:image/png", "Contents", "<table>")]
+    assert places == sorted(places)
+    anchors = re.findall(r'href="#([^"]+)"', page)
+    assert len(anchors) > 6
+    assert all(f'id="{anchor}"' in page for anchor in anchors)
+
+
+def test_the_cheapest_variant_that_is_not_shown_to_be_worse_is_advised(tmp_path):
+    """Two steps are worse than the best by what is lost in noise; one step is clearly worse."""
+    axes = (Axes(models=("cgcnn",), depths=(1, 2, 3), seeds=(0, 1, 2)),)
+    paths = sweep_in(tmp_path / "a", axes, by_depth({1: 0.3, 2: 0.1002, 3: 0.1}))
+    study, told = answer(paths)
+    assert (study.best, told.advised) == ("CGCNN-3", "CGCNN-2")
+    assert "Take CGCNN-2: it has 67% of its convolution parameters" in told.advises
+    assert "is shown to be within 0.005 eV/atom" in told.advises
+    paths = sweep_in(tmp_path / "b", axes, by_depth({1: 0.3, 2: 0.2, 3: 0.1}))
+    assert answer(paths)[1].advises == "Take it: every variant with fewer convolution parameters is shown to be worse."
+    one = (replace(axes[0], seeds=(0,)),)
+    study, told = answer(sweep_in(tmp_path / "c", one, by_depth({1: 0.3, 2: 0.2, 3: 0.1})))
+    assert told.advised is None
+    assert "one seed of each tests nothing" in told.advises
+
+
+def test_a_front_of_noise_is_no_front(tmp_path):
+    axes = (Axes(models=("cgcnn",), depths=(1, 2, 3), seeds=(0, 1, 2)),)
+    study, told = answer(sweep_in(tmp_path / "noise", axes, by_depth({1: 0.1002, 2: 0.1001, 3: 0.1})))
+    costs = list(study.variants["conv_parameters"])
+    assert shown_front(study, list(study.variants["variant"]), costs) == ["CGCNN-1"]
+    drawing = draw_tradeoff(study, told, [])
+    assert "No front is drawn" in drawing.caption
+    study, told = answer(sweep_in(tmp_path / "front", axes, by_depth({1: 0.3, 2: 0.2, 3: 0.1})))
+    drawing = draw_tradeoff(study, told, [])
+    assert drawing.data["front"].all()
+    assert drawing.figure.axes[0].get_xscale() == "log"
+
+
+@pytest.mark.parametrize("difference", [0.0, 0.006])
+def test_as_many_seeds_as_are_asked_for_decide_four_times_in_five(difference):
+    """A pilot tells the variances; sweeps with that many seeds are then simulated, and tested as the report does."""
+    rng, margin, crystals = np.random.default_rng(1), 0.005, 200
+
+    def errors(seeds):
+        return difference + seed_part(seeds) + crystal_part + 0.02 * rng.standard_normal((seeds, crystals))
+
+    def seed_part(seeds):
+        return 0.006 * rng.standard_normal((seeds, 1))
+
+    crystal_part = 0.01 * rng.standard_normal(crystals)
+    pilot = errors(200)
+    pilot += difference - pilot.mean()
+    few = pilot[:150]
+    needed = seeds_to_decide(Repeats({0: pd.DataFrame(few - few.mean() + difference)}, 1 / 3), margin)
+    assert needed == 150  # far more than needed: never fewer than there are
+    small = pilot[:2]  # variances from a pilot of two would be luck: scale the large one's down to two seeds
+    small = np.vstack([pilot.mean(axis=0)] * 2) + 0.006 * np.array([[1], [-1]]) / np.sqrt(2)
+    small += difference - small.mean()
+    needed = seeds_to_decide(Repeats({0: pd.DataFrame(small)}, 1 / 3), margin)
+    assert 3 <= needed <= 60
+    decided = 0
+    for _ in range(200):
+        crystal_part = 0.01 * rng.standard_normal(crystals)
+        interval = seeds_and_crystals(errors(needed))
+        upper = interval.mean + 1.66 * interval.error
+        decided += interval.low > 0 or interval.high < 0 or upper < margin
+    assert 0.6 < decided / 200 <= 1.0
+
+
+def test_more_seeds_do_not_decide_what_test_crystals_limit():
+    rng = np.random.default_rng(0)
+    errors = 0.001 + 0.05 * rng.standard_normal((1, 20)) + 1e-4 * rng.standard_normal((3, 20))
+    assert seeds_to_decide(Repeats({0: pd.DataFrame(errors)}, 1 / 3), 0.005) is None
+    assert seeds_to_decide(Repeats({0: pd.DataFrame(errors[:1])}, 1 / 3), 0.005) is None
+
+
+def test_depth_is_shown_with_training_errors_where_results_have_them(sweep, tmp_path):
+    (study,) = studies_of(sweep)
+    drawing = draw_depth(study)
+    test, training = drawing.figure.axes
+    assert [axes.get_ylabel() for axes in (test, training)] == ["test MAE (eV/atom)", "training MAE (eV/atom)"]
+    trained = drawing.data[drawing.data["line"] == "SR-CGCNN step-norm"]
+    np.testing.assert_allclose(trained["train_error"], trained["mean"] / 2, rtol=1e-6)
+    axes = (Axes(models=("cgcnn",), depths=(1, 2), seeds=(0, 1)),)
+    (older,) = studies_of(sweep_in(tmp_path / "older", axes, by_depth({1: 0.3, 2: 0.2}), trained=False))
+    assert len(draw_depth(older).figure.axes) == 1
+
+
+def test_learning_curves_where_training_sizes_varied(sweep, tmp_path):
+    axes = (Axes(depths=(1, 3), train_sizes=(30, 90, "all"), seeds=(0, 1)),)
+
+    def error(trial):
+        return 0.1 / trial.model.depth + 3 / (trial.training.split.train_size or 180)
+
+    paths = sweep_in(tmp_path / "sizes", axes, error)
+    (study,) = studies_of(paths)
+    drawing = draw_train_sizes(study)
+    lines = {name: list(found["rows"]) for name, found in drawing.data.groupby("network")}
+    assert lines == {name: [30, 90, 180] for name in ("CGCNN-1", "CGCNN-3", "SR-CGCNN T=3 step-norm")}
+    assert all(found["mean"].is_monotonic_decreasing for _, found in drawing.data.groupby("network"))
+    assert all("train_size" not in name or "180" in name for name in study.peers)  # one may not choose fewer rows
+    assert "Learning curves" in write_report(paths).read_text()
+    assert draw_train_sizes(*studies_of(sweep)) is None
+
+
+def test_error_against_parameters_at_equal_depth_where_widths_varied(sweep, tmp_path):
+    axes = (Axes(depths=(2, 3), widths=(16, 64), seeds=(0, 1)),)
+    paths = sweep_in(tmp_path / "widths", axes, lambda trial: 4 / trial.model.hidden_channels)
+    drawing = draw_widths(*studies_of(paths))
+    assert [axes.get_title() for axes in drawing.figure.axes] == ["depth 2", "depth 3"]
+    assert set(drawing.data["family"]) == {"CGCNN", "SR-CGCNN step-norm"}
+    assert drawing.data.groupby(["depth", "family"])["width"].apply(sorted).tolist() == [[16, 64]] * 4
+    assert "Widths" in write_report(paths).read_text()
+    assert draw_widths(*studies_of(sweep)) is None
+
+
+def test_a_running_sweep_loads_its_page_anew(sweep):
+    assert "location.reload" in write_report(sweep, running=True).read_text()
+    assert "location.reload" not in re.sub(r"<script>/\*\*.*", "", write_report(sweep).read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.skipif(LATEX is None, reason="no pdflatex on the PATH")
+def test_latex_tables_fit_a_column(sweep, tmp_path):
+    axes = (Axes(models=("srcgcnn",), depths=(3,), widths=(128,), seeds=(0, 1), alphas=("learned-scalar",)),)
+    sweep_in(sweep.out, (*axes, Axes(depths=(1, 2, 3), seeds=(0, 1, 2))), lambda trial: 0.1)
+    write_report(sweep)
+    tables = [(sweep.report / "tables" / f"{name}.tex").read_text() for name in ("tradeoff", "comparisons")]
+    text = "\\documentclass[10pt,twocolumn]{article}\\usepackage{booktabs}\\begin{document}\n"
+    (tmp_path / "page.tex").write_text(text + "\n\n".join(tables) + "\\end{document}\n")
+    command = [LATEX, "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout, done.stdout[-2000:]
+
+
+FOLD = """JSON.stringify([...document.querySelectorAll('.shows, .advises, .first img')].map(
+    part => [part.className, Math.round(part.getBoundingClientRect().bottom)]
+).concat([['width', document.documentElement.scrollWidth]]))"""
+
+
+@pytest.mark.full
+@pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
+@pytest.mark.parametrize("size", [(1280, 720), (390, 844)], ids=["laptop", "phone"])
+def test_answer_advice_and_figure_are_above_the_fold(sweep, tmp_path, size):
+    import json
+
+    page = write_report(sweep).resolve().as_uri()
+    with chromium(tmp_path) as browser:
+        shown = visit(browser, page, ["Take"], size=size, script=FOLD)
+    places = json.loads(shown.value)
+    assert len(places) == 4
+    assert places.pop() == ["width", size[0]] or size[0] > 400  # a phone's page is not pushed sideways
+    assert all(0 < bottom <= size[1] for _, bottom in places), places
