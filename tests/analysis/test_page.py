@@ -1,5 +1,6 @@
 """What a reader sees first: the answer, the advice, the figure; and the figures of what was varied."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -14,12 +15,13 @@ from made_results import result_of
 from srcgcnn.analysis.answer import answer_of
 from srcgcnn.analysis.costs import draw_tradeoff, draw_widths
 from srcgcnn.analysis.figures import draw_depth, draw_train_sizes
-from srcgcnn.analysis.findings import find
+from srcgcnn.analysis.findings import find, tradeoff_table
 from srcgcnn.analysis.intervals import Repeats, seeds_and_crystals
 from srcgcnn.analysis.pareto import shown_front
 from srcgcnn.analysis.power import seeds_to_decide
 from srcgcnn.analysis.report import write_report
 from srcgcnn.analysis.study import studies_of
+from srcgcnn.analysis.tables import as_latex, printed_comparisons, printed_tradeoff
 from srcgcnn.models.counts import count_parameters
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import write_result
@@ -88,11 +90,13 @@ def answer(paths):
     return study, answer_of(study, find(study), [])
 
 
-def test_the_page_opens_with_the_answer_and_the_advice(sweep):
+@pytest.mark.full
+def test_the_page_opens_with_the_answer_and_loads_itself_anew_while_the_sweep_runs(sweep):
     study, told = answer(sweep)
     assert told.advised == "SR-CGCNN T=3 step-norm"
     assert told.shows.startswith(f"{study.best} has the lowest validation error: test MAE {study.interval(study.best)}")
-    page = re.sub(r"\s+", " ", write_report(sweep).read_text())
+    page = re.sub(r"\s+", " ", write_report(sweep, running=True).read_text())
+    assert "location.reload" in page
     places = [page.index(words) for words in (told.shows, "Take ", "data:image/png", "Contents", "<table>")]
     assert places == sorted(places)
     anchors = re.findall(r'href="#([^"]+)"', page)
@@ -191,8 +195,7 @@ def test_learning_curves_where_training_sizes_varied(sweep, tmp_path):
     lines = {name: list(found["rows"]) for name, found in drawing.data.groupby("network")}
     assert lines == {name: [30, 90, 180] for name in ("CGCNN-1", "CGCNN-3", "SR-CGCNN T=3 step-norm")}
     assert all(found["mean"].is_monotonic_decreasing for _, found in drawing.data.groupby("network"))
-    assert all("train_size" not in name or "180" in name for name in study.peers)  # one may not choose fewer rows
-    assert "Learning curves" in write_report(paths).read_text()
+    assert all("train_size=none" in name for name in study.peers)  # nobody is told to take fewer rows
     assert draw_train_sizes(*studies_of(sweep)) is None
 
 
@@ -203,21 +206,20 @@ def test_error_against_parameters_at_equal_depth_where_widths_varied(sweep, tmp_
     assert [axes.get_title() for axes in drawing.figure.axes] == ["depth 2", "depth 3"]
     assert set(drawing.data["family"]) == {"CGCNN", "SR-CGCNN step-norm"}
     assert drawing.data.groupby(["depth", "family"])["width"].apply(sorted).tolist() == [[16, 64]] * 4
-    assert "Widths" in write_report(paths).read_text()
     assert draw_widths(*studies_of(sweep)) is None
-
-
-def test_a_running_sweep_loads_its_page_anew(sweep):
-    assert "location.reload" in write_report(sweep, running=True).read_text()
-    assert "location.reload" not in re.sub(r"<script>/\*\*.*", "", write_report(sweep).read_text(), flags=re.DOTALL)
 
 
 @pytest.mark.skipif(LATEX is None, reason="no pdflatex on the PATH")
 def test_latex_tables_fit_a_column(sweep, tmp_path):
     axes = (Axes(models=("srcgcnn",), depths=(3,), widths=(128,), seeds=(0, 1), alphas=("learned-scalar",)),)
     sweep_in(sweep.out, (*axes, Axes(depths=(1, 2, 3), seeds=(0, 1, 2))), lambda trial: 0.1)
-    write_report(sweep)
-    tables = [(sweep.report / "tables" / f"{name}.tex").read_text() for name in ("tradeoff", "comparisons")]
+    (study,) = studies_of(sweep)
+    found = find(study)
+    printed = (
+        printed_tradeoff(tradeoff_table(study, found), study.quantity),
+        printed_comparisons(found.comparisons, study.unit),
+    )
+    tables = [as_latex(table) for table in printed]
     text = "\\documentclass[10pt,twocolumn]{article}\\usepackage{booktabs}\\begin{document}\n"
     (tmp_path / "page.tex").write_text(text + "\n\n".join(tables) + "\\end{document}\n")
     command = [LATEX, "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
@@ -233,14 +235,15 @@ FOLD = """JSON.stringify([...document.querySelectorAll('.shows, .advises, .first
 
 @pytest.mark.full
 @pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
-@pytest.mark.parametrize("size", [(1280, 720), (390, 844)], ids=["laptop", "phone"])
-def test_answer_advice_and_figure_are_above_the_fold(sweep, tmp_path, size):
-    import json
-
-    page = write_report(sweep).resolve().as_uri()
+def test_answer_advice_and_figure_are_above_the_fold(tmp_path):
+    """On a laptop and on a phone; with learning curves and widths in one study, each with its part of the page."""
+    axes = (Axes(depths=(1, 3), widths=(16, 64), train_sizes=(90, "all"), seeds=(0, 1)),)
+    paths = sweep_in(tmp_path / "wide", axes, lambda trial: 4 / trial.model.hidden_channels)
+    page = write_report(paths).resolve().as_uri()
     with chromium(tmp_path) as browser:
-        shown = visit(browser, page, ["Take"], size=size, script=FOLD)
-    places = json.loads(shown.value)
-    assert len(places) == 4
-    assert places.pop() == ["width", size[0]] or size[0] > 400  # a phone's page is not pushed sideways
-    assert all(0 < bottom <= size[1] for _, bottom in places), places
+        for size in (1280, 720), (390, 844):
+            shown = visit(browser, page, ["Learning curves", "Widths"], size=size, script=FOLD)
+            *places, (_, width) = json.loads(shown.value)
+            assert len(places) == 3
+            assert all(0 < bottom <= size[1] for _, bottom in places), (size, places)
+            assert width <= size[0]  # nothing pushes the page sideways

@@ -192,6 +192,7 @@ def test_the_page_needs_nothing_and_runs_nothing_of_the_user(sweep):
     assert "https://next-gen.materialsproject.org/materials/mp-" in without_plotly
     assert "Crystal systems are not shown" in without_plotly
     assert "not complete" not in without_plotly
+    assert "location.reload" not in without_plotly  # nothing runs any more
 
 
 @pytest.mark.full
