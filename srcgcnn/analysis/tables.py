@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from srcgcnn.analysis.comparison import Comparison
 
 SCORES = {"rmse": "test RMSE", "r2": "test R²", "roc_auc": "test ROC-AUC"}
-FIRST_SHARES = {3: 0.46, 4: 0.36}  # of a column of print, for the names; the rest are numbers
+FIRST_SHARES = {3: 0.42, 4: 0.28}  # of a column of print, for the names; the rest are numbers
 LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$",
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"$<$", ">": r"$>$", "±": r"$\pm$", "…": r"\ldots{}",
@@ -146,7 +146,7 @@ def as_latex(table: pd.DataFrame) -> str:
     text = [
         "% needs \\usepackage{booktabs}; as wide as the column it stands in",
         r"{\footnotesize\setlength{\tabcolsep}{2pt}",
-        rf"\begin{{tabular*}}{{\columnwidth}}{{{columns}}}",
+        rf"\noindent\begin{{tabular*}}{{\columnwidth}}{{{columns}}}",
         r"\toprule",
         lines[0],
         r"\midrule",

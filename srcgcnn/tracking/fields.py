@@ -150,7 +150,8 @@ def child_tags(config: TrialConfig) -> dict[str, str]:
 
 def family_colour(model: ModelConfig) -> str:
     """Return the colour of a kind of network: MLflow's own is one per run, so that kinds cannot be told apart."""
-    return OKABE_ITO[FAMILIES.index(model.family) % len(OKABE_ITO)]
+    kinds = [*FAMILIES, model.family]  # networks of one's own come last, in one colour
+    return OKABE_ITO[kinds.index(model.family) % len(OKABE_ITO)]
 
 
 def provenance_tags(result: TrialResult) -> dict[str, str]:
