@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 from torch_geometric.nn import CGConv, DiffGroupNorm, NNConv
 
 from srcgcnn.models.batch import FlatGraph
 from srcgcnn.models.config import ModelConfig
+from srcgcnn.models.gaussians import Gaussians
 from srcgcnn.models.network import load
 from srcgcnn.models.registry import BLOCKS
 from srcgcnn.models.stacked import StackedGroupNorm
@@ -165,3 +168,13 @@ def test_group_normalisation_is_that_of_pytorch_geometric():
         ours.assignment[0].copy_(theirs.lin.weight.T)
     rows = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(ours(rows[None])[0], theirs(rows))
+
+
+@given(st.lists(st.floats(0, 30, width=32), min_size=1, max_size=30))
+def test_gaussians_are_exponentials_and_exactly_zero_far_away(found):
+    distances = torch.tensor(found)
+    values = Gaussians()(distances)
+    exact = (-((distances[:, None].double() - 0.2 * torch.arange(41)) / 0.2).square()).exp()
+    torch.testing.assert_close(values.double(), exact, atol=1e-5, rtol=1e-4)
+    assert bool((values[exact < 0.9e-30] == 0).all())
+    assert bool((Gaussians()(torch.tensor([torch.inf])) == 0).all())
