@@ -111,6 +111,16 @@ class FlatGraph:
         """The line graph, which joins edges that follow each other."""
         return LineGraph.of(self.edge_index, len(self.atomic_numbers), full=self.places is None)
 
+    @cached_property
+    def distinct(self) -> tuple[Tensor, Tensor | None]:
+        """The distances that differ [U], and which of them each edge has [E]; on a GPU, which would wait, all and None.
+
+        In crystals they are few: of the Materials Project's a sixth of the edges.
+        """
+        if self.distances.is_cuda or self.distances.requires_grad:
+            return self.distances, None
+        return torch.unique(self.distances, return_inverse=True)
+
     @property
     def sources(self) -> Tensor:
         """The neighbour at the far end of each edge, [E]."""

@@ -47,16 +47,17 @@ class Interaction(Block):
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 
-    def expand(self, graph: FlatGraph) -> tuple[Tensor, Tensor]:
-        """Return Gaussians [E, 41] and the envelope of the distances [E, 1]."""
-        distances = graph.distances.clamp(max=CUTOFF_ANGSTROM)
-        envelope = 0.5 * (torch.cos(distances * (math.pi / CUTOFF_ANGSTROM)) + 1)
-        return self.gaussians(graph.distances), envelope[:, None]
+    def expand(self, graph: FlatGraph) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return Gaussians [U, 41] and envelope [U, 1] of the distances that differ, and which each edge has."""
+        distances, of_edges = graph.distinct
+        envelope = 0.5 * (torch.cos(distances.clamp(max=CUTOFF_ANGSTROM) * (math.pi / CUTOFF_ANGSTROM)) + 1)
+        return self.gaussians(distances), envelope[:, None], of_edges
 
-    def prepare(self, expanded: tuple[Tensor, Tensor]) -> Tensor:
+    def prepare(self, expanded: tuple[Tensor, Tensor, Tensor | None]) -> Tensor:
         """Return the filters [E, filters]."""
-        features, envelope = expanded
-        return after_shifted_softplus(self.filter_outer, self.filter_inner(features)) * envelope
+        features, envelope, of_edges = expanded
+        filters = after_shifted_softplus(self.filter_outer, self.filter_inner(features)) * envelope
+        return filters if of_edges is None else filters.index_select(0, of_edges)
 
     def step(self, state: State, graph: FlatGraph, prepared: Tensor, norms: MemberNorms) -> State:
         """Interact: [N, F] to [N, F]."""
