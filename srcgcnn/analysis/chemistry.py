@@ -188,14 +188,14 @@ def _compute_systems(study: Study, wanted: set[str]) -> dict[str, str]:
     from srcgcnn.data.manifest import read_manifest
     from srcgcnn.data.parsing import parse_structure
     from srcgcnn.data.source import RowError
-    from srcgcnn.data.sources.registry import open_source
+    from srcgcnn.sweep.prepare import source_of
     from srcgcnn.sweep.record import read_record
 
     record = read_record(study.run.paths)
     manifest, spec = read_manifest(Path(record.store)), record.spec.data
     if manifest.data_hash != study.results[0].config.data.data_hash:
         raise ValueError(f"these trials are not of the data of the last request, {spec.source}")
-    source = open_source(spec.source, [spec.target] if spec.target else [], spec.unit)
+    source = source_of(spec)
     if source.content_hash != manifest.source_hash:
         raise ValueError(f"{spec.source} has changed since the graphs were built")
     systems = {}

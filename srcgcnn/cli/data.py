@@ -47,6 +47,7 @@ def add_data_commands(commands: Any) -> None:
     build.add_argument("source", metavar="SOURCE", help=SOURCES_HELP)
     build.add_argument("--out", type=Path, required=True, metavar="STORE", help="folder of the store")
     _add_target(build)
+    _add_ids(build)
     build.add_argument("--strict", action="store_true", help="bad rows are an error")
     build.add_argument("--processes", type=int, help="default: all cores")
     graph = build.add_argument_group("graphs", "another graph is another store, with results of its own")
@@ -92,6 +93,10 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unit", help="unit of the target; default: guessed from its name")
 
 
+def _add_ids(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--ids", type=Path, metavar="FILE", help="only these: one id a line, or the first column")
+
+
 def _add_limits(parser: argparse.ArgumentParser) -> None:
     """Add a flag for every limit; a row beyond one is a bad row."""
     from srcgcnn.data.limits import SourceLimits
@@ -130,11 +135,17 @@ def _add_fetch(commands: Any) -> None:
         _fetch,
         description="Fetch a snapshot, page by page; an interrupted one is resumed. The API key is read from "
         "MP_API_KEY or from pymatgen's configuration (PMG_MAPI_KEY).",
-        examples="srcgcnn data fetch mp --target band_gap --stable-only --limit 1000 --out snapshots/gaps",
+        examples="""
+        srcgcnn data fetch mp --target band_gap --stable-only --limit 1000 --out snapshots/gaps
+        srcgcnn data fetch mp --target formation_energy --ids published.txt --out snapshots/published
+        """,
     )
     parser.add_argument("database", choices=["mp"], help="the Materials Project")
     parser.add_argument("--target", action="append", default=[], help="may be given several times")
     parser.add_argument("--out", type=Path, metavar="SNAPSHOT", help="default: a folder per query in the user's cache")
+    parser.add_argument(
+        "--ids", type=Path, metavar="FILE", help="exactly these: one id a line; lost and renamed ones are listed"
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="the first N by material id, compared as text")
     parser.add_argument("--stable-only", action="store_true", help="on the convex hull")
     parser.add_argument(
@@ -155,12 +166,14 @@ def _fetch(options: argparse.Namespace) -> int:
     from dataclasses import fields
 
     from srcgcnn.cli.building import fetch_with_progress
+    from srcgcnn.data.id_list import read_ids
     from srcgcnn.data.materials_project.query import MpFilter, MpQuery
     from srcgcnn.data.materials_project.snapshot import default_snapshot
 
     values = {field.name: getattr(options, field.name) for field in fields(MpFilter)}
     values |= {name: tuple(values[name]) for name in ("elements", "exclude_elements")}
-    query = MpQuery(tuple(options.target), MpFilter(**values))
+    ids = () if options.ids is None else read_ids(options.ids)
+    query = MpQuery(tuple(options.target), MpFilter(**values), ids)
     folder = options.out or default_snapshot(query)
     fetch_with_progress(query, folder)
     print(_describe_snapshot(folder))
@@ -169,9 +182,12 @@ def _fetch(options: argparse.Namespace) -> int:
 
 def _build(options: argparse.Namespace) -> int:
     from srcgcnn.cli.building import build_with_progress
+    from srcgcnn.data.id_list import only, read_ids
     from srcgcnn.data.sources.registry import open_source
 
     source = open_source(options.source, options.target, options.unit, _limits_of(options))
+    if options.ids is not None:
+        source = only(source, read_ids(options.ids))
     report = build_with_progress(
         source, options.out, settings=_graph_of(options), processes=options.processes, strict=options.strict
     )
@@ -249,7 +265,7 @@ def _describe_snapshot(folder: Path) -> str:
     import numpy as np
 
     from srcgcnn.data.columns import is_number
-    from srcgcnn.data.materials_project.snapshot import open_snapshot, read_snapshot
+    from srcgcnn.data.materials_project.snapshot import IDS_FILE, open_snapshot, read_snapshot
 
     snapshot, source = read_snapshot(folder), open_snapshot(folder)
     rows = [row.targets for row in source.rows()]
@@ -259,6 +275,11 @@ def _describe_snapshot(folder: Path) -> str:
         f"materials    {snapshot.expected:,}",
         f"size         {size:.1f} MiB in {len(snapshot.pages)} pages",
     ]
+    if snapshot.query.ids:
+        lines.append(
+            f"listed ids   {len(snapshot.query.ids):,}, of which {len(snapshot.lost):,} are lost and "
+            f"{len(snapshot.renamed):,} renamed: {folder / IDS_FILE}"
+        )
     for name, unit in zip(source.targets, source.units, strict=True):
         values = np.array([row[name] for row in rows if is_number(row.get(name))], dtype=np.float64)
         spread = (

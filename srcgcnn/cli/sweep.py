@@ -55,6 +55,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--data", metavar="SOURCE", help="demo, mp, a file or folder of crystals, a graph store")
     data.add_argument("--target", help="target column")
     data.add_argument("--unit", help="unit of the target, a label: nothing is converted")
+    data.add_argument("--ids", metavar="FILE", help="only these crystals: one id a line, or the first column")
     data.add_argument("--strict", action="store_true", help="bad rows of the source are an error")
     data.add_argument("--stores", type=Path, default=Path("stores"), help="where graph stores are kept")
 
@@ -97,7 +98,7 @@ def overrides_of(options: argparse.Namespace) -> dict[str, Any]:
         return {name: value for name, value in values.items() if value is not None}
 
     sections = {
-        "data": given(source=options.data, target=options.target, unit=options.unit),
+        "data": given(source=options.data, target=options.target, unit=options.unit, ids=options.ids),
         "axes": axes_of(options),
         "search": given(
             method=options.search,

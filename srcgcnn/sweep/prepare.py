@@ -88,15 +88,22 @@ def find_data(spec: DataSpec, stores: Path, builder: Builder | None, *, strict: 
             reference = DataRef(NOT_BUILT, MATERIALS_PROJECT, target, spec.unit or MP_TARGETS[target].unit)
             return FoundData(reference, stores / MATERIALS_PROJECT, None)
         spec = fetch_materials(spec, builder or QuietBuilder())
-    from srcgcnn.data.sources.registry import open_source
-
-    source = open_source(spec.source, [spec.target] if spec.target else [], spec.unit)
+    source = source_of(spec)
     folder = default_store(stores, source, spec.graph)
     if builder is not None:
         return _of_store(builder.build(source, folder, spec.graph, strict=strict).store, spec)
     if (folder / MANIFEST_FILE).exists():
         return _of_store(GraphStore(folder), spec)
     return FoundData(DataRef(NOT_BUILT, source.name, source.targets[0], source.units[0]), folder, None)
+
+
+def source_of(spec: DataSpec) -> Source:
+    """Open the source of a sweep: the listed crystals of it, where some are listed."""
+    from srcgcnn.data.id_list import only, read_ids
+    from srcgcnn.data.sources.registry import open_source
+
+    source = open_source(spec.source, [spec.target] if spec.target else [], spec.unit)
+    return source if spec.ids is None else only(source, read_ids(Path(spec.ids)))
 
 
 def with_own_networks(spec: SweepSpec) -> SweepSpec:
@@ -137,15 +144,22 @@ def fetch_materials(spec: DataSpec, builder: Builder) -> DataSpec:
     folder = default_snapshot(_query(spec)).absolute()
     if not is_complete(folder):
         builder.fetch(_query(spec), folder)
-    return replace(spec, source=str(folder), mp=None)
+    return replace(spec, source=str(folder), mp=None, ids=None)
 
 
 def _query(spec: DataSpec) -> MpQuery:
-    return MpQuery((spec.target,) if spec.target else (), spec.mp or MpFilter())
+    from srcgcnn.data.id_list import read_ids
+
+    ids = () if spec.ids is None else read_ids(Path(spec.ids))
+    return MpQuery((spec.target,) if spec.target else (), spec.mp or MpFilter(), ids)
 
 
 def _of_store(store: GraphStore, spec: DataSpec) -> FoundData:
     manifest = store.manifest
+    if spec.ids is not None:
+        raise StoreError(
+            f"{store.folder} is a graph store and taken whole: give --ids with the source that it was made of"
+        )
     if spec.graph not in (GraphSettings(), manifest.graph):
         raise StoreError(
             f"{store.folder} holds graphs of {manifest.graph}, [data.graph] asks for {spec.graph}: leave it out, or "

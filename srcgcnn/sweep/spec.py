@@ -52,6 +52,7 @@ class DataSpec:
         unit: unit of the target; by default that of the source.
         mp: which materials of the Materials Project; with `source = "mp"` only.
         published: numbers to be printed beside ours.
+        ids: a file of ids, one a line: only these crystals.
         graph: neighbours and cutoff, where the store is built from a source (`[data.graph]`).
     """
 
@@ -61,6 +62,7 @@ class DataSpec:
     mp: MpFilter | None = None
     published: PublishedStatistics | None = None
     graph: GraphSettings = field(default_factory=GraphSettings)
+    ids: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse filters that nothing would read."""

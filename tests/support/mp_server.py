@@ -35,8 +35,9 @@ def serving(materials):
         def do_GET(self):
             address = urlparse(self.path)
             query = {name: values[0] for name, values in parse_qs(address.query).items()}
-            if address.path.strip("/") == "heartbeat":
-                self.answer(200, heartbeat(materials))
+            others = {"heartbeat": heartbeat, "materials/core": former}
+            if address.path.strip("/") in others:
+                self.answer(200, others[address.path.strip("/")](materials, query))
                 return
             assert address.path.strip("/") == "materials/summary", self.path
             materials.asked.append(query)
@@ -82,7 +83,7 @@ def document_id(document):
     return document.get("material_id") if isinstance(document, dict) else None
 
 
-def heartbeat(materials):
+def heartbeat(materials, _query):
     return {
         "status": "OK",
         "db_version": materials.database_version,
@@ -98,12 +99,20 @@ def page(materials, query):
         found.sort(key=lambda document: str(document_id(document)))
     size = int(query.get("_per_page", query["_limit"]))
     assert size <= 1000
-    start = (int(query["_page"]) - 1) * size
+    start = (int(query.get("_page", 1)) - 1) * size
     wanted = query["_fields"].split(",")
     shown = [
         {name: document[name] for name in wanted if name in document} if isinstance(document, dict) else document
         for document in found[start : start + size]
     ]
+    return {"data": shown, "meta": {"api_version": "0.87.3", "total_doc": len(found)}}
+
+
+def former(materials, query):
+    """Answer which materials have calculations of these ids."""
+    wanted = set(query["task_ids"].split(","))
+    found = [document for document in materials.documents if wanted & set(document.get("task_ids", ()))]
+    shown = [{"material_id": one["material_id"], "task_ids": one["task_ids"]} for one in found]
     return {"data": shown, "meta": {"api_version": "0.87.3", "total_doc": len(found)}}
 
 
@@ -117,6 +126,8 @@ def fits(document, name, value):
     if end in ("min", "max"):
         held = document.get(stem)
         return held is not None and (held >= float(value) if end == "min" else held <= float(value))
+    if name == "material_ids":
+        return document["material_id"] in wanted
     if name in ("is_stable", "theoretical", "deprecated"):
         return str(document.get(name, False)) == value
     if name == "elements":

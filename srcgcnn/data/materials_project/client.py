@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import time
 import warnings
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from srcgcnn.data.materials_project.query import MpQuery
 
@@ -84,6 +85,42 @@ class MpClient:
                 _sort_fields="material_id",
             )
         )
+
+    def of_ids(self, query: MpQuery, ids: Sequence[str]) -> list[Any]:
+        """Return the raw documents of some materials, in no order; those that are not there are missing.
+
+        Raises:
+            MpError: as `page`.
+        """
+        arguments = {**query.search_arguments, "material_ids": list(ids), "fields": query.fields}
+        return self._answer(lambda: self._rester.search(**arguments, chunk_size=PAGE_DOCUMENTS, num_chunks=1))
+
+    def renamed(self, ids: Sequence[str]) -> dict[str, str]:
+        """Return the present ids of materials that were once called otherwise; a former id is that of a calculation.
+
+        Raises:
+            MpError: as `page`.
+        """
+        documents = self._answer(
+            lambda: self._materials.search(
+                task_ids=list(ids), fields=["material_id", "task_ids"], chunk_size=PAGE_DOCUMENTS, num_chunks=1
+            )
+        )
+        wanted, found = set(ids), {}
+        for document in documents:
+            for former in wanted & {str(one) for one in document.get("task_ids") or ()}:
+                found[former] = str(document["material_id"])
+        return found
+
+    @cached_property
+    def _materials(self) -> Any:
+        from mp_api.client.routes.materials.materials import MaterialsRester
+
+        rester = self._answer(
+            lambda: MaterialsRester(use_document_model=False, mute_progress_bars=True, timeout=TIMEOUT_SECONDS)
+        )
+        rester.session.hooks["response"].append(self._look)
+        return rester
 
     def _look(self, response: Any, **_: Any) -> None:
         """Keep what mp-api does not return: the status of an answer and the number of matches."""

@@ -5,6 +5,7 @@ The names of the summary endpoint stay in this file. Nothing here is imported th
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -41,6 +42,9 @@ MP_TARGETS = {
     "refractive_index": MpTarget("n", "", needs="dielectric"),
     "magnetization": MpTarget("total_magnetization_normalized_vol", "muB/angstrom3", needs="magnetism"),
 }
+
+
+MP_ID = re.compile(r"[a-z]{2,4}-[A-Za-z0-9]{1,12}")  # mp-149, mvc-12, and the letters of new ones
 
 
 class QueryError(ValueError):
@@ -104,24 +108,37 @@ def _text(value: Any) -> str:
 
 @record
 class MpQuery:
-    """Targets and materials: what a snapshot holds."""
+    """Targets and materials: what a snapshot holds; with `ids` these materials and no others."""
 
     targets: tuple[str, ...]
     filter: MpFilter = field(default_factory=MpFilter)
+    ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse unknown targets."""
+        """Refuse unknown targets, ids that cannot be some, and filters beside ids."""
         known = ", ".join(f"{name} [{target.unit or 'no unit'}]" for name, target in MP_TARGETS.items())
         if not self.targets:
             raise QueryError(f"name the target to fetch from the Materials Project, one of: {known}")
         for name in self.targets:
             if name not in MP_TARGETS:
                 raise QueryError(f"no target {name!r} in the Materials Project; known are: {known}")
+        if self.ids and self.filter != MpFilter():
+            raise QueryError(f"the ids say which materials; leave out {self.filter}")
+        for one in self.ids:
+            if not MP_ID.fullmatch(one):
+                raise QueryError(f"{one!r:.60} is no id of the Materials Project, such as mp-149")
 
     @property
     def key(self) -> str:
         """Hash that names the query's snapshot."""
-        return digest(asdict(self))
+        identity = asdict(self)
+        if not self.ids:
+            del identity["ids"]  # snapshots that were fetched before there were ids keep their names
+        return digest(identity)
+
+    def __str__(self) -> str:
+        """Return which materials, for people."""
+        return f"{len(self.ids):,} listed ids" if self.ids else str(self.filter)
 
     @property
     def fields(self) -> list[str]:
@@ -142,6 +159,8 @@ class MpQuery:
             "energy_above_hull": (chosen.min_above_hull_ev, chosen.max_above_hull_ev),
             "num_sites": (chosen.min_sites, chosen.max_sites),
         }
+        if self.ids:  # GNoME's too, where they are listed; what has no such property is a bad row of the source
+            return {"deprecated": False, "include_gnome": True}
         needs = [target.needs for target in map(MP_TARGETS.__getitem__, self.targets) if target.needs]
         return {
             "deprecated": False,

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 MARK = "snapshot.json"
 STARTED = "started.json"
+IDS_FILE = "ids.csv"  # what became of listed ids
+IDS_PER_PAGE = 100  # they travel in the address, which servers limit to some 8,000 characters
 MOST_PAGE_BYTES = 2**30  # a page of 1,000 structures has about 10 MB
 SNAPSHOT = "Materials Project snapshot"
 CITATION = (
@@ -66,6 +68,8 @@ class Snapshot:
     Attributes:
         expected: materials that the API promised for the query, after its limit.
         fetched_at: day of the last page.
+        renamed: of listed ids those that are called otherwise now: (listed, present).
+        lost: listed ids that are not there any more.
     """
 
     query: MpQuery
@@ -74,11 +78,13 @@ class Snapshot:
     expected: int
     pages: tuple[Page, ...]
     client: str
+    renamed: tuple[tuple[str, str], ...] = ()
+    lost: tuple[str, ...] = ()
 
     @property
     def provenance(self) -> str:
         """Where the data is from and how to cite it, in one line."""
-        origin = f"Materials Project, database {self.database_version}, fetched {self.fetched_at}, {self.query.filter}"
+        origin = f"Materials Project, database {self.database_version}, fetched {self.fetched_at}, {self.query}"
         return f"{origin}; cite {CITATION}{GNOME_CITATION if self.query.filter.gnome else ''}"
 
 
@@ -139,6 +145,8 @@ def fetch_snapshot(
             return snapshot
         client = MpClient(backoff_seconds)
         version = client.database_version()
+        if query.ids:
+            return _fetch_ids(client, _started(folder, query, version), query, version, folder, on_page)
         start = _started(folder, query, version) or _start(client, query, version, folder, page_documents)
         return _finish(client, start, folder, on_page)
 
@@ -146,8 +154,8 @@ def fetch_snapshot(
 def _same_query(folder: Path, found: MpQuery, wanted: MpQuery) -> None:
     if found != wanted:
         raise SourceError(
-            f"{folder} holds another query ({', '.join(found.targets)}; {found.filter}), wanted "
-            f"({', '.join(wanted.targets)}; {wanted.filter}); choose another --out"
+            f"{folder} holds another query ({', '.join(found.targets)}; {found}), wanted "
+            f"({', '.join(wanted.targets)}; {wanted}); choose another --out"
         )
 
 
@@ -198,7 +206,7 @@ def _finish(client: MpClient, start: FetchStart, folder: Path, on_page: Callable
             _same_version(folder, start, client.database_version())
             _write_page(folder, start, number, documents)
         documents = _read_page(path)
-        pages.append(Page(path.name, len(documents), hashlib.sha256(canonical_json(documents).encode()).hexdigest()))
+        pages.append(_page_of(path, documents))
         got = sum(page.documents for page in pages)
         if on_page:
             on_page(got, start.expected)
@@ -206,14 +214,89 @@ def _finish(client: MpClient, start: FetchStart, folder: Path, on_page: Callable
         raise MpError(
             f"the Materials Project promised {start.expected} materials and gave {got}; delete {folder}, retry"
         )
+    return _conclude(start, folder, pages, got)
+
+
+def _conclude(
+    start: FetchStart,
+    folder: Path,
+    pages: Sequence[Page],
+    got: int,
+    renamed: tuple[tuple[str, str], ...] = (),
+    lost: tuple[str, ...] = (),
+) -> Snapshot:
+    """Write what makes a snapshot whole."""
     from mp_api.client.core.client import __version__ as client_version
 
-    today = datetime.now(UTC).date().isoformat()
-    snapshot = Snapshot(
-        start.query, start.database_version, today, start.expected, tuple(pages), f"mp-api {client_version}"
-    )
+    today, client = datetime.now(UTC).date().isoformat(), f"mp-api {client_version}"
+    snapshot = Snapshot(start.query, start.database_version, today, got, tuple(pages), client, renamed, lost)
     write_text(folder / MARK, json.dumps(as_dict(snapshot), indent=1) + "\n")
     return snapshot
+
+
+def _fetch_ids(
+    client: MpClient,
+    start: FetchStart | None,
+    query: MpQuery,
+    version: str,
+    folder: Path,
+    on_page: Callable[[int, int], None] | None,
+) -> Snapshot:
+    """Fetch listed materials: first all by their ids, then those that are missing by their present names."""
+    if start is None:
+        start = FetchStart(query, version, IDS_PER_PAGE, len(query.ids))
+        write_text(folder / STARTED, json.dumps(as_dict(start), indent=1) + "\n")
+    found: dict[str, Any] = {}  # id -> nothing: what is there
+    renamed: dict[str, str] = {}
+    pages: list[Page] = []
+
+    def add(ids: Sequence[str], ask: Callable[[Sequence[str]], tuple[list[Any], dict[str, str]]]) -> None:
+        path = _page_file(folder, len(pages))
+        if not path.exists():
+            documents, names = ask(ids)
+            _same_version(folder, start, client.database_version())
+            _write_documents(path, start, documents, names)
+        documents = _read_page(path)
+        renamed.update(_read_record(path).get("renamed", {}))
+        found.update(dict.fromkeys(str(document.get("material_id")) for document in documents))
+        pages.append(_page_of(path, documents))
+        if on_page:
+            on_page(len(found), len(query.ids))
+
+    def by_present_name(ids: Sequence[str]) -> tuple[list[Any], dict[str, str]]:
+        names = client.renamed(ids)
+        new = sorted(set(names.values()) - found.keys())
+        return (_by_id(client.of_ids(query, new)) if new else []), names
+
+    for chunk in _chunks(query.ids):
+        add(chunk, lambda ids: (_by_id(client.of_ids(query, ids)), {}))
+    for chunk in _chunks([one for one in query.ids if one not in found]):
+        add(chunk, by_present_name)
+    if not found:
+        raise MpError(f"none of the {len(query.ids):,} listed ids is in the Materials Project, by whatever name")
+    moved = tuple((one, renamed[one]) for one in query.ids if renamed.get(one) in found and one not in found)
+    lost = tuple(one for one in query.ids if one not in found and one not in dict(moved))
+    _write_ids(folder / IDS_FILE, query.ids, dict(moved), set(lost))
+    return _conclude(start, folder, pages, len(found), moved, lost)
+
+
+def _chunks(ids: Sequence[str]) -> list[Sequence[str]]:
+    return [ids[first : first + IDS_PER_PAGE] for first in range(0, len(ids), IDS_PER_PAGE)]
+
+
+def _by_id(documents: list[Any]) -> list[Any]:
+    """Order documents as every other fetch does: by material id, compared as text."""
+    return sorted(documents, key=lambda document: str(document.get("material_id")))
+
+
+def _write_ids(path: Path, ids: Sequence[str], renamed: dict[str, str], lost: set[str]) -> None:
+    """Write what became of every listed id."""
+    rows = [(one, "" if one in lost else renamed.get(one, one), _fate(one, renamed, lost)) for one in ids]
+    write_text(path, "\n".join(["id,present_id,fate", *(",".join(row) for row in rows)]) + "\n")
+
+
+def _fate(one: str, renamed: dict[str, str], lost: set[str]) -> str:
+    return "lost" if one in lost else "renamed" if one in renamed else "found"
 
 
 def _page_file(folder: Path, number: int) -> Path:
@@ -222,23 +305,39 @@ def _page_file(folder: Path, number: int) -> Path:
 
 def _write_page(folder: Path, start: FetchStart, number: int, documents: list[Any]) -> None:
     """Write one page with its query, database version and time: it can be understood alone."""
-    kept = documents[: start.expected - number * start.page_documents]
+    _write_documents(_page_file(folder, number), start, documents[: start.expected - number * start.page_documents])
+
+
+def _page_of(path: Path, documents: list[Any]) -> Page:
+    return Page(path.name, len(documents), hashlib.sha256(canonical_json(documents).encode()).hexdigest())
+
+
+def _write_documents(
+    path: Path, start: FetchStart, documents: list[Any], renamed: dict[str, str] | None = None
+) -> None:
     record = {
         "query": asdict(start.query),
         "database_version": start.database_version,
         "fetched_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "documents": kept,
+        "documents": documents,
+        **({"renamed": renamed} if renamed else {}),
     }
-    write_bytes(_page_file(folder, number), gzip.compress(json.dumps(record).encode(), compresslevel=5))
+    write_bytes(path, gzip.compress(json.dumps(record).encode(), compresslevel=5))
 
 
 def _read_page(path: Path) -> list[Any]:
+    return list(_read_record(path)["documents"])
+
+
+def _read_record(path: Path) -> dict[str, Any]:
     with reading(path, SNAPSHOT):
         with gzip.open(path) as stream:
             text = stream.read(MOST_PAGE_BYTES + 1)
         if len(text) > MOST_PAGE_BYTES:
             raise SourceError(f"{path} unpacks to more than {MOST_PAGE_BYTES / 2**30:g} GiB")
-        return json.loads(text)["documents"]
+        record = json.loads(text)
+        record["documents"]  # a page without them is damaged
+        return dict(record)
 
 
 def open_snapshot(folder: Path, targets: Sequence[str] | None = ()) -> Source:
