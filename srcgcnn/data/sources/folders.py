@@ -32,7 +32,7 @@ FOLDER = "CGCNN folder"
 FILES = "folder of crystals"
 ID_PROP_FILE = "id_prop.csv"
 FILE_KEYS = ("file", "filename", "cif_file", "path")
-TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".xlsx")
 CRYSTAL_FORMS: dict[str, Literal["cif", "poscar"]] = {
     ".cif": "cif",
     ".mcif": "cif",

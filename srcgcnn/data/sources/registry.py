@@ -31,7 +31,7 @@ SUPPORTED = (
     "demo and alloys (built in), a snapshot of the Materials Project (srcgcnn data fetch mp), jarvis:NAME, "
     "matbench:NAME, a CGCNN folder (id_prop.csv and <id>.cif), "
     "a folder of CIF or POSCAR files with a table beside them, "
-    ".csv, .tsv (also .gz) or .parquet with a column 'cif', "
+    ".csv, .tsv (also .gz), .xlsx or .parquet with a column 'cif' or 'structure', "
     "matbench .json or .json.gz, .jsonl or .jsonl.gz, and ASE's .extxyz, .xyz, .traj or .db"
 )
 
@@ -77,10 +77,20 @@ def _open(text: str, targets: Sequence[str] | None, limits: SourceLimits) -> Sou
             f"source {text!r} is one crystal without a target: put the files into a folder with a table beside them "
             "(id,target), or give it to `srcgcnn predict`"
         )
+    return _open_file(path, targets, limits)
+
+
+def _open_file(path: Path, targets: Sequence[str] | None, limits: SourceLimits) -> Source:
+    if path.name.lower().endswith(PICKLES):
+        raise SourceError(
+            f"source {str(path)!r} is a pickle, and reading one runs whatever is in it. If you trust it, convert it "
+            f"once: import pandas; frame = pandas.read_pickle({path.name!r}); frame['structure'] = "
+            "[crystal.to_json() for crystal in frame['structure']]; frame.to_parquet('table.parquet')"
+        )
     for suffix, reader in READERS.items():
         if path.name.lower().endswith(suffix):
             return reader(path, targets, limits)
-    raise SourceError(f"source {text!r}: unknown kind of file; supported are: {SUPPORTED}")
+    raise SourceError(f"source {str(path)!r}: unknown kind of file; supported are: {SUPPORTED}")
 
 
 def _units(unit: str, targets: Sequence[str]) -> tuple[str, ...]:
@@ -117,6 +127,7 @@ READERS: dict[str, Callable[[Path, Sequence[str] | None, SourceLimits], Source]]
     ".csv.gz": open_csv,
     ".tsv": open_csv,
     ".tsv.gz": open_csv,
+    ".xlsx": open_csv,
     ".parquet": open_parquet,
     ".json": open_split_json,
     ".json.gz": open_split_json,
@@ -127,6 +138,7 @@ READERS: dict[str, Callable[[Path, Sequence[str] | None, SourceLimits], Source]]
     ".traj": open_atoms,
     ".db": open_atoms,
 }
+PICKLES = (".pkl", ".pickle", ".pkl.gz", ".pickle.gz", ".p")
 COLLECTIONS: dict[str, Callable[[str, Sequence[str] | None, SourceLimits], Source]] = {
     "jarvis": open_jarvis,
     "matbench": open_matbench,

@@ -1,8 +1,12 @@
-"""Tables with one crystal per row, its CIF in a column: `.csv`, `.csv.gz` and `.parquet`."""
+"""Tables with one crystal per row: `.csv`, `.csv.gz`, `.xlsx` and `.parquet`.
+
+A crystal is the text of a CIF, or pymatgen's dict as JSON or, in Parquet, as a group of columns.
+"""
 
 from __future__ import annotations
 
 import csv
+import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +21,8 @@ from srcgcnn.data.columns import (
     refuse_words,
     row_identity,
 )
+from srcgcnn.data.excel import EXCEL, excel_records
+from srcgcnn.data.limits import SourceLimits
 from srcgcnn.data.source import Source, SourceError, SourceRow
 from srcgcnn.data.text_input import csv_records, open_text
 
@@ -26,19 +32,17 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from srcgcnn.data.limits import SourceLimits
-
 CSV = "csv table"
 PARQUET = "parquet table"
-CIF_KEYS = ("cif",)
+CRYSTAL_KEYS = ("cif", "structure")
 DELIMITERS = (",", ";", "\t")
 ROWS_PER_BLOCK = 1024  # a CIF is a few kB: some MB at a time
 
 
 def open_csv(path: Path, targets: Sequence[str] | None, limits: SourceLimits) -> Source:
-    """Open a table of text, with commas, semicolons or tabs; values stay text until the build checks them."""
+    """Open a table of text or of Excel; values stay text until the build checks them."""
     with reading(path, CSV):
-        table = text_records(path, CIF_KEYS, limits)
+        table = text_records(path, CRYSTAL_KEYS, limits)
         columns = next(table)
         if columns is None:
             raise SourceError(f"{path}: the header is longer than {limits.text_mib:g} MiB")
@@ -64,6 +68,11 @@ def text_records(path: Path, keys: Sequence[str], limits: SourceLimits) -> Itera
         keys: columns one of which it should have; they tell what separates the cells.
         limits: of a record.
     """
+    if path.name.lower().endswith(EXCEL):
+        rows = excel_records(path, limits)
+        yield _distinct(next(rows, []))
+        yield from rows
+        return
     with open_text(path, limits, newline="") as stream:
         records = csv_records(stream, _delimiter(path, keys, limits), limits)
         header = next(records, [])
@@ -115,9 +124,12 @@ def _numeric_fields(schema: pa.Schema) -> list[str]:
 
 
 def _cif_column(path: Path, columns: Sequence[str]) -> str:
-    cif = find_key(columns, CIF_KEYS)
+    cif = find_key(columns, CRYSTAL_KEYS)
     if cif is None:
-        raise SourceError(f"{path}: no column 'cif' with the text of a CIF; columns: {', '.join(columns)}")
+        raise SourceError(
+            f"{path}: no column 'cif' with the text of a CIF, nor 'structure' with pymatgen's dict; columns: "
+            f"{', '.join(columns)}"
+        )
     return cif
 
 
@@ -131,7 +143,7 @@ def _choose(
 
 def _csv_rows(path: Path, targets: Sequence[str], limits: SourceLimits) -> Iterator[SourceRow]:
     with reading(path, CSV):
-        table = text_records(path, CIF_KEYS, limits)
+        table = text_records(path, CRYSTAL_KEYS, limits)
         columns = next(table) or []
         cif, identity = _cif_column(path, columns), find_key(columns, ID_KEYS)
         for number, cells in enumerate(table):
@@ -150,10 +162,13 @@ def _csv_rows(path: Path, targets: Sequence[str], limits: SourceLimits) -> Itera
 
 def _parquet_rows(path: Path, columns: Sequence[str], targets: Sequence[str]) -> Iterator[SourceRow]:
     import pyarrow.parquet as pq
+    from pyarrow.types import is_struct
 
     cif, identity = _cif_column(path, columns), find_key(columns, ID_KEYS)
-    # a dictionary keeps a long text that is repeated a million times once
-    with reading(path, PARQUET), pq.ParquetFile(path, read_dictionary=[cif]) as table:
+    # a dictionary keeps a long text that is repeated a million times once; a group of columns cannot have one
+    with reading(path, PARQUET):
+        grouped = is_struct(pq.read_schema(path).field(cif).type)
+    with reading(path, PARQUET), pq.ParquetFile(path, read_dictionary=None if grouped else [cif]) as table:
         number = 0
         for block in table.iter_batches(batch_size=ROWS_PER_BLOCK, columns=_needed(path, columns, targets)):
             others = block.drop_columns([cif]).to_pylist()
@@ -169,6 +184,22 @@ def _needed(path: Path, columns: Sequence[str], targets: Sequence[str]) -> list[
 
 
 def _row(row_id: str, column: str, crystal: Any, values: dict[str, Any]) -> SourceRow:
+    if isinstance(crystal, dict):
+        return SourceRow(row_id, "dict", crystal, values)
+    if isinstance(crystal, str) and crystal.lstrip().startswith("{"):
+        return _json_row(row_id, column, crystal, values)
     if isinstance(crystal, str) and crystal.strip():
         return SourceRow(row_id, "cif", crystal, values)
     return error_row(row_id, f"column {column!r} is empty")
+
+
+def _json_row(row_id: str, column: str, text: str, values: dict[str, Any]) -> SourceRow:
+    """Return a row whose crystal is JSON: pymatgen's `Structure.to_json`."""
+    limit = SourceLimits().text_mib
+    if len(text) > SourceLimits().text_characters:
+        return error_row(row_id, f"column {column!r} is longer than the limit of {limit:g} MiB", values)
+    try:
+        crystal = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return error_row(row_id, f"column {column!r} is no JSON: {error}", values)
+    return SourceRow(row_id, "dict", crystal, values)
