@@ -68,6 +68,7 @@ from srcgcnn.driver.payload import GroupOrder, WorkerReport
 from srcgcnn.driver.resources import GroupResources
 from srcgcnn.launch.local import local_ray, private_folder
 from srcgcnn.launch.site import LocalSite
+from srcgcnn.launch.supervisor import supervised
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import write_result
 from srcgcnn.run.trial import DataRef, TrainingConfig
@@ -108,8 +109,14 @@ def cluster(console):
 
 
 path = list(sys.path)
-tracker = BackgroundWriter(paths, "lost", None)
-sys.exit(conduct(plan, paths, cluster, tracker, store=paths.out, command="again", run_groups=run_groups))
+
+
+def run():
+    tracker = BackgroundWriter(paths, "lost", None)
+    return conduct(plan, paths, cluster, tracker, store=paths.out, command="again", run_groups=run_groups)
+
+
+sys.exit(supervised(run, lambda: 0))  # Ray may need more than its 30 s to start
 """
 
 
