@@ -50,7 +50,7 @@ def _line(row: TradeoffRow) -> str:
 
 def comparison(folder: Path, names: list[str]) -> str:
     """Return the paired difference of two variants, and whether the first is not worse by more than a margin."""
-    from srcgcnn.analysis.comparison import compare, non_inferior
+    from srcgcnn.analysis.comparison import compare, non_inferior, p_phrase
     from srcgcnn.analysis.study import find_studies
     from srcgcnn.run.paths import RunPaths
 
@@ -58,9 +58,13 @@ def comparison(folder: Path, names: list[str]) -> str:
     ((study, (own, other)),) = find_studies(RunPaths(folder), variant, reference)
     found = compare(study, own, other)
     difference, claim = found.difference, non_inferior(found, float(margin))
+    if difference.low > 0 or difference.high < 0:
+        verdict = "worse" if difference.low > 0 else "better"
+    else:
+        verdict = f"worse by {margin} is {'excluded' if claim.holds else 'not excluded'} ({p_phrase(claim.p_value)})"
     return (
-        f"{variant} minus {reference}, {found.seeds} seeds: {difference.mean:+.4f} {study.unit} "
-        f"(95 % interval {difference.low:+.4f} to {difference.high:+.4f}). {claim.sentence(study.unit)}\n"
+        f"> {variant} minus {reference}: **{difference.mean:+.4f} {study.unit}** "
+        f"({difference.low:+.4f} to {difference.high:+.4f}, {found.seeds} seeds): {verdict}.\n"
     )
 
 
