@@ -60,7 +60,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-sys.path += sys.argv[2:]
 from made_results import result_of
 
 from srcgcnn.driver.conduct import conduct
@@ -87,7 +86,6 @@ def train(config):
     from ray import tune
 
     (trial,) = GroupOrder.from_config(config).group.trials
-    sys.path[:] = path
     write_result(paths, result_of(trial))
     before = paths.out / "before"
     if not before.exists():
@@ -108,9 +106,6 @@ def cluster(console):
         yield GroupResources()
 
 
-path = list(sys.path)
-
-
 def run():
     tracker = BackgroundWriter(paths, "lost", None)
     return conduct(plan, paths, cluster, tracker, store=paths.out, command="again", run_groups=run_groups)
@@ -124,8 +119,9 @@ sys.exit(supervised(run, lambda: 0))  # Ray may need more than its 30 s to start
 def test_a_result_that_is_removed_before_the_driver_has_seen_it_is_trained_again(tmp_path):
     paths = RunPaths(tmp_path / "run")
     without_ray = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    command = [sys.executable, "-c", SCRIPT, str(paths.out), *sys.path]
-    done = subprocess.run(command, env=without_ray, capture_output=True, text=True, timeout=800, check=False)
+    variables = {**without_ray, "PYTHONPATH": os.pathsep.join(sys.path)}  # Ray's workers import what the script does
+    command = [sys.executable, "-c", SCRIPT, str(paths.out)]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=800, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(open_run(paths).results) == 1
     assert not list(paths.failures.glob("*"))
