@@ -12,7 +12,7 @@ import pytest
 from pymatgen.io.cif import CifWriter
 
 from srcgcnn.cli.main import main
-from srcgcnn.data.demo import demo_source
+from srcgcnn.data.alloys import alloys_source
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.models.counts import count_parameters
 from srcgcnn.models.published import NAMES, settings_of
@@ -78,7 +78,7 @@ def test_the_report_names_them_all_and_draws_their_probes(paths):
 
 
 def test_each_predicts_crystals_from_files_as_its_trial_did(paths, tmp_path):
-    rows = [row for row in demo_source().rows() if "CsCl" not in row.row_id][:6]
+    rows = list(alloys_source(12).rows())
     for row in rows:
         CifWriter(row.content, significant_figures=12).write_file(tmp_path / f"{row.row_id}.cif")
     for result in open_run(paths).results:
@@ -103,7 +103,7 @@ def test_mlflow_has_a_run_and_a_model_that_serves_for_each(paths):
     assert keys.keys() == {result.key for result in open_run(paths).results}
     assert {run.info.status for run in keys.values()} == {"FINISHED"}
     mlflow.set_tracking_uri(uri)
-    row = next(demo_source().rows())
+    row = next(alloys_source().rows())
     cif = pd.DataFrame({"cif": [str(CifWriter(row.content, significant_figures=12))]})
     for result in open_run(paths).results:
         if result.config.model.label not in ("ALIGNN-2", "DeeperMEGNet-2", "DeeperGATGNN-2"):

@@ -13,6 +13,7 @@ import pandas as pd
 import psutil
 import pytest
 
+from srcgcnn.data.alloys import alloys_source
 from srcgcnn.data.demo import demo_source
 from srcgcnn.run.folder import open_run
 from srcgcnn.run.paths import RunPaths
@@ -115,7 +116,7 @@ def check_served_model(sweep, run):
     mlflow.set_tracking_uri(sweep.paths.default_tracking_uri)
     model = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
     predictions = pd.read_parquet(sweep.paths.predictions(run.data.tags["srcgcnn.trial_key"])).set_index("id")
-    rows = [row for row in demo_source().rows() if row.row_id in predictions.index][:10]
+    rows = [row for row in alloys_source().rows() if row.row_id in predictions.index][:10]
     cifs = pd.DataFrame({"cif": [str(CifWriter(row.content, significant_figures=12)) for row in rows]})
     found = model.predict(cifs)["prediction"]
     expected = predictions.loc[[row.row_id for row in rows], "prediction"]
