@@ -55,6 +55,8 @@ class ModelConfig:
         correction: what each step changes about the block that it shares (`correction.py`): `none`, `film` (scale and
             shift of the states that it reads) or `lowrank:R` (a correction of rank R to what reads them).
         alpha_start: where learned damping starts; by default sigmoid(1) = 0.731, as in the released code of SR-CGCNN.
+        inner_skip: of megnet, whether each update adds the result of its first layer to that of its second, as in
+            DeeperMEGNet.
         code: of a network of one's own, `module:Class`: hash of its file, so that a changed one is another network.
     """
 
@@ -75,6 +77,7 @@ class ModelConfig:
     correction: str = "none"
     alpha_start: float | None = None
     code: str = ""
+    inner_skip: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that no network can have."""
@@ -171,6 +174,8 @@ class ModelConfig:
         config = _canonical_blocks(self)
         if config.skip == "double" and not config.block.own_residual:
             config = replace(config, skip="residual")
+        if not config.block.inner_skips:
+            config = replace(config, inner_skip=False)
         if not config.varies_steps:
             return replace(config, norm="step", alpha="none", layer_norm=False, alpha_start=None)
         if config.alpha == 1.0 or (config.alpha == "1/sqrt(T)" and config.depth == 1):
@@ -217,7 +222,7 @@ class ModelConfig:
             parts += [f"from {self.alpha_start:g}"] if self.alpha_start is not None else []
             parts += ["LayerNorm"] if self.layer_norm else []
         usual: dict[str, object] = {"norm_kind": "batch", "skip": "none", "readout": "mean", "edge_channels": 0}
-        usual |= {"correction": "none"}
+        usual |= {"correction": "none", "inner_skip": False}
         usual |= {name: getattr(self, name) for name in title_settings(self)}
         parts += [f"{name}={getattr(self, name)}" for name in usual if getattr(self, name) != usual[name]]
         parts += [] if self.hidden_channels == USUAL_WIDTH else [f"width={self.hidden_channels}"]

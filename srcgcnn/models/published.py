@@ -38,8 +38,9 @@ class Published:
 
 
 def _deeper(title: str, family: str, readout: str) -> Published:
-    skip = "double" if BLOCKS[family].own_residual else "residual"
-    return Published(title, family, {"norm_kind": "group", "skip": skip, "readout": readout})
+    block = BLOCKS[family]
+    settings = {"norm_kind": "group", "skip": "double" if block.own_residual else "residual", "readout": readout}
+    return Published(title, family, settings | ({"inner_skip": True} if block.inner_skips else {}))
 
 
 PUBLISHED: dict[str, Published] = {

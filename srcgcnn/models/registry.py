@@ -52,6 +52,7 @@ class BlockSpec:
         entry_norms: name and width of everything that the entry wants normalised.
         needs: parts of a graph beyond distances: `vectors`.
         always_batch: names of norms that are BatchNorm whatever `norm_kind` says of the others.
+        inner_skips: whether `inner_skip` means something for it.
         reads: states that the readout takes: `atoms`, and with them `edges` and `crystals` where they are an outcome.
         one_step: what is to be known of a network of one such step before it is judged; "" for nothing.
     """
@@ -68,6 +69,7 @@ class BlockSpec:
     entry_norms: Callable[[Sizes], dict[str, int]] = field(default=lambda _: {})
     needs: tuple[str, ...] = ()
     always_batch: tuple[str, ...] = ()
+    inner_skips: bool = False
     reads: tuple[str, ...] = ("atoms",)
     one_step: str = ""
 
@@ -186,6 +188,7 @@ BLOCKS: dict[str, BlockSpec] = {
         _on_everything_twice,
         entry=f"{_BLOCKS}.megnet:Entry",
         entry_weights=_megnet_entry,
+        inner_skips=True,
         reads=("atoms", "edges", "crystals"),
     ),
     "gatgnn": BlockSpec(

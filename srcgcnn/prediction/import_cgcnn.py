@@ -76,7 +76,7 @@ def import_checkpoint(checkpoint: Path, out: Path, target: str | None = None, un
     _refuse_gaps(checkpoint, state, scale)
     _refuse_other_graphs(checkpoint, state)
     config = _config(state)
-    weights = _weights(state)
+    weights = weights_of(state)
     features = torch.from_numpy(np.array(element_table()))
     network = CrystalGraphNetwork(config, features)
     try:
@@ -162,10 +162,10 @@ def _config(state: dict[str, Tensor]) -> ModelConfig:
     )
 
 
-def _weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename, add the model axis, and turn [out, in] into [1, in, out]."""
+def weights_of(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Name tensors of a CGCNN code as ours: with the model axis, and [1, in, out] for [out, in]."""
     return {
-        _renamed(name): (value.T if value.dim() == 2 else value)[None].float()
+        _renamed(name): (value.T if value.dim() == 2 else value)[None]
         for name, value in state.items()
         if not name.endswith(UNUSED)
     }

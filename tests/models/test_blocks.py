@@ -30,7 +30,7 @@ SETTINGS = [
     {"blocks": 2, "norm": "shared", "alpha": 0.5},
     {"blocks": 1, "alpha": "learned", "layer_norm": True},
     {"norm_kind": "layer", "skip": "residual", "readout": "attention"},
-    {"norm_kind": "group", "skip": "double", "readout": "max"},
+    {"norm_kind": "group", "skip": "double", "readout": "max", "inner_skip": True},
     {"norm_kind": "group", "norm": "affine", "blocks": 1, "task": "classification"},
 ]
 EVERY_SETTING = pytest.mark.parametrize("given", SETTINGS, ids=str)
@@ -271,6 +271,8 @@ def test_skips(skip, expected, crystals):
         ),
         (ModelConfig("schnet", 1, "affine", blocks=1), ModelConfig("schnet", 1)),
         (ModelConfig("schnet", 4, blocks="all"), ModelConfig("schnet", 4)),
+        (ModelConfig("schnet", 4, inner_skip=True), ModelConfig("schnet", 4)),
+        (ModelConfig("megnet", 4, inner_skip=True), ModelConfig("megnet", 4, inner_skip=True)),
     ],
 )
 def test_equal_networks_have_one_representative(asked, canonical):

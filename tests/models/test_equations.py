@@ -111,14 +111,18 @@ def test_mpnn_is_nnconv_and_a_gru(graph):
     assert_same(apply(block, skipped, graph).atoms, block.update(again, first.atoms), [state.atoms])
 
 
-def test_megnet_step_is_its_equations(graph):
-    block, state, norms = block_of("megnet"), states(edges=len(graph.distances)), Norms()
+@pytest.mark.parametrize("inner_skip", [False, True])
+def test_megnet_step_is_its_equations(inner_skip, graph):
+    block, norms = block_of("megnet", inner_skip=inner_skip), Norms()
+    state = states(edges=len(graph.distances))
 
     def twice(part, rows):
         return torch.relu(part.outer(torch.relu(part.inner(rows))))
 
     def update(part, rows, inner, outer):
-        return outer(torch.relu(part.outer(inner(torch.relu(part.inner(rows))))))
+        first = inner(torch.relu(part.inner(rows)))
+        second = outer(torch.relu(part.outer(first)))
+        return first + second if inner_skip else second
 
     atoms, edges = twice(block.embed_atoms, state.atoms), twice(block.embed_edges, state.edges)
     crystals = twice(block.embed_crystals, state.crystals)

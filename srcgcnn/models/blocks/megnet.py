@@ -5,7 +5,8 @@
     h~_i  = A([h'_i ; mean_j e~_ij ; u'])
     u~    = C([mean over edges e~ ; mean over atoms h~ ; u'])
 
-E, A and C are two times Linear, relu, norm. The step adds its un-embedded inputs to its results. Before the first step,
+E, A and C are two times Linear, relu, norm; with `inner_skip`, as in DeeperMEGNet, the first of the two is added to the
+second. The step adds its un-embedded inputs to its results. Before the first step,
 the entry makes edge states of the Gaussians by Linear and relu, and the crystal's of nothing: a learned constant.
 """
 
@@ -59,16 +60,20 @@ class Embedding(nn.Module):
 
 
 class Update(nn.Module):
-    """Two times Linear, relu and norm."""
+    """Two times Linear, relu and norm, with or without a skip over the second."""
 
-    def __init__(self, inputs: int, width: int) -> None:
+    def __init__(self, inputs: int, config: ModelConfig) -> None:
         """Draw the weights."""
         super().__init__()
+        width = config.hidden_channels
+        self.skip = config.inner_skip
         self.inner, self.outer = nn.Linear(inputs, width), nn.Linear(width, width)
 
     def forward(self, rows: Tensor, inner_norm: MemberNorm, outer_norm: MemberNorm) -> Tensor:
         """Map [R, inputs] to [R, F]."""
-        return outer_norm(torch.relu(self.outer(inner_norm(torch.relu(self.inner(rows))))))
+        inner = inner_norm(torch.relu(self.inner(rows)))
+        outer = outer_norm(torch.relu(self.outer(inner)))
+        return outer + inner if self.skip else outer
 
 
 class GraphNetwork(Block):
@@ -79,8 +84,8 @@ class GraphNetwork(Block):
         super().__init__(config)
         width = config.hidden_channels
         self.embed_edges, self.embed_atoms, self.embed_crystals = (Embedding(width) for _ in range(3))
-        self.update_edges, self.update_atoms = Update(4 * width, width), Update(3 * width, width)
-        self.update_crystals = Update(3 * width, width)
+        self.update_edges, self.update_atoms = Update(4 * width, config), Update(3 * width, config)
+        self.update_crystals = Update(3 * width, config)
 
     def step(self, state: State, graph: FlatGraph, prepared: None, norms: MemberNorms) -> State:  # noqa: ARG002
         """Update all three: [E, F], [N, F], [B, F]."""
