@@ -131,6 +131,16 @@ class FlatGraph:
         """The atom that an edge's message is for, [E]."""
         return self.edge_index[1]
 
+    def plus_centres(self, edges: Tensor, atoms: Tensor) -> Tensor:
+        """Add to every edge [E, C] what its centre has in [N, C]: in full slots without an index, also backwards."""
+        if self.places is not None:
+            return edges + atoms.index_select(0, self.centres)
+        return (edges.unflatten(0, (-1, self.degree)) + atoms[:, None]).flatten(0, 1)
+
+    def of_sources(self, atoms: Tensor) -> Tensor:
+        """Give every edge what its neighbour has: [N, C] to [E, C]."""
+        return atoms.index_select(0, self.sources)
+
     def sum_over_edges(self, messages: Tensor) -> Tensor:
         """Sum the messages [E, C] for every atom: [N, C]."""
         atoms, edges = len(self.atomic_numbers), len(messages)

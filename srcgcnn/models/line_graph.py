@@ -56,6 +56,16 @@ class LineGraph:
         """Both ends, int64 [2, P]: row 0 the edge (i, j), row 1 the edge (j, k)."""
         return torch.stack([self.centres, self.sources])
 
+    def plus_centres(self, pairs: Tensor, nodes: Tensor) -> Tensor:
+        """Add to every pair [P, C] what its first edge has in [E, C]."""
+        if self.degree is None:
+            return pairs + nodes.index_select(0, self.centres)
+        return (pairs.unflatten(0, (-1, self.degree)) + nodes[:, None]).flatten(0, 1)
+
+    def of_sources(self, nodes: Tensor) -> Tensor:
+        """Give every pair what its second edge has: [E, C] to [P, C]."""
+        return nodes.index_select(0, self.sources)
+
     def sum_over_edges(self, messages: Tensor) -> Tensor:
         """Sum the messages [P, C] for every edge: [E, C]."""
         if self.degree is not None:

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from srcgcnn.models.blocks.block import Block
-from srcgcnn.models.blocks.eggc import LARGEST_DISTANCE_ANGSTROM, EdgeGatedConvolution, Radial
+from srcgcnn.models.blocks.eggc import LARGEST_DISTANCE_ANGSTROM, EdgeGatedConvolution, Radial, functions_of_edges
 from srcgcnn.models.line_graph import bond_cosines
 from srcgcnn.models.registry import ALIGNN_ANGLES, ALIGNN_DISTANCES
 from srcgcnn.models.state import State
@@ -45,8 +45,8 @@ class Entry(nn.Module):
         if graph.vectors is None:
             raise ValueError("ALIGNN needs vectors to neighbours, for angles; these graphs have distances only")
         cosines = bond_cosines(graph.vectors, graph.line.pairs)
-        edges = self.edges(graph.distances, norms.edges_inner, norms.edges)
-        angles = self.angles(cosines, norms.angles_inner, norms.angles)
+        edges = self.edges(functions_of_edges(self.edges, graph), norms.edges_inner, norms.edges)
+        angles = self.angles(self.angles.functions(cosines), norms.angles_inner, norms.angles)
         return State(F.silu(norms.atoms(state.atoms)), edges, angles=angles)
 
 

@@ -48,7 +48,7 @@ class GatedConvolution(Block):
         width = self.config.hidden_channels
         of_centre = F.linear(state.atoms, self.gates.weight[:, :width], self.gates.bias)
         of_neighbour = F.linear(state.atoms, self.gates.weight[:, width : 2 * width])
-        both = of_centre.index_select(0, graph.centres) + of_neighbour.index_select(0, graph.sources) + prepared
+        both = graph.plus_centres(graph.of_sources(of_neighbour) + prepared, of_centre)
         gate, core = both.chunk(2, dim=1)
         found = graph.mean_over_edges(torch.sigmoid(gate) * F.softplus(core))
         return State(norms.atoms(state.atoms + found if self.own_residual else found))

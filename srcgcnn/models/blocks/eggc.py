@@ -48,10 +48,11 @@ class EdgeGatedConvolution(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return what is added to nodes [R, F] and edges [E, F]."""
         gate_of_centre, own = self.centre(nodes).chunk(2, dim=1)
-        gate_of_source, message = self.source(nodes).index_select(0, graph.sources).chunk(2, dim=1)
-        gates = gate_of_centre.index_select(0, graph.centres) + gate_of_source + self.edge(edges)
+        gate_of_source, message = self.source(nodes).chunk(2, dim=1)
+        gates = graph.plus_centres(self.edge(edges) + graph.of_sources(gate_of_source), gate_of_centre)
         shares = torch.sigmoid(gates)
-        found = graph.sum_over_edges(shares * message) / (graph.sum_over_edges(shares) + SMALLEST_GATE)
+        messages = shares * graph.of_sources(message)
+        found = graph.sum_over_edges(messages) / (graph.sum_over_edges(shares) + SMALLEST_GATE)
         return F.silu(of_nodes(own + found)), F.silu(of_edges(gates))
 
 
@@ -68,10 +69,20 @@ class Radial(nn.Module):
         self.outer = nn.Linear(config.edge_width, config.hidden_channels)
         self.register_buffer("centres", torch.linspace(first, last, count), persistent=False)
 
-    def forward(self, values: Tensor, inner_norm: MemberNorm, outer_norm: MemberNorm) -> Tensor:
-        """Map [R] to [R, F]."""
-        functions = decayed(self.sharpness * (values[:, None] - self.centres).square())
+    def functions(self, values: Tensor) -> Tensor:
+        """Map [R] to the radial functions [R, count]."""
+        return decayed(self.sharpness * (values[:, None] - self.centres).square())
+
+    def forward(self, functions: Tensor, inner_norm: MemberNorm, outer_norm: MemberNorm) -> Tensor:
+        """Map [R, count] to [R, F]."""
         return F.silu(outer_norm(self.outer(F.silu(inner_norm(self.inner(functions))))))
+
+
+def functions_of_edges(radial: Radial, graph: FlatGraph) -> Tensor:
+    """Return the radial functions of all distances [E, count], each computed once for each distance that differs."""
+    distances, of_edges = graph.distinct
+    functions = radial.functions(distances)
+    return functions if of_edges is None else functions.index_select(0, of_edges)
 
 
 class Entry(nn.Module):
@@ -84,7 +95,7 @@ class Entry(nn.Module):
 
     def forward(self, graph: FlatGraph, state: State, norms: MemberNorms) -> State:
         """Return states of edges [E, F] beside those of the atoms."""
-        edges = self.edges(graph.distances, norms.edges_inner, norms.edges)
+        edges = self.edges(functions_of_edges(self.edges, graph), norms.edges_inner, norms.edges)
         return State(F.silu(norms.atoms(state.atoms)), edges)
 
 

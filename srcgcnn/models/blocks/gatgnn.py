@@ -64,8 +64,8 @@ class Attention(Block):
             raise ValueError("GATGNN needs states of edges: its entry makes them")
         width = self.config.hidden_channels
         of_atoms, of_edges = state.atoms @ self.weight[:width], state.edges @ self.weight[width:]
-        own = F.softplus(of_atoms.index_select(0, graph.centres) + of_edges).unflatten(1, (GATGNN_HEADS, width))
-        other = F.softplus(of_atoms.index_select(0, graph.sources) + of_edges).unflatten(1, (GATGNN_HEADS, width))
+        own = F.softplus(graph.plus_centres(of_edges, of_atoms)).unflatten(1, (GATGNN_HEADS, width))
+        other = F.softplus(graph.of_sources(of_atoms) + of_edges).unflatten(1, (GATGNN_HEADS, width))
         scores = (own * self.attention[:, :width]).sum(dim=2) + (other * self.attention[:, width:]).sum(dim=2)
         weights = graph.softmax_over_edges(F.softplus(norms.scores(F.softplus(scores))))  # [E, H]
         found = graph.sum_over_edges((weights[..., None] * other).mean(dim=1)) + self.bias

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from srcgcnn.data.graph import GAUSSIAN_COUNT
 from srcgcnn.models.blocks.block import Block
@@ -71,7 +72,11 @@ class Update(nn.Module):
 
     def forward(self, rows: Tensor, inner_norm: MemberNorm, outer_norm: MemberNorm) -> Tensor:
         """Map [R, inputs] to [R, F]."""
-        inner = inner_norm(torch.relu(self.inner(rows)))
+        return self.finished(self.inner(rows), inner_norm, outer_norm)
+
+    def finished(self, rows: Tensor, inner_norm: MemberNorm, outer_norm: MemberNorm) -> Tensor:
+        """Do what follows the first Linear."""
+        inner = inner_norm(torch.relu(rows))
         outer = outer_norm(torch.relu(self.outer(inner)))
         return outer + inner if self.skip else outer
 
@@ -93,9 +98,8 @@ class GraphNetwork(Block):
             raise ValueError("MEGNet needs states of edges and crystals: its entry makes them")
         edges, atoms = self.embed_edges(state.edges), self.embed_atoms(state.atoms)
         crystals = self.embed_crystals(state.crystals)
-        of_edge = crystals.index_select(0, graph.crystal.index_select(0, graph.centres))
-        ends = [atoms.index_select(0, graph.sources), atoms.index_select(0, graph.centres)]
-        edges = self.update_edges(torch.cat([*ends, edges, of_edge], dim=1), norms.edges_inner, norms.edges)
+        rows = self._edge_rows(atoms, edges, crystals, graph)
+        edges = self.update_edges.finished(rows, norms.edges_inner, norms.edges)
         of_atom = crystals.index_select(0, graph.crystal)
         edges_of_atom = graph.mean_over_edges(edges)
         rows = torch.cat([atoms, edges_of_atom, of_atom], dim=1)
@@ -104,3 +108,10 @@ class GraphNetwork(Block):
         crystals = self.update_crystals(torch.cat([*means, crystals], dim=1), norms.crystals_inner, norms.crystals)
         after = State(atoms, edges, crystals)
         return after.plus(state) if self.own_residual else after
+
+    def _edge_rows(self, atoms: Tensor, edges: Tensor, crystals: Tensor, graph: FlatGraph) -> Tensor:
+        """Return E's first Linear of [h'_j ; h'_i ; e'_ij ; u']: what atoms and crystals have is not taken per edge."""
+        width, linear = self.config.hidden_channels, self.update_edges.inner
+        source, centre, edge, crystal = linear.weight.split(width, dim=1)
+        of_centre = F.linear(atoms, centre) + F.linear(crystals, crystal, linear.bias).index_select(0, graph.crystal)
+        return graph.plus_centres(F.linear(edges, edge) + graph.of_sources(F.linear(atoms, source)), of_centre)

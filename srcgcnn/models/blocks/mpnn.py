@@ -50,7 +50,7 @@ class EdgeNetwork(Block):
     def step(self, state: State, graph: FlatGraph, prepared: Tensor, norms: MemberNorms) -> State:
         """Pass messages and update: [N, F] to [N, F]."""
         width = self.config.hidden_channels
-        pairs = graph.mean_of_products(prepared, state.atoms.index_select(0, graph.sources))  # [N, C + 1, F]
+        pairs = graph.mean_of_products(prepared, graph.of_sources(state.atoms))  # [N, C + 1, F]
         weight = torch.cat([self.edge_outer.weight, self.edge_outer.bias[:, None]], dim=1)  # [F * F, C + 1]
         weight = weight.view(width, width, -1).permute(2, 0, 1).reshape(-1, width)  # [(C + 1) * F in, F out]
         message = self.root(state.atoms) + pairs.flatten(1) @ weight

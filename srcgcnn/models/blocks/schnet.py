@@ -61,7 +61,7 @@ class Interaction(Block):
 
     def step(self, state: State, graph: FlatGraph, prepared: Tensor, norms: MemberNorms) -> State:
         """Interact: [N, F] to [N, F]."""
-        messages = self.inwards(state.atoms).index_select(0, graph.sources) * prepared
+        messages = graph.of_sources(self.inwards(state.atoms)) * prepared
         found = after_shifted_softplus(self.last, self.outwards(graph.sum_over_edges(messages)))
         return State(norms.atoms(state.atoms + found if self.own_residual else found))
 
