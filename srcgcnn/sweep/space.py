@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from srcgcnn.models.config import USUAL_WIDTH, ModelConfig, Norm
 from srcgcnn.models.counts import count_parameters
 from srcgcnn.models.own import is_own
-from srcgcnn.models.published import settings_of
-from srcgcnn.models.registry import BLOCKS, TIED
+from srcgcnn.models.published import NAMES, settings_of
+from srcgcnn.models.registry import TIED
 from srcgcnn.run.labels import label_of
 from srcgcnn.run.trial import DataRef, Seeds, Variant
 from srcgcnn.sweep.axes import LARGEST, SHORT_NAMES, has, with_values
@@ -46,6 +46,7 @@ DOTTED = {drawn: name for name, drawn in DRAWN_NAMES.items()}
 WIDTH = "model.hidden_channels"
 _NO_DATA = DataRef("", "", "", "")  # networks and recipes do not depend on it
 DEEPEST_NAMED = 200  # of the networks among which the label of a match is looked up
+DEEPEST_SUGGESTED = 10  # of those that are suggested where it is not found
 
 
 @dataclass(frozen=True)
@@ -236,19 +237,27 @@ class Space:
     def _named(self, label: str) -> ModelConfig:
         """Return the network that a label names; its width may be any."""
         _, _, width = label.partition(" width=")
-        own = {"hidden_channels": int(width.split()[0]) if width[:1].isdigit() else USUAL_WIDTH}
-        labels = {}
+        shallow = []
+        for network in self._nameable(int(width.split()[0]) if width[:1].isdigit() else USUAL_WIDTH):
+            if network.label == label:
+                return network
+            if network.depth <= DEEPEST_SUGGESTED:
+                shallow.append(network.label)
+        near = ", ".join(map(repr, get_close_matches(label, shallow, n=4))) or "'SR-CGCNN T=3 step-norm', 'CGCNN-3'"
+        raise ValueError(f"match of={label!r}: no network is called that; near it are {near}")
+
+    def _nameable(self, width: int) -> Iterator[ModelConfig]:
+        """Yield every model by depth: stacked, and tied with all norms and dampings."""
         alphas = dict.fromkeys(("none", "learned", "learned-scalar", *self._axes.alphas))
-        recurrent = list(product(TIED, get_args(Norm), alphas, (False, True)))
-        kinds = [*((family, "step", "none", False) for family in BLOCKS), *recurrent]
-        for depth, (family, norm, alpha, layer_norm) in product(range(1, DEEPEST_NAMED + 1), kinds):
-            more = {"family": family, "depth": depth, "norm": norm, "alpha": alpha, "layer_norm": layer_norm}
-            network = ModelConfig(**{**self._network, **own, **more})
-            labels[network.label] = network
-        if label not in labels:
-            near = ", ".join(map(repr, get_close_matches(label, labels, n=4))) or "'SR-CGCNN T=3 step-norm', 'CGCNN-3'"
-            raise ValueError(f"match of={label!r}: no network is called that; near it are {near}")
-        return labels[label]
+        stacked = [(name, {"blocks": "all"}) for name in NAMES if name not in TIED]
+        tied = [
+            (name, {"blocks": None if name in TIED else 1, "norm": norm, "alpha": alpha, "layer_norm": layer_norm})
+            for name, norm, alpha, layer_norm in product(NAMES, get_args(Norm), alphas, (False, True))
+        ]
+        for depth, (name, more) in product(range(1, DEEPEST_NAMED + 1), [*stacked, *tied]):
+            yield ModelConfig(
+                **{**self._network, **settings_of(name), **more, "depth": depth, "hidden_channels": width}
+            )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from srcgcnn.models.counts import count_parameters
 from srcgcnn.records import RecordError, as_dict, parse
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import finished_keys
-from srcgcnn.sweep.axes import Axes, Axis, values_of
+from srcgcnn.sweep.axes import Axes, Axis, Match, values_of
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.proposals import study_name
 from srcgcnn.sweep.search import Search
@@ -186,6 +186,16 @@ def test_studies_of_earlier_versions_are_found(tmp_path):
     assert study_name(spec, replace(DATA, target="y", unit="eV")) == "pinned-e2def8163900dff0"
     widened = replace(spec, axes=(replace(spec.axes[0], widths=(32,)),))
     assert study_name(widened, DATA) != study_name(spec, DATA)
+
+
+@pytest.mark.parametrize("of", ["SR-SchNet T=3 step-norm", "DeeperGATGNN-2", "SR-MEGNet T=2 affine-norm alpha=learned"])
+def test_widths_match_any_network_by_its_label(of):
+    axes = Axes(models=("cgcnn",), depths=(2,), seeds=(0,), match=Match("conv_params", of))
+    space = Space(SweepSpec("any", axes=(axes,)), DATA)
+    assert space.matching.of.label == of
+    (point,) = space.points()
+    wanted, found = (count_parameters(one).convolution for one in (space.matching.of, space.variant(point).model))
+    assert abs(found - wanted) < 0.1 * wanted
 
 
 def test_axes_that_no_model_has_are_named():
