@@ -243,6 +243,7 @@ def describe(manifest: Manifest) -> str:
     lines += [
         f"target       {target.name} [{target.unit or 'no unit'}]: mean {target.mean:.4f}, "
         f"deviation {target.std:.4f}, range {target.minimum:.4f} .. {target.maximum:.4f}"
+        + (f"; missing in {target.missing:,} crystals" if target.missing else "")
         for target in manifest.targets
     ]
     return "\n".join(lines)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from srcgcnn.data.columns import number_of
+from srcgcnn.data.columns import is_missing, number_of
 from srcgcnn.data.graph import CrystalGraph, GraphSettings, build_graph
 from srcgcnn.data.limits import SourceLimits
 from srcgcnn.data.manifest import CONTENT_VERSION, MANIFEST_FILE, REJECTED_FILE, StoreError
@@ -45,7 +45,7 @@ class BuildError(ValueError):
 
 @dataclass(frozen=True)
 class BuiltRow:
-    """A usable row: graph, reduced formula and target values."""
+    """A usable row: graph, reduced formula and target values, NaN where one of several is missing."""
 
     row_id: str
     graph: CrystalGraph
@@ -81,7 +81,8 @@ def build_key(source: Source, settings: GraphSettings) -> str:
     # limits only where they are not the default ones: keys of stores that were built without them stay what they are
     limits = [] if source.limits == SourceLimits() else [asdict(source.limits)]
     targets = [list(source.targets), list(source.units)]
-    return digest([CONTENT_VERSION, source.content_hash, *targets, settings.identity, *limits])
+    gaps = ["gaps"] if len(source.targets) > 1 else []  # earlier stores of several targets lack the rows with gaps
+    return digest([CONTENT_VERSION, source.content_hash, *targets, settings.identity, *limits, *gaps])
 
 
 def default_store(root: Path, source: Source, settings: GraphSettings | None = None) -> Path:
@@ -201,6 +202,8 @@ def _fill(
     write_rejected(scratch / REJECTED_FILE, rejected)
     if writer.crystals == 0:
         raise BuildError(f"{source.name}: no usable row. {_summary(rejected)}")
+    if empty := writer.empty_targets:
+        raise BuildError(f"{source.name}: no usable row has a value of {', '.join(map(repr, empty))}")
     writer.finish(rejected=len(rejected))
     return rejected
 
@@ -244,7 +247,7 @@ def _build_row(
             structure = parse_structure(
                 row, limits
             )  # first: a row that its source could not read has no targets either
-            values = tuple(_target_value(name, row.targets.get(name)) for name in targets)
+            values = _target_values(row, targets)
             graph = build_graph(structure, settings)
             formula = structure.composition.reduced_formula
     except RowError as error:
@@ -254,6 +257,20 @@ def _build_row(
     except MemoryError:
         return RejectedRow(row.row_id, f"needs more than {limits.memory_gib:g} GiB of memory")
     return BuiltRow(row.row_id, graph, formula, values)
+
+
+def _target_values(row: SourceRow, names: tuple[str, ...]) -> tuple[float, ...]:
+    """Return the targets of a row. Of several some may be missing, which are NaN; the only one may not."""
+    if len(names) == 1:
+        return (_target_value(names[0], row.targets.get(names[0])),)
+    found = {name: raw for name in names if not _is_gap(raw := row.targets.get(name))}
+    if not found:
+        raise RowError(f"has none of the targets {', '.join(map(repr, names))}")
+    return tuple(_target_value(name, found[name]) if name in found else math.nan for name in names)
+
+
+def _is_gap(raw: Any) -> bool:
+    return is_missing(raw) or (isinstance(raw, float) and math.isnan(raw))
 
 
 def _target_value(name: str, raw: Any) -> float:

@@ -82,7 +82,7 @@ def refuse_words(where: str, column: str, values: Iterable[Any]) -> None:
     Raises:
         SourceError: naming the first value with its row, counted from 1.
     """
-    filled = ((row, value) for row, value in enumerate(values, 1) if not _is_missing(value))
+    filled = ((row, value) for row, value in enumerate(values, 1) if not is_missing(value))
     first = next(filled, None)
     if first is None or _reads_as_number(first[1]) or any(_reads_as_number(value) for _, value in filled):
         return
@@ -90,7 +90,8 @@ def refuse_words(where: str, column: str, values: Iterable[Any]) -> None:
     raise SourceError(f"{where}: target {column!r} is not numeric: {str(value)[:60]!r} in row {row}, no number found")
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Whether a cell says that there is no value."""
     return value is None or (isinstance(value, str) and value.strip().lower() in MISSING)
 
 
@@ -118,7 +119,7 @@ def _reads_as_number(value: Any) -> bool:
 
 def all_numbers(values: Iterable[Any]) -> bool:
     """Whether every value that is there is a number, and one is."""
-    filled = [value for value in values if not _is_missing(value)]
+    filled = [value for value in values if not is_missing(value)]
     return bool(filled) and all(_reads_as_number(value) for value in filled)
 
 

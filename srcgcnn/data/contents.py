@@ -174,9 +174,14 @@ def _longest_of_padded(path: Path, distances: np.ndarray) -> float:
 
 
 def _check_targets(path: Path, targets: np.ndarray) -> None:
-    wrong = targets[~np.isfinite(targets)]
+    """Check values: finite, but for the gaps (NaN) of several targets, of which every crystal has one at least."""
+    gaps = np.isnan(targets) if targets.shape[1] > 1 else np.zeros(targets.shape, dtype=bool)
+    wrong = targets[~np.isfinite(targets) & ~gaps]
     if len(wrong):
         raise StoreError(f"{path}: array 'targets' has {wrong[0]}, must be finite")
+    empty = np.flatnonzero(gaps.all(axis=1))
+    if len(empty):
+        raise StoreError(f"{path}: array 'targets' has no value at all for crystal {empty[0]}")
 
 
 def _check_lines(path: Path, name: str, lines: np.ndarray, crystals: int) -> None:

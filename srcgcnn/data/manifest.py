@@ -61,7 +61,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class TargetColumn:
-    """One target with its unit and statistics over all rows of the store."""
+    """One target with its unit and statistics over all rows of the store that have it; `missing` others do not."""
 
     name: str
     unit: str
@@ -69,6 +69,7 @@ class TargetColumn:
     std: float
     minimum: float
     maximum: float
+    missing: int = 0
 
 
 @dataclass(frozen=True)

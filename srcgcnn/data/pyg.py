@@ -26,7 +26,8 @@ class CrystalDataset(Dataset):
     """The crystals of a store, in its order.
 
     Each item has `x` [N, 92] element features, `z` [N] atomic numbers, `edge_index` [2, E], `distances` [E] in
-    angstrom, `y` [1, P] targets in the units of the manifest, `crystal_id`, and on request `edge_attr` [E, 41].
+    angstrom, `y` [1, P] targets in the units of the manifest, `crystal_id`, and on request `edge_attr` [E, 41]. Of
+    several targets those that a crystal lacks are NaN.
     """
 
     def __init__(

@@ -29,15 +29,22 @@ def build_remarks(report: BuildReport, out: Path) -> list[str]:
             f"{manifest.repeated:,} crystals have the same graph as an earlier row: a random split may test on what it "
             "trained on; remove them, or split by formula"
         )
+    lines += [
+        f"{target.name} is missing in {target.missing:,} of {manifest.crystals:,} crystals, which train other targets"
+        for target in manifest.targets
+        if target.missing
+    ]
     return [*lines, *filter(None, (_outliers(report.store, target) for target in manifest.targets))]
 
 
 def _outliers(store: GraphStore, target: TargetColumn) -> str:
     values = store.target(target.name)
+    there = np.flatnonzero(~np.isnan(values))
+    values = values[there]
     rows = far_outside(values)
     if not len(rows):
         return ""
-    worst = ", ".join(f"{store.ids[row]}: {values[row]:g}" for row in rows[:3].tolist())
+    worst = ", ".join(f"{store.ids[there[row]]}: {values[row]:g}" for row in rows[:3].tolist())
     median = f"{np.median(values):.4g} {target.unit}".rstrip()
     return (
         f"{len(rows):,} of {len(values):,} values of {target.name} lie far outside (over {FAR:g} robust deviations "

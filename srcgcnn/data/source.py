@@ -7,7 +7,7 @@ build, not in the one process that reads the file.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping  # noqa: TC003 - part of the dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence  # noqa: TC003 - part of the dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -96,3 +96,17 @@ def unit_of(target: str) -> str:
         if stem in lowered:
             return unit
     return ""
+
+
+def units_given(unit: str, targets: Sequence[str]) -> tuple[str, ...]:
+    """Return the units that a user gave: one for all targets, or one per target separated by commas.
+
+    Raises:
+        SourceError: there are more or fewer than targets.
+    """
+    given = tuple(part.strip() for part in unit.split(","))
+    if len(given) == 1:
+        return given * len(targets)
+    if len(given) != len(targets):
+        raise SourceError(f"unit={unit!r} has {len(given)} parts for {len(targets)} targets: {', '.join(targets)}")
+    return given

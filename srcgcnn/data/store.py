@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,6 +34,9 @@ from srcgcnn.data.manifest import (
     read_manifest,
 )
 from srcgcnn.data.tensor_file import is_regular, map_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class GraphStore:
@@ -144,10 +148,26 @@ class GraphStore:
         return [line for shard in self.shards for line in shard[name].tobytes().decode().split("\n")]
 
     def target(self, name: str) -> np.ndarray:
-        """Return one target of all rows, float64 [G], in the unit that the manifest gives."""
+        """Return one target of all rows, float64 [G], in the unit that the manifest gives; NaN where it is missing."""
         self.manifest.target(name)
         column = [target.name for target in self.manifest.targets].index(name)
         return np.concatenate([shard["targets"][:, column] for shard in self.shards])
+
+    def targets(self, names: Sequence[str]) -> np.ndarray:
+        """Return some of the targets of all rows, float64 [G, P].
+
+        Raises:
+            StoreError: a crystal has none of them.
+        """
+        values = np.stack([self.target(name) for name in names], axis=1)
+        empty = np.flatnonzero(np.isnan(values).all(axis=1))
+        if len(empty):
+            raise StoreError(
+                f"{self.folder}: {len(empty):,} of {len(self):,} crystals, such as {self.ids[empty[0]]}, have no value "
+                f"of {', '.join(names)}: name the source instead of the store, which leaves them out, or ask for all "
+                "targets of the store"
+            )
+        return values
 
     def graph(self, row: int, *, vectors: bool = False) -> CrystalGraph:
         """Return the graph of one crystal, with images, places and lattice if vectors are asked for.

@@ -75,6 +75,12 @@ class StoreWriter:
         if self._pending_bytes >= self._shard_bytes:
             self._write_shard()
 
+    @property
+    def empty_targets(self) -> list[str]:
+        """Targets that no crystal has."""
+        columns = np.array(self._all_targets, dtype=np.float64).T
+        return [name for name, values in zip(self._source.targets, columns, strict=True) if np.isnan(values).all()]
+
     def finish(self, *, rejected: int) -> Manifest:
         """Write the last shard, the element table and the manifest."""
         if self._graphs:
@@ -131,18 +137,21 @@ class StoreWriter:
         return StoredFile(name, path.stat().st_size, sha256_of(path))
 
     def _target_columns(self) -> tuple[TargetColumn, ...]:
-        values = np.array(self._all_targets, dtype=np.float64)
-        spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
-        columns = zip(
-            self._source.targets,
-            self._source.units,
-            values.mean(axis=0).tolist(),
-            spread.tolist(),
-            values.min(axis=0).tolist(),
-            values.max(axis=0).tolist(),
-            strict=True,
-        )
-        return tuple(TargetColumn(*column) for column in columns)
+        columns = zip(self._source.targets, self._source.units, np.array(self._all_targets).T, strict=True)
+        return tuple(_target_column(*column) for column in columns)
+
+
+def _target_column(name: str, unit: str, values: np.ndarray) -> TargetColumn:
+    there = np.ascontiguousarray(values[~np.isnan(values)])
+    return TargetColumn(
+        name,
+        unit,
+        mean=float(there.mean()),
+        std=float(there.std(ddof=1)) if len(there) > 1 else 0.0,
+        minimum=float(there.min()),
+        maximum=float(there.max()),
+        missing=len(values) - len(there),
+    )
 
 
 def _fingerprint(graph: CrystalGraph) -> bytes:

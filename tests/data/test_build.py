@@ -92,6 +92,46 @@ def test_bad_rows_are_listed_and_good_ones_kept(mixed, tmp_path):
     assert report.store.manifest.rejected == len(BAD)
 
 
+GAPS = [  # (y, z, what becomes of the row)
+    ("1.0", "2.0", (1.0, 2.0)),
+    ("1.5", "", (1.5, None)),
+    ("", "2.5", (None, 2.5)),
+    ("nan", "3.0", (None, 3.0)),
+    ("", "n/a", "has none of the targets 'y', 'z'"),
+    ("word", "1.0", "target 'y' is not a number: 'word'"),
+    ("1.0", "inf", "target 'z' is inf"),
+]
+
+
+def test_of_several_targets_some_may_be_missing_but_not_all(tmp_path, capsys):
+    path = tmp_path / "gaps.csv"
+    with path.open("w", newline="") as stream:
+        rows = [(f"row-{number}", cif(length=4 + number / 100), y, z) for number, (y, z, _) in enumerate(GAPS)]
+        csv.writer(stream).writerows([("id", "cif", "y", "z"), *rows])
+    report = build_with_progress(open_source(str(path), ["y", "z"]), tmp_path / "store")
+    kept = [becomes for *_, becomes in GAPS if not isinstance(becomes, str)]
+    values = report.store.targets(["y", "z"])
+    assert [tuple(None if np.isnan(one) else one for one in row) for row in values] == kept
+    assert [one.reason for one in report.rejected] == [becomes for *_, becomes in GAPS if isinstance(becomes, str)]
+    y, z = report.store.manifest.targets
+    assert (y.missing, y.mean, y.maximum) == (2, 1.25, 1.5)
+    assert (z.missing, z.mean, z.minimum) == (1, 2.5, 2.0)
+    assert "y is missing in 2 of 4 crystals" in capsys.readouterr().err
+    GraphStore(tmp_path / "store", check_hashes=True)
+    with pytest.raises(StoreError, match="2 of 4 crystals, such as row-2, have no value of y"):
+        report.store.targets(["y"])
+    alone = build_store(open_source(str(path), ["y"]), tmp_path / "alone", processes=1)
+    assert [one.row_id for one in alone.rejected] == ["row-2", "row-3", "row-4", "row-5"]  # the rule of one target
+
+
+def test_a_target_that_no_crystal_has_is_an_error(tmp_path):
+    path = tmp_path / "empty.csv"
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows([("id", "cif", "y", "z"), ("a", cif(), "1", "")])
+    with pytest.raises(BuildError, match="no usable row has a value of 'z'"):
+        build_store(open_source(str(path), ["y", "z"]), tmp_path / "store", processes=1)
+
+
 def test_crystals_that_come_twice_under_other_ids_are_told(tmp_path, capsys):
     rows = [("a", cif(), "1"), ("b", cif(), "2"), ("c", cif(length=4.2), "3")]
     source = write_table(tmp_path / "t.csv", rows)

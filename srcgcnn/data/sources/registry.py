@@ -16,7 +16,7 @@ from srcgcnn.data.demo import demo_source
 from srcgcnn.data.limits import SourceLimits
 from srcgcnn.data.manifest import MANIFEST_FILE
 from srcgcnn.data.materials_project.snapshot import is_snapshot, open_snapshot
-from srcgcnn.data.source import Source, SourceError
+from srcgcnn.data.source import Source, SourceError, units_given
 from srcgcnn.data.sources.atoms import open_atoms
 from srcgcnn.data.sources.collections import open_jarvis, open_matbench
 from srcgcnn.data.sources.folders import form_of, open_crystal_folder, tables_in
@@ -52,7 +52,7 @@ def open_source(
     """
     limits = limits or SourceLimits()
     source = replace(_open(text, targets, limits), limits=limits)
-    return source if unit is None else replace(source, units=_units(unit, source.targets))
+    return source if unit is None else replace(source, units=units_given(unit, source.targets))
 
 
 def _open(text: str, targets: Sequence[str] | None, limits: SourceLimits) -> Source:
@@ -91,15 +91,6 @@ def _open_file(path: Path, targets: Sequence[str] | None, limits: SourceLimits) 
         if path.name.lower().endswith(suffix):
             return reader(path, targets, limits)
     raise SourceError(f"source {str(path)!r}: unknown kind of file; supported are: {SUPPORTED}")
-
-
-def _units(unit: str, targets: Sequence[str]) -> tuple[str, ...]:
-    given = tuple(part.strip() for part in unit.split(","))
-    if len(given) == 1:
-        return given * len(targets)
-    if len(given) != len(targets):
-        raise SourceError(f"unit={unit!r} has {len(given)} parts for {len(targets)} targets: {', '.join(targets)}")
-    return given
 
 
 def _open_built_in(name: str, targets: Sequence[str] | None) -> Source:
