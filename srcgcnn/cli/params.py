@@ -31,6 +31,7 @@ def add_params_command(commands: Any) -> None:
     )
     params.add_argument("--depths", type=int, nargs="+", default=[1, 2, 3, 5, 8], metavar="T", help="(1 2 3 5 8)")
     params.add_argument("--models", nargs="+", choices=NAMES, default=["cgcnn", "srcgcnn"], help="(cgcnn srcgcnn)")
+    params.add_argument("--outputs", type=int, default=1, metavar="N", help="targets of one network (1)")
     params.add_argument(
         "--published", action="store_true", help="in the sizes of their papers, with parameters that nothing reads"
     )
@@ -38,8 +39,10 @@ def add_params_command(commands: Any) -> None:
 
 
 def _params(options: argparse.Namespace) -> int:
-    counted = _published if options.published else _ours
-    rows = counted(options.models, options.depths)
+    if options.published:
+        rows = _published(options.models, options.depths)
+    else:
+        rows = _ours(options.models, options.depths, options.outputs)
     if options.json:
         print(json.dumps(rows, indent=1))
         return 0
@@ -50,7 +53,7 @@ def _params(options: argparse.Namespace) -> int:
     return 0
 
 
-def _ours(models: Sequence[str], depths: Sequence[int]) -> list[dict[str, Any]]:
+def _ours(models: Sequence[str], depths: Sequence[int], outputs: int) -> list[dict[str, Any]]:
     """Count networks in our sizes."""
     from srcgcnn.models.config import ModelConfig
     from srcgcnn.models.counts import count_parameters
@@ -60,7 +63,7 @@ def _ours(models: Sequence[str], depths: Sequence[int]) -> list[dict[str, Any]]:
     for name in models:
         for kind in tied if name in TIED else [{}]:
             for depth in depths:
-                config = ModelConfig(**settings_of(name), depth=depth, **kind)
+                config = ModelConfig(**settings_of(name), depth=depth, outputs=outputs, **kind)
                 counts = count_parameters(config)
                 rows.append({"model": config.label, "conv_params": counts.convolution, "total_params": counts.total})
     return rows

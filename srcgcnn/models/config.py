@@ -44,7 +44,7 @@ class ModelConfig:
         hidden_channels: F, width of the atom states.
         head_channels: width of the readout.
         head_layers: n_h, hidden layers of the readout.
-        task: `regression` (one number) or `classification` (two classes, log-softmax).
+        task: `regression` (a number for each target) or `classification` (two classes, log-softmax).
         blocks: K distinct blocks, used in cycles: 1 is tied, `all` (or `depth`) stacked. Default: 1 for srcgcnn, else
             `all`.
         norm_kind: `batch` (BatchNorm), `layer` (LayerNorm) or `group` (differentiable group normalisation).
@@ -58,6 +58,7 @@ class ModelConfig:
         inner_skip: of megnet, whether each update adds the result of its first layer to that of its second, as in
             DeeperMEGNet.
         code: of a network of one's own, `module:Class`: hash of its file, so that a changed one is another network.
+        outputs: numbers that a regression predicts, one for each target.
     """
 
     family: str
@@ -78,13 +79,16 @@ class ModelConfig:
     alpha_start: float | None = None
     code: str = ""
     inner_skip: bool = False
+    outputs: int = 1
 
     def __post_init__(self) -> None:
         """Refuse values that no network can have."""
         block_of(self.family)
         if self.code and not (self.own and CODE.fullmatch(self.code)):
             raise ValueError(f"code={self.code!r:.40} must be the hash of the file of a network of one's own")
-        for name in ("depth", "hidden_channels", "head_channels", "head_layers"):
+        if self.task == "classification" and self.outputs > 1:
+            raise ValueError(f"outputs={self.outputs}: a classification has one target, 0 or 1")
+        for name in ("depth", "hidden_channels", "head_channels", "head_layers", "outputs"):
             if not 1 <= getattr(self, name) <= MOST_OF_ANY:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in 1..{MOST_OF_ANY}")
         if isinstance(self.blocks, int) and self.blocks < 1:

@@ -53,7 +53,7 @@ def head_layout(config: ModelConfig) -> dict[str, int]:
     return {
         "head_channels": config.head_channels,
         "head_layers": config.head_layers,
-        "outputs": 1 if config.task == "regression" else 2,
+        "outputs": config.outputs if config.task == "regression" else 2,
     }
 
 

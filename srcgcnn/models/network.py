@@ -68,7 +68,7 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: GraphBatch, dropout_mask: Tensor | None = None) -> Tensor:
-        """Return the standardised target [M, B], or log-probabilities [M, B, 2]."""
+        """Return the standardised target [M, B], several [M, B, P], or log-probabilities [M, B, 2]."""
 
 
 class StepwiseNetwork(Network):
@@ -98,7 +98,7 @@ class StepwiseNetwork(Network):
         """Map the states after any step to the outputs of `forward`."""
 
     def forward(self, batch: GraphBatch, dropout_mask: Tensor | None = None) -> Tensor:
-        """Return the standardised target [M, B], or log-probabilities [M, B, 2]."""
+        """Return the standardised target [M, B], several [M, B, P], or log-probabilities [M, B, 2]."""
         *_, last = self.steps(self.initial_state(batch), batch)
         return self.readout(last, batch, dropout_mask)
 
@@ -192,7 +192,7 @@ class CrystalGraphNetwork(StepwiseNetwork):
         return self.fixed_alpha[:, None].expand(-1, self.config.depth)
 
     def forward(self, batch: GraphBatch, dropout_mask: Tensor | None = None) -> Tensor:
-        """Return the standardised target [M, B], or log-probabilities [M, B, 2]."""
+        """Return the standardised target [M, B], several [M, B, P], or log-probabilities [M, B, 2]."""
         if self.backend == "inductor" and batch.distances.is_cuda:
             mark_sizes((*batch.tensors, dropout_mask))
             return self._inductor(self, batch, dropout_mask)
@@ -276,7 +276,7 @@ class CrystalGraphNetwork(StepwiseNetwork):
         """Map the states [M, ...] after any step to the outputs of `forward`."""
         crystals = pooled(self.config.readout, self.pool, state, self.config.block.reads, batch)
         outputs = self.head(crystals, dropout_mask)
-        return outputs if self.head.classify else outputs.squeeze(-1)
+        return outputs if self.head.classify or self.config.outputs > 1 else outputs.squeeze(-1)
 
 
 def load(where: str) -> Callable[..., nn.Module]:

@@ -33,6 +33,7 @@ SETTINGS = (
     "readout",
     "norm_kind",
     "task",
+    "outputs",
 )
 
 

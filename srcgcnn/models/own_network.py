@@ -49,7 +49,7 @@ class OwnModels(Network):
         return torch.ones(self.models, self.config.depth)
 
     def forward(self, batch: GraphBatch, dropout_mask: Tensor | None = None) -> Tensor:
-        """Return the standardised target [M, B], or log-probabilities [M, B, 2].
+        """Return the standardised target [M, B], several [M, B, P], or log-probabilities [M, B, 2].
 
         Args:
             batch: one batch for each model.
@@ -74,6 +74,14 @@ class OwnModels(Network):
                     f"network {name!r} returned {_shape(outputs)} for {crystals} crystals; wanted is [B, 2]"
                 )
             return F.log_softmax(outputs, dim=-1)
+        several = self.config.outputs
+        if several > 1:
+            if outputs.shape != (crystals, several):
+                raise ValueError(
+                    f"network {name!r} returned {_shape(outputs)} for {crystals} crystals and {several} targets; "
+                    "wanted is [B, outputs]: let its constructor take `outputs`"
+                )
+            return outputs
         if outputs.shape not in ((crystals,), (crystals, 1)):
             raise ValueError(f"network {name!r} returned {_shape(outputs)} for {crystals} crystals; wanted is [B]")
         return outputs.reshape(crystals)

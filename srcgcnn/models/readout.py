@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.nn import Set2Set
 
-from srcgcnn.models.counts import ELEMENTS
+from srcgcnn.models.counts import ELEMENTS, head_layout
 from srcgcnn.models.members import draw, members, stack
 from srcgcnn.models.stacked import StackedLinear
 
@@ -36,17 +36,17 @@ DROPOUT = 0.5  # classification only, as in the original
 
 
 class Head(nn.Module):
-    """Softplus, then Linear and softplus per hidden layer, then one output (or two log-probabilities)."""
+    """Softplus, then Linear and softplus per hidden layer, then the outputs (or two log-probabilities)."""
 
     def __init__(self, models: int, config: ModelConfig) -> None:
         super().__init__()
         widths = [config.pooled_channels, *[config.head_channels] * config.head_layers]
         self.hidden = nn.ModuleList(StackedLinear(models, inputs, outputs) for inputs, outputs in pairwise(widths))
         self.classify = config.task == "classification"
-        self.output = StackedLinear(models, config.head_channels, 2 if self.classify else 1)
+        self.output = StackedLinear(models, config.head_channels, head_layout(config)["outputs"])
 
     def forward(self, crystals: Tensor, dropout_mask: Tensor | None = None) -> Tensor:
-        """Map [M, B, F] to [M, B, 1], or to log-probabilities [M, B, 2]."""
+        """Map [M, B, F] to [M, B, P], or to log-probabilities [M, B, 2]."""
         rows = F.softplus(crystals)
         for index, layer in enumerate(self.hidden):
             rows = F.softplus(layer(rows))

@@ -34,7 +34,8 @@ SHORT_NAMES = {
 }
 SEED_NAMES = ("seeds", "split_seeds")
 NOT_OF_CGCNN = frozenset({"model.norm", "model.alpha", "model.layer_norm"})
-NOT_VARIED = frozenset({"training.start", "model.code"})  # filled in from [start], and from the code itself
+# filled in from [start], from the code itself, and from the number of targets
+NOT_VARIED = frozenset({"training.start", "model.code", "model.outputs"})
 MOST_VALUES = 100_000  # of one axis, and trials of one sweep: planning stays a matter of seconds
 LARGEST = {"model.depth": 1_000, "model.hidden_channels": MOST_OF_ANY, "model.head_channels": MOST_OF_ANY}
 LARGEST_SEED = 2**63 - 1

@@ -78,6 +78,15 @@ class Classes(nn.Module):
         from torch_geometric.nn import global_add_pool
         return global_add_pool(self.layer(data.x), data.batch)
 
+class Targets(nn.Module):
+    def __init__(self, outputs=1):
+        super().__init__()
+        self.layer = nn.Linear(92, outputs)
+
+    def forward(self, data):
+        from torch_geometric.nn import global_add_pool
+        return global_add_pool(self.layer(data.x), data.batch)
+
 class NoModule:
     def __init__(self):
         pass
@@ -228,6 +237,15 @@ def test_classification_gets_log_probabilities(odd, crystals):
     network.reset_parameters([0])
     outputs = network(crystals.batch(torch.arange(5)[None]))
     torch.testing.assert_close(outputs.exp().sum(dim=-1), torch.ones(1, 5))
+
+
+def test_several_targets_have_an_output_each(odd, tmp_path):
+    try_out(odd("Targets", outputs=3))
+    with pytest.raises(ValueError, match=r"returned \[3\] for 3 crystals and 3 targets; wanted is \[B, outputs\]"):
+        try_out(odd("Sums", outputs=3))
+    text = {"name": "x", "data": {"target": ["a", "b"]}, "axes": [{"models": ("odd:Targets",)}]}
+    spec = with_own_networks(parse(SweepSpec, text, "test"))
+    assert {trial.model.outputs for trial, _ in trials_of(spec, DATA)} == {2}
 
 
 @pytest.mark.parametrize(
