@@ -27,7 +27,7 @@ def sweep(
     definition: str | Path = "depth",
     *,
     data: str | Path | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     models: Sequence[str] | None = None,
     depths: Sequence[int] | None = None,
     seeds: int | Sequence[int] | None = None,
@@ -43,7 +43,7 @@ def sweep(
     Args:
         definition: name of a sweep definition (`depth`), or the path of a .toml file.
         data: `demo`, a file or folder of crystals, or a graph store.
-        target: target column.
+        target: target column, or several that one network predicts.
         models: `srcgcnn`, `cgcnn`, any other of docs/models.md, or one's own: `module:Class` (docs/own_network.md).
         depths: steps T where weights are shared, layers L where not.
         seeds: how many, or which.
@@ -67,8 +67,9 @@ def sweep(
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.sweep.spec import merge, read_spec
 
+    targets = [target] if isinstance(target, str) else list(target or ())
     given: dict[str, dict[str, Any]] = {
-        "data": {"source": None if data is None else str(data), "target": target},
+        "data": {"source": None if data is None else str(data), "target": targets or None},
         "axes": {
             "models": models and list(models),
             "depths": depths and list(depths),
@@ -80,7 +81,7 @@ def sweep(
     overrides = merge(dict(settings or {}), {name: part for name, part in flags.items() if part})
     permit(models or ())
     spec = read_spec(find_definition("sweeps", str(definition)), overrides)
-    paths = RunPaths(Path(out) if out else default_folder(spec.name, flags["data"].get("source"), target))
+    paths = RunPaths(Path(out) if out else default_folder(spec.name, flags["data"].get("source"), targets))
     command = f"srcgcnn.sweep({str(definition)!r}, out={str(paths.out)!r}, ...)"
     how = Launch(paths, site_named(str(cluster)), command, tracking_uri, wait=True)
     status = prepare_and_launch(spec, Path(stores), how)
@@ -128,7 +129,11 @@ class OpenRun:
         return list(self._run.results)
 
     def trials(self) -> pd.DataFrame:
-        """Return one row per trial: variant, seeds, errors in the target's unit, parameters, seconds, settings."""
+        """Return one row per trial: variant, seeds, errors in the target's unit, parameters, seconds, settings.
+
+        Of several targets the errors are the common ones, `mean of MAE/std`, and those of each stand in columns such as
+        `test_mae_NAME`.
+        """
         import pandas as pd
 
         from srcgcnn.analysis.trial_table import trial_rows
@@ -145,6 +150,8 @@ class OpenRun:
 
     def predictions(self, variant: str | None = None) -> pd.DataFrame:
         """Return targets and predictions on validation and test crystals, one row per trial and crystal.
+
+        The columns are `target` and `prediction`, or `target_NAME` and `prediction_NAME` of each of several targets.
 
         Args:
             variant: label of a variant or trial, or a trial's key; default: lowest mean validation error.

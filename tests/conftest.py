@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from two_targets import with_volumes
 
 from srcgcnn.data.build import build_store
 from srcgcnn.data.demo import demo_source
@@ -13,7 +14,7 @@ from srcgcnn.data.store import GraphStore
 from srcgcnn.driver.worker import run_group
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.run.paths import RunPaths
-from srcgcnn.run.trial import DataRef, Seeds, TrainingConfig, TrialConfig
+from srcgcnn.run.trial import DataRef, Seeds, Target, TrainingConfig, TrialConfig
 from srcgcnn.sweep.plan import TrialGroup
 from srcgcnn.sweep.record import SweepRecord, write_record
 from srcgcnn.sweep.spec import SweepSpec
@@ -28,17 +29,51 @@ def demo_store(tmp_path_factory) -> GraphStore:
     return build_store(demo_source(80), tmp_path_factory.mktemp("stores") / "demo", processes=1).store
 
 
+def _trials_on(data: DataRef):
+    recipe = TrainingConfig(epochs=3, batch_size=16, milestones=(2,))
+
+    def make(model: ModelConfig, seed: int = 0, **training) -> TrialConfig:
+        model = replace(model, outputs=len(data.each))
+        return TrialConfig(model, replace(recipe, **training), Seeds(seed, seed, 0), data)
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def trial_of(demo_store):
     """Make trial configurations on the small store: `trial_of(model, seed, **training)`."""
     target = demo_store.manifest.targets[0]
-    data = DataRef(demo_store.manifest.data_hash, "demo", target.name, target.unit)
-    recipe = TrainingConfig(epochs=3, batch_size=16, milestones=(2,))
+    return _trials_on(DataRef(demo_store.manifest.data_hash, "demo", target.name, target.unit))
 
-    def make(model: ModelConfig, seed: int = 0, **training) -> TrialConfig:
-        return TrialConfig(model, replace(recipe, **training), Seeds(seed, seed, 0), data)
 
-    return make
+@pytest.fixture(scope="session")
+def gapped_store(tmp_path_factory) -> GraphStore:
+    """The crystals of `demo_store`, of which 20 lack their volume and 10 their energy."""
+    lacking = {0: "volume", 4: "volume", 7: "electrostatic_energy"}
+    source = with_volumes(demo_source(80), lambda number: lacking.get(number % 8))
+    return build_store(source, tmp_path_factory.mktemp("stores") / "gapped", processes=1).store
+
+
+@pytest.fixture(scope="session")
+def two_target_trial_of(gapped_store):
+    """Make trial configurations for both targets, as `trial_of` does."""
+    targets = [Target(column.name, column.unit) for column in gapped_store.manifest.targets]
+    return _trials_on(DataRef.of(gapped_store.manifest.data_hash, "demo", targets))
+
+
+@pytest.fixture(scope="session")
+def two_target_sweep(gapped_store, two_target_trial_of, tmp_path_factory) -> RunPaths:
+    """A finished sweep for both targets: SR-CGCNN T=2 and CGCNN-1, two seeds each."""
+    run_paths = RunPaths(tmp_path_factory.mktemp("runs") / "two")
+    trials = [
+        two_target_trial_of(model, seed, epochs=6, learning_rate=5e-3)
+        for model in (ModelConfig("srcgcnn", 2), ModelConfig("cgcnn", 1))
+        for seed in (0, 1)
+    ]
+    for trial in trials:
+        run_group(TrialGroup((trial,)), gapped_store.folder, run_paths, checkpoint_interval_s=60)
+    write_record(run_paths, SweepRecord(SweepSpec("two"), trials[0].data, str(gapped_store.folder), "srcgcnn sweep"))
+    return run_paths
 
 
 @pytest.fixture(scope="session")

@@ -113,7 +113,7 @@ def _show_search(plan: Plan, paths: RunPaths, console: Console) -> None:
 
 def _data_line(found: FoundData) -> str:
     reference, manifest = found.reference, found.manifest
-    target = f"{reference.target} [{reference.unit or 'no unit'}]"
+    target = reference.described
     if manifest is None:
         return f"{reference.name}, {target}; graphs are not built yet (finished trials are known after the build)"
     return f"{reference.name}, {manifest.crystals:,} crystals, {target}, store {found.folder} ({reference.data_hash})"

@@ -42,6 +42,8 @@ def _reproduce(options: argparse.Namespace) -> int:
     from srcgcnn.cli.command import existing_run
     from srcgcnn.definitions import find_definition
 
+    if options.target and len(options.target) > 1:
+        raise ValueError(f"--target {' '.join(options.target)}: published numbers are of networks for one target")
     path = find_definition("sweeps/published", options.publication)
     publication = read_publication(path)
     options.sweep = publication.sweep

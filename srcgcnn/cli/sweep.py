@@ -11,6 +11,7 @@ from srcgcnn.tracking.uri import tracking_uri
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
 DESCRIPTION = """Train crystal graph networks over depth, normalisation sharing, damping and seeds.
 
@@ -53,7 +54,9 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
 
     data = parser.add_argument_group("data")
     data.add_argument("--data", metavar="SOURCE", help="demo, mp, a file or folder of crystals, a graph store")
-    data.add_argument("--target", help="target column")
+    data.add_argument(
+        "--target", nargs="+", action="extend", metavar="COLUMN", help="target column; several: one network for all"
+    )
     data.add_argument("--unit", help="unit of the target, a label: nothing is converted")
     data.add_argument("--ids", metavar="FILE", help="only these crystals: one id a line, or the first column")
     data.add_argument("--strict", action="store_true", help="bad rows of the source are an error")
@@ -121,11 +124,11 @@ def overrides_of(options: argparse.Namespace) -> dict[str, Any]:
     return {**given(name=options.name), **{name: values for name, values in sections.items() if values}}
 
 
-def default_folder(name: str, data: str | None = None, target: str | None = None) -> Path:
+def default_folder(name: str, data: str | None = None, targets: Sequence[str] | None = None) -> Path:
     """Return `runs/NAME`, or `runs/NAME-DATA-TARGET` where these do not come from the definition."""
     from srcgcnn.sweep.spec import NAME_CHARACTERS
 
-    parts = (name, Path(data or "").name.split(".")[0], target or "")
+    parts = (name, Path(data or "").name.split(".")[0], *(targets or ()))
     words = ["".join(char if char in NAME_CHARACTERS else "-" for char in word) for word in parts]
     return Path("runs") / "-".join(word for word in words if word)
 

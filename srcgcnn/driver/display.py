@@ -102,7 +102,11 @@ class SweepDisplay(Listener):
 
 
 def _errors(result: TrialResult) -> str:
-    metrics, unit = result.metrics, result.config.data.unit
+    metrics, data = result.metrics, result.config.data
     if metrics.val_mae is None or metrics.test_mae is None:
         return f"accuracy val {metrics.val_accuracy or 0.0:.4f} test {metrics.test_accuracy or 0.0:.4f}"
-    return f"MAE val {metrics.val_mae:.4f} test {metrics.test_mae:.4f} {unit}"
+    if not data.targets:
+        return f"MAE val {metrics.val_mae:.4f} test {metrics.test_mae:.4f} {data.unit}"
+    pairs = zip(result.targets, data.targets, strict=True)
+    each = ", ".join(f"{one.name} {one.test_mae:.4f} {target.unit}".rstrip() for one, target in pairs)
+    return f"{data.unit} val {metrics.val_mae:.4f} test {metrics.test_mae:.4f} (test MAE: {each})"

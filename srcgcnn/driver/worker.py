@@ -11,6 +11,7 @@ from srcgcnn.data.store import GraphStore
 from srcgcnn.driver.pace import Pace
 from srcgcnn.files import write_bytes, write_text
 from srcgcnn.run.failures import write_failure
+from srcgcnn.run.predictions import PREDICTION, TARGET, column_of, names_of
 from srcgcnn.run.results import write_result
 from srcgcnn.sweep.plan import TrialGroup
 from srcgcnn.training.checkpoint import CheckpointFile
@@ -20,6 +21,8 @@ from srcgcnn.training.trainer import GroupTrainer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    import numpy as np
 
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.training.epoch import EpochReport
@@ -161,13 +164,19 @@ def write_predictions(path: Path, store: GraphStore, outcome: TrialOutcome) -> N
     """Write the predictions for validation and test crystals, one row per crystal."""
     import pandas as pd
 
+    names = names_of(outcome.config.data)
+
+    def columns(kind: str, values: np.ndarray) -> dict[str, np.ndarray]:
+        each = values.reshape(len(values), len(names)).T
+        return {column_of(kind, name): column for name, column in zip(names, each, strict=True)}
+
     tables = [
         pd.DataFrame(
             {
                 "id": [store.ids[row] for row in found.rows],
                 "formula": [store.formulas[row] for row in found.rows],
-                "target": found.targets,
-                "prediction": found.predictions,
+                **columns(TARGET, found.targets),
+                **columns(PREDICTION, found.predictions),
                 "set": name,
             }
         )

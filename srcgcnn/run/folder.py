@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from srcgcnn.run.failures import read_failures
 from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.predictions import has_predictions
 from srcgcnn.run.results import find_result, finished_keys
 from srcgcnn.run.stopped import all_stopped
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from srcgcnn.run.failures import Failure
     from srcgcnn.run.stopped import Stopped
     from srcgcnn.run.trial import TrialResult
-
-
-COLUMNS = {"id", "target", "prediction"}
 
 
 class Run:
@@ -97,6 +95,7 @@ class Run:
     def predictions(self, key: str) -> pd.DataFrame | None:
         """Predictions of one trial: id, formula, target, prediction, set (`validation`, `test`); None without a file.
 
+        Of several targets the columns are `target_NAME` and `prediction_NAME` of each, NaN where a crystal lacks one.
         Files of older versions hold the test set only, and say so here. A damaged file counts as none, with a warning.
         """
         if key not in self._predictions:
@@ -124,8 +123,9 @@ def _read_predictions(path: Path) -> pd.DataFrame | None:
     except Exception as error:  # noqa: BLE001 - what a parser says of damage: of pyarrow, of pandas, of a codec
         warnings.warn(f"{path}: not readable ({error}); it counts as missing", stacklevel=3)
         return None
-    if not set(table.columns) >= COLUMNS:
-        warnings.warn(f"{path}: has no {', '.join(sorted(COLUMNS - set(table)))}; it counts as missing", stacklevel=3)
+    if not has_predictions(table.columns):
+        listed = ", ".join(map(str, table.columns))
+        warnings.warn(f"{path}: has no predictions, only {listed}; it counts as missing", stacklevel=3)
         return None
     return table if "set" in table else table.assign(set="test")
 

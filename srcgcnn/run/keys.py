@@ -32,6 +32,8 @@ FIRST_FIELDS = {
 def key_of(config: Any) -> str:
     """Return the key of a `TrialConfig`, which asks for it: 16 hexadecimal digits."""
     data = [config.data.data_hash, config.data.target]
+    if config.data.targets:  # a column may be called `a + b`
+        data.append([target.name for target in config.data.targets])
     identity = {
         "data": data,
         "format": KEY_FORMAT,

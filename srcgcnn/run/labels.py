@@ -53,6 +53,7 @@ def differing(variants: Sequence[Variant]) -> list[str]:
 def settings_of(variant: Variant) -> dict[str, Any]:
     """Return what makes a variant, flat, by dotted name: `data`, `learning_rate`, `split.kind`, `model.depth`."""
     model = {f"model.{name}": value for name, value in _flat(variant.model).items()}
+    del model["model.outputs"]  # as many as there are targets
     return {"data": variant.data.data_hash, "target": variant.data.target, **_flat(variant.training), **model}
 
 

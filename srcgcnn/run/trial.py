@@ -10,13 +10,18 @@ import math
 import re
 from dataclasses import field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.records import as_dict, record
 from srcgcnn.run.keys import key_of
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 RESULT_FORMAT = 1
+MEAN_OF_RATIOS = "mean of MAE/std"  # the error of several targets: std is that of the training rows
+SETS = ("train", "val", "test")
 GROUPED_SPLITS = ("formula", "prototype", "cluster")  # the sizes of their sets depend on the split seed
 
 
@@ -232,13 +237,44 @@ class Seeds:
 
 
 @record
+class Target:
+    """One of the numbers that a network predicts. The unit is a label."""
+
+    name: str
+    unit: str = field(compare=False)
+
+
+@record
 class DataRef:
-    """Which numbers a trial saw: the content hash of its store and the target column. `name` and `unit` are labels."""
+    """Which numbers a trial saw: the content hash of its store and the target column. `name` and `unit` are labels.
+
+    Attributes:
+        targets: all that one network predicts, where these are several; `target` then names them together, and `unit`
+            is that of their common error, `MEAN_OF_RATIOS`.
+    """
 
     data_hash: str
     name: str = field(compare=False)
     target: str
     unit: str = field(compare=False)
+    targets: tuple[Target, ...] = ()
+
+    @classmethod
+    def of(cls, data_hash: str, name: str, targets: Sequence[Target]) -> DataRef:
+        """Return the reference to one target or several."""
+        if len(targets) == 1:
+            return cls(data_hash, name, targets[0].name, targets[0].unit)
+        return cls(data_hash, name, " + ".join(one.name for one in targets), MEAN_OF_RATIOS, tuple(targets))
+
+    @property
+    def each(self) -> tuple[Target, ...]:
+        """The targets, one or several."""
+        return self.targets or (Target(self.target, self.unit),)
+
+    @property
+    def described(self) -> str:
+        """The targets with their units, for people."""
+        return " + ".join(f"{one.name} [{one.unit or 'no unit'}]" for one in self.each)
 
 
 @record
@@ -310,6 +346,7 @@ class TrialConfig:
 class Metrics:
     """Errors at the best validation epoch, in the target's unit. Classification fills accuracy and leaves the rest.
 
+    Of several targets an error is the mean of theirs, each over the standard deviation of its target (`TargetResult`).
     `test_*` is read once, with the weights of `best_epoch`. `train_*` is the error on the training rows with the same
     weights, in evaluation mode; None in results of older versions.
     """
@@ -396,10 +433,40 @@ class DepthProbes:
 
 
 @record
+class TargetResult:
+    """One of several targets: its errors in its unit, on the crystals that have it.
+
+    Attributes:
+        name: column of the target.
+        mean, std: by which it was standardised.
+        deviation: standard deviation of the training rows (all of the split, also where `train_size` takes fewer): its
+            error in this unit enters the common one.
+        rows: training, validation and test crystals that have it.
+    """
+
+    name: str
+    mean: float
+    std: float
+    deviation: float
+    rows: tuple[int, int, int]
+    train_mae: float
+    train_rmse: float
+    val_mae: float
+    val_rmse: float
+    test_mae: float
+    test_rmse: float
+
+    def errors(self) -> dict[str, Any]:
+        """Return the errors by the names of `Metrics`."""
+        return {f"{rows}_{kind}": getattr(self, f"{rows}_{kind}") for rows in SETS for kind in ("mae", "rmse")}
+
+
+@record
 class TrialResult:
     """The outcome of one finished trial; `OUT/results/<key>.json` holds exactly this.
 
-    `probes` is None in results of older versions, and where a probe is not finite.
+    `probes` is None in results of older versions, and where a probe is not finite. `targets` are those of a network
+    that predicts several; `target_mean` is then 0 and `target_std` 1.
     """
 
     key: str
@@ -416,6 +483,27 @@ class TrialResult:
     provenance: Provenance
     format_version: int = RESULT_FORMAT
     probes: DepthProbes | None = None
+    targets: tuple[TargetResult, ...] = ()
+
+    def of_target(self, name: str) -> TrialResult:
+        """Return what this trial says of one of its targets, in that target's unit: the result of a network for it.
+
+        Curves and probes are of the common error, and stay out.
+        """
+        (one,) = (target for target in self.targets if target.name == name)
+        (target,) = (target for target in self.config.data.targets if target.name == name)
+        data = replace(self.config.data, target=name, unit=target.unit, targets=())
+        return replace(
+            self,
+            config=replace(self.config, data=data),
+            metrics=replace(self.metrics, **one.errors()),
+            curves=replace(self.curves, val_error=()),
+            target_mean=one.mean,
+            target_std=one.std,
+            rows=one.rows,
+            probes=None,
+            targets=(),
+        )
 
     @property
     def val_error(self) -> float:

@@ -173,11 +173,12 @@ def asked_trials(spec: SweepSpec, data: DataRef, paths: RunPaths) -> Iterator[tu
 
 def _refuse_another_unit(results: Iterable[TrialResult], data: DataRef, paths: RunPaths) -> None:
     for earlier in (result.config.data for result in results):
-        if earlier.target == data.target and earlier.unit != data.unit:
-            raise ValueError(
-                f"unit={data.unit!r}: {paths.out} has results of {data.target} in {earlier.unit!r}; "
-                "nothing is converted: ask for that unit, or give another --out"
-            )
+        for before, now in zip(earlier.each, data.each, strict=False):
+            if earlier.targets == data.targets and before.name == now.name and before.unit != now.unit:
+                raise ValueError(
+                    f"unit={now.unit!r}: {paths.out} has results of {now.name} in {before.unit!r}; "
+                    "nothing is converted: ask for that unit, or give another --out"
+                )
 
 
 def groups_of(plan: Plan, paths: RunPaths, trials: Iterable[TrialConfig]) -> list[TrialGroup]:

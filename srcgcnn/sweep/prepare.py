@@ -11,15 +11,18 @@ from srcgcnn.data.graph import GraphSettings
 from srcgcnn.data.manifest import MANIFEST_FILE, Manifest, StoreError
 from srcgcnn.data.materials_project.query import MP_TARGETS, MpFilter, MpQuery
 from srcgcnn.data.materials_project.snapshot import default_snapshot, is_complete
+from srcgcnn.data.source import units_given
 from srcgcnn.data.store import GraphStore
 from srcgcnn.models.own import described, is_own
 from srcgcnn.models.published import settings_of
 from srcgcnn.models.registry import block_of
-from srcgcnn.run.trial import DataRef, DepthRecipe
+from srcgcnn.run.trial import DataRef, DepthRecipe, Target
 from srcgcnn.sweep.space import variants_of
 from srcgcnn.sweep.spec import MATERIALS_PROJECT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from srcgcnn.data.build import BuildReport
     from srcgcnn.data.materials_project.snapshot import Snapshot
     from srcgcnn.data.source import Source
@@ -84,17 +87,22 @@ def find_data(spec: DataSpec, stores: Path, builder: Builder | None, *, strict: 
         return _of_store(GraphStore(folder), spec)
     if spec.source == MATERIALS_PROJECT:
         if builder is None and not is_complete(default_snapshot(_query(spec))):
-            target = _query(spec).targets[0]
-            reference = DataRef(NOT_BUILT, MATERIALS_PROJECT, target, spec.unit or MP_TARGETS[target].unit)
+            names = _query(spec).targets
+            units = [MP_TARGETS[name].unit for name in names]
+            reference = DataRef.of(NOT_BUILT, MATERIALS_PROJECT, _targets(names, units, spec))
             return FoundData(reference, stores / MATERIALS_PROJECT, None)
         spec = fetch_materials(spec, builder or QuietBuilder())
     source = source_of(spec)
+    if spec.targets:  # `gap` may have found `gap [eV]`
+        spec = replace(spec, target=source.targets)
     folder = default_store(stores, source, spec.graph)
     if builder is not None:
         return _of_store(builder.build(source, folder, spec.graph, strict=strict).store, spec)
     if (folder / MANIFEST_FILE).exists():
         return _of_store(GraphStore(folder), spec)
-    return FoundData(DataRef(NOT_BUILT, source.name, source.targets[0], source.units[0]), folder, None)
+    asked = len(spec.targets) or 1
+    targets = _targets(source.targets[:asked], source.units[:asked], spec)
+    return FoundData(DataRef.of(NOT_BUILT, source.name, targets), folder, None)
 
 
 def source_of(spec: DataSpec) -> Source:
@@ -102,7 +110,9 @@ def source_of(spec: DataSpec) -> Source:
     from srcgcnn.data.id_list import only, read_ids
     from srcgcnn.data.sources.registry import open_source
 
-    source = open_source(spec.source, [spec.target] if spec.target else [], spec.unit)
+    source = open_source(spec.source, spec.targets, spec.unit)
+    if len(source.targets) < len(spec.targets):
+        raise ValueError(f"target={list(spec.targets)} names a column of {spec.source} twice")
     return source if spec.ids is None else only(source, read_ids(Path(spec.ids)))
 
 
@@ -151,7 +161,7 @@ def _query(spec: DataSpec) -> MpQuery:
     from srcgcnn.data.id_list import read_ids
 
     ids = () if spec.ids is None else read_ids(Path(spec.ids))
-    return MpQuery((spec.target,) if spec.target else (), spec.mp or MpFilter(), ids)
+    return MpQuery(spec.targets, spec.mp or MpFilter(), ids)
 
 
 def _of_store(store: GraphStore, spec: DataSpec) -> FoundData:
@@ -165,6 +175,15 @@ def _of_store(store: GraphStore, spec: DataSpec) -> FoundData:
             f"{store.folder} holds graphs of {manifest.graph}, [data.graph] asks for {spec.graph}: leave it out, or "
             "name the source instead of the store"
         )
-    column = manifest.target(spec.target) if spec.target else manifest.targets[0]
-    reference = DataRef(manifest.data_hash, manifest.source, column.name, spec.unit or column.unit)
+    columns = [manifest.target(name) for name in spec.targets] or [manifest.targets[0]]
+    names, units = [column.name for column in columns], [column.unit for column in columns]
+    if len(columns) < len(manifest.targets) and any(column.missing for column in columns):
+        store.targets(names)  # refuses crystals that have none of them
+    reference = DataRef.of(manifest.data_hash, manifest.source, _targets(names, units, spec))
     return FoundData(reference, store.folder, manifest)
+
+
+def _targets(names: Sequence[str], units: Sequence[str], spec: DataSpec) -> list[Target]:
+    """Return targets in the units that the sweep gives, or else in their own."""
+    units = units if spec.unit is None else units_given(spec.unit, names)
+    return [Target(*each) for each in zip(names, units, strict=True)]

@@ -88,7 +88,7 @@ class Space:
         self._spec, self._axes, self._data = spec, axes or spec.axes[0], data
         ranges = spec.search.ranges if spec.search.proposes else None
         self._ranges: dict[str, Range] = {name: found for name in RANGED if (found := getattr(ranges, name, None))}
-        self._network = asdict(spec.network)
+        self._network = {**asdict(spec.network), "outputs": len(spec.data.targets) or 1}
 
     @property
     def axes(self) -> Axes:
@@ -173,7 +173,8 @@ class Space:
         if self._axes.match is not None:
             raise ValueError(f"match: the parameters of {given['family']} are counted when it is built; give widths")
         settings = {name: value for name, value in {**self._network, **given}.items() if name in known[0].settings}
-        more = {"task": self._network["task"], "family": known[0].name, "code": known[0].code}
+        more = {name: self._network[name] for name in ("task", "outputs")}
+        more |= {"family": known[0].name, "code": known[0].code}
         return ModelConfig(**{"depth": 1, **settings, **more})
 
     def variant(self, params: Params) -> Variant:

@@ -48,8 +48,9 @@ class DataSpec:
     Attributes:
         source: a source (see `srcgcnn data build --help`), the folder of a store, or `mp`: the Materials Project, whose
             snapshot is fetched once.
-        target: column of the table; by default its only one, or the first of a store.
-        unit: unit of the target; by default that of the source.
+        target: column of the table; by default its only one, or the first of a store. Several make one network that
+            predicts them all; crystals may lack some.
+        unit: unit of the target; by default that of the source. Of several one for all, or one each, with commas.
         mp: which materials of the Materials Project; with `source = "mp"` only.
         published: numbers to be printed beside ours.
         ids: a file of ids, one a line: only these crystals.
@@ -57,7 +58,7 @@ class DataSpec:
     """
 
     source: str = "demo"
-    target: str | None = None
+    target: str | tuple[str, ...] | None = None
     unit: str | None = None
     mp: MpFilter | None = None
     published: PublishedStatistics | None = None
@@ -65,9 +66,18 @@ class DataSpec:
     ids: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse filters that nothing would read."""
+        """Refuse filters that nothing would read; write one target in a list as that target."""
+        if isinstance(self.target, tuple):
+            if not all(self.target) or len(set(self.target)) < len(self.target) or not self.target:
+                raise ValueError(f"target={list(self.target)} must be different names of columns")
+            object.__setattr__(self, "target", self.target if len(self.target) > 1 else self.target[0])
         if self.mp is not None and self.source != MATERIALS_PROJECT:
             raise ValueError(f"[data.mp] belongs to source = {MATERIALS_PROJECT!r}, not to {self.source!r}")
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns that were named: none, one or several."""
+        return self.target if isinstance(self.target, tuple) else (self.target,) if self.target else ()
 
 
 @record
@@ -145,6 +155,11 @@ class SweepSpec:
         """Refuse names that cannot be a folder, and schedulers that would judge unfairly."""
         if not self.name.strip(".") or any(char not in NAME_CHARACTERS for char in self.name):
             raise ValueError(f"name={self.name!r} must consist of letters, digits, '-', '_' and '.'")
+        if self.network.task == "classification" and len(self.data.targets) > 1:
+            raise ValueError(
+                f"task='classification' has one target, and target={list(self.data.targets)} names several: give one, "
+                "or train a regression"
+            )
         self._check_size()
         self._check_ranges()
         if self.scheduler.stops:

@@ -88,7 +88,7 @@ class DepthTraining:
         Args:
             network: the M models.
             batch: clean crystals.
-            wanted: standardised targets [M, B].
+            wanted: standardised targets [M, B] or [M, B, P].
             dropout: mask of the readout.
             steps: how many steps this batch takes.
             shares: from `shares_of`.

@@ -18,6 +18,16 @@ LONGEST_HEADER_BYTES = 100_000_000  # the limit of the safetensors format
 
 
 @dataclass(frozen=True)
+class PredictedTarget:
+    """One number that a network predicts, with the mean and the deviation of its standardised output, in `unit`."""
+
+    name: str
+    unit: str
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """What a model file says of itself.
 
@@ -27,6 +37,7 @@ class ModelCard:
         std: deviation of the target.
         domain: what the training crystals were like; None where nobody knows (imported, or an older version).
         origin: where the weights came from, "" for a trial of a sweep.
+        targets: of a network that predicts several; `target` then names them together, `mean` is 0 and `std` 1.
     """
 
     key: str
@@ -41,6 +52,12 @@ class ModelCard:
     domain: TrainingDomain | None = None
     origin: str = ""
     format_version: int = MODEL_FORMAT
+    targets: tuple[PredictedTarget, ...] = ()
+
+    @property
+    def each(self) -> tuple[PredictedTarget, ...]:
+        """What it predicts, one number or several."""
+        return self.targets or (PredictedTarget(self.target, self.unit, self.mean, self.std),)
 
 
 def read_card(path: Path) -> ModelCard:
@@ -70,6 +87,7 @@ def _card(data: dict[str, Any], path: Path) -> ModelCard:
         "model": ModelConfig(**data["model"]),
         "graph": GraphSettings(**data["graph"]),
         "domain": _domain(data.get("domain")),
+        "targets": tuple(PredictedTarget(**target) for target in data.get("targets", ())),
     }
     return ModelCard(**{**data, **nested})
 

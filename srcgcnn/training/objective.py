@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -28,39 +29,76 @@ class Normaliser:
     std: float
 
 
-def fit_normaliser(config: TrainingConfig, task: Task, targets: np.ndarray, train: np.ndarray, seed: int) -> Normaliser:
-    """Fit on training rows only, or on a sample of all rows where the paper's way is asked for.
+def fit_normaliser(
+    config: TrainingConfig, task: Task, targets: np.ndarray, train: np.ndarray, seed: int, name: str
+) -> Normaliser:
+    """Fit on training rows only, or on a sample of all rows where the paper's way is asked for; NaN does not count.
 
     Raises:
         ValueError: all those targets are equal, so that there is nothing to learn.
     """
     if task == "classification":
         return Normaliser(0.0, 1.0)
-    values = targets[train]
+    values = _known(targets[train])
     if config.normaliser == "paper":
-        values = np.array(random.Random(seed).sample(targets.tolist(), min(PAPER_SAMPLE, len(targets))))  # noqa: S311
+        known = _known(targets)
+        values = np.array(random.Random(seed).sample(known.tolist(), min(PAPER_SAMPLE, len(known))))  # noqa: S311
+    return Normaliser(float(np.mean(values)), deviation_of(values, name))
+
+
+def deviation_of(targets: np.ndarray, name: str) -> float:
+    """Return the standard deviation of training targets [R]; NaN does not count.
+
+    Raises:
+        ValueError: all those targets are equal, so that there is nothing to learn.
+    """
+    values = _known(targets)
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
     if spread == 0:
         raise ValueError(
-            f"all {len(values)} training targets equal {values[0]}: nothing to learn; check the target column"
+            f"all {len(values)} training targets equal {values[0]}: nothing to learn; check the target column {name!r}"
         )
-    return Normaliser(float(np.mean(values)), spread)
+    return spread
+
+
+def _known(targets: np.ndarray) -> np.ndarray:
+    return targets[~np.isnan(targets)]
 
 
 def loss_per_model(config: TrainingConfig, task: Task, outputs: Tensor, wanted: Tensor) -> Tensor:
-    """Mean loss over the batch for each model: outputs [M, B] or [M, B, 2], wanted [M, B], gives [M]."""
+    """Mean loss over the batch for each model: outputs [M, B] or [M, B, 2], wanted [M, B], gives [M].
+
+    Of several targets, outputs and wanted [M, B, P] with NaN for gaps, it is the mean of their losses, with equal
+    weights, each over the crystals of the batch that have it.
+    """
     if task == "classification":
         picked = outputs.gather(-1, wanted.long()[..., None]).squeeze(-1)
         return -picked.mean(dim=1)
     losses: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
-    return losses[config.loss](outputs, wanted, reduction="none").mean(dim=1)
+    if wanted.dim() == 2:
+        return losses[config.loss](outputs, wanted, reduction="none").mean(dim=1)
+    return _mean_of_known(losses[config.loss](outputs, wanted.nan_to_num(), reduction="none"), wanted).mean(dim=1)
 
 
-def errors_per_model(task: Task, predictions: Tensor, wanted: Tensor) -> Tensor:
-    """Validation error that picks the best epoch: MAE in the target's unit, or 1 - accuracy. [M, R] gives [M]."""
+def _mean_of_known(values: Tensor, wanted: Tensor) -> Tensor:
+    """Average values [M, R, P] over the rows whose target is known: [M, P]; 0 where none is."""
+    known = ~wanted.isnan()
+    return values.where(known, 0.0).sum(dim=1) / known.sum(dim=1).clamp(min=1)
+
+
+def errors_per_model(
+    task: Task, predictions: Tensor, wanted: Tensor, deviations: Sequence[Sequence[float]] = ()
+) -> Tensor:
+    """Validation error that picks the best epoch: MAE in the target's unit, or 1 - accuracy. [M, R] gives [M].
+
+    Of several targets [M, R, P] it is the mean of their MAE over their standard deviation, `deviations` [M, P].
+    """
     if task == "classification":
         return ((predictions > 0.5).to(wanted.dtype) != wanted).to(wanted.dtype).mean(dim=1)
-    return (predictions - wanted).abs().mean(dim=1)
+    if wanted.dim() == 2:
+        return (predictions - wanted).abs().mean(dim=1)
+    errors = _mean_of_known((predictions - wanted.nan_to_num()).abs(), wanted)
+    return (errors / torch.tensor(deviations, dtype=errors.dtype, device=errors.device)).mean(dim=1)
 
 
 def root_mean_square(predictions: np.ndarray, wanted: np.ndarray) -> float:

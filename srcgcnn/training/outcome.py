@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from srcgcnn.data.domain import domain_of
 from srcgcnn.models.counts import count_parameters
-from srcgcnn.run.trial import Cost, Curves, Metrics, TrialResult
-from srcgcnn.training.model_file import ModelCard, save_model
+from srcgcnn.run.trial import SETS, Cost, Curves, Metrics, TargetResult, TrialResult
+from srcgcnn.training.model_card import ModelCard, PredictedTarget
+from srcgcnn.training.model_file import save_model
 from srcgcnn.training.objective import root_mean_square
 from srcgcnn.training.probes import probe_depth
 from srcgcnn.training.provenance import collect_provenance, peak_memory_mb
@@ -26,11 +28,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SetPredictions:
-    """One set of one trial: store rows [R], targets and predictions in the target's unit."""
+    """One set of one trial: store rows [R], targets and predictions in the target's unit.
+
+    Of several targets [R, P], NaN where a crystal lacks one.
+    """
 
     rows: np.ndarray
     targets: np.ndarray
     predictions: np.ndarray
+
+    def of(self, column: int) -> SetPredictions:
+        """Return one of several targets, of the crystals that have it."""
+        known = ~np.isnan(self.targets[:, column])
+        return SetPredictions(self.rows[known], self.targets[known, column], self.predictions[known, column])
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,7 @@ def conclude(trainer: GroupTrainer) -> list[TrialOutcome]:
     """Evaluate the best weights of every member on its training, validation and, once, test rows; probe their steps."""
     trainer.load_best_weights()
     sets = {
-        name: tuple(values.cpu().numpy() for values in (rows, trainer.targets_of(rows), trainer.predict(rows)))
+        name: tuple(values.cpu().numpy() for values in (rows, trainer.targets.of(rows), trainer.predict(rows)))
         for name, rows in ((name, trainer.rows_of(name)) for name in ("train", "val", "test"))
     }
     outcomes = []
@@ -68,34 +78,67 @@ def conclude(trainer: GroupTrainer) -> list[TrialOutcome]:
 
 def _result(trainer: GroupTrainer, member: int, sets: dict[str, SetPredictions]) -> TrialResult:
     config, progress = trainer.configs[member], trainer.progress.members[member]
-    counts, normaliser = count_parameters(config.model), trainer.normalisers[member]
-    split = trainer.splits[member]
+    counts, split = count_parameters(config.model), trainer.splits[member]
+    targets = _target_results(trainer, member, sets)
+    mean, std = _scale(trainer, member)
     damped = config.model.alpha != "none"
     return TrialResult(
         key=config.key,
         config=config,
-        metrics=_metrics(config, progress, sets),
+        metrics=_metrics(config, progress, sets, targets),
         curves=Curves(tuple(progress.train_loss), tuple(progress.val_error), tuple(progress.learning_rate)),
         conv_parameters=counts.convolution,
         total_parameters=counts.total,
-        target_mean=normaliser.mean,
-        target_std=normaliser.std,
+        target_mean=mean,
+        target_std=std,
         rows=(len(split.train), len(split.val), len(split.test)),
         alphas=tuple(trainer.network.alphas()[member].tolist()) if damped else (),
         cost=_cost(trainer, member),
         provenance=collect_provenance(trainer.device, trainer.network.backend),
+        targets=targets,
     )
 
 
-def _metrics(config: TrialConfig, progress: MemberProgress, sets: dict[str, SetPredictions]) -> Metrics:
+def _scale(trainer: GroupTrainer, member: int) -> tuple[float, float]:
+    """Return mean and deviation of the only target; those of several stand with each of them."""
+    normalisers = trainer.targets.normalisers[member]
+    return (normalisers[0].mean, normalisers[0].std) if len(normalisers) == 1 else (0.0, 1.0)
+
+
+def _target_results(trainer: GroupTrainer, member: int, sets: dict[str, SetPredictions]) -> tuple[TargetResult, ...]:
+    """Return the errors of each of several targets; nothing for a single one."""
+    found = []
+    for column, target in enumerate(trainer.configs[member].data.targets):
+        own = {name: one.of(column) for name, one in sets.items()}
+        normaliser = trainer.targets.normalisers[member][column]
+        deviation = trainer.targets.deviations[member][column]
+        train, val, test = (len(own[name].rows) for name in SETS)
+        scale = (normaliser.mean, normaliser.std, deviation)
+        found.append(TargetResult(target.name, *scale, (train, val, test), **_errors(own)))
+    return tuple(found)
+
+
+def _errors(sets: dict[str, SetPredictions]) -> dict[str, float]:
+    """Return MAE and RMSE of every set by the names of `Metrics`."""
+    mae = {name: float(np.mean(np.abs(one.predictions - one.targets))) for name, one in sets.items()}
+    rmse = {name: root_mean_square(one.predictions, one.targets) for name, one in sets.items()}
+    return {f"{name}_mae": value for name, value in mae.items()} | {f"{name}_rmse": v for name, v in rmse.items()}
+
+
+def _metrics(
+    config: TrialConfig,
+    progress: MemberProgress,
+    sets: dict[str, SetPredictions],
+    targets: tuple[TargetResult, ...],
+) -> Metrics:
     best, loss = progress.best_epoch, progress.train_loss[progress.best_epoch]
     if config.model.task == "classification":
         accuracy = {name: float(np.mean((one.predictions > 0.5) == one.targets)) for name, one in sets.items()}
         return Metrics(best, loss, **{f"{name}_accuracy": value for name, value in accuracy.items()})
-    mae = {name: float(np.mean(np.abs(one.predictions - one.targets))) for name, one in sets.items()}
-    rmse = {name: root_mean_square(one.predictions, one.targets) for name, one in sets.items()}
-    errors = {f"{name}_mae": value for name, value in mae.items()} | {f"{name}_rmse": v for name, v in rmse.items()}
-    return Metrics(best, loss, **errors)
+    if not targets:
+        return Metrics(best, loss, **_errors(sets))
+    ratios = [{name: error / one.deviation for name, error in one.errors().items()} for one in targets]
+    return Metrics(best, loss, **{name: fmean(each[name] for each in ratios) for name in ratios[0]})
 
 
 def _cost(trainer: GroupTrainer, member: int) -> Cost:
@@ -114,18 +157,23 @@ def _cost(trainer: GroupTrainer, member: int) -> Cost:
 
 def save_member(trainer: GroupTrainer, member: int, store: GraphStore, path: Path) -> None:
     """Write one member's best weights as a model file."""
-    config, normaliser = trainer.configs[member], trainer.normalisers[member]
+    config, (mean, std) = trainer.configs[member], _scale(trainer, member)
+    targets = [
+        PredictedTarget(target.name, target.unit, normaliser.mean, normaliser.std)
+        for target, normaliser in zip(config.data.each, trainer.targets.normalisers[member], strict=True)
+    ]
     card = ModelCard(
         key=config.key,
         model=config.model,
         target=config.data.target,
         unit=config.data.unit,
-        mean=normaliser.mean,
-        std=normaliser.std,
+        mean=mean,
+        std=std,
         data_hash=config.data.data_hash,
         graph=store.manifest.graph,
         exact_padding=config.training.exact_padding,
         domain=domain_of(store.shards, trainer.splits[member].train, store.manifest.graph.cutoff_angstrom),
+        targets=tuple(targets) if config.data.targets else (),
     )
     weights = {name: value[member : member + 1] for name, value in trainer.best_weights.items()}
     save_model(path, card, weights, trainer.crystals.element_features)

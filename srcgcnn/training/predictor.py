@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -25,6 +25,18 @@ if TYPE_CHECKING:
     from srcgcnn.models.network import Network
 
 CRYSTALS_PER_BATCH = 256
+
+
+class Scale(Protocol):
+    """Mean and deviation by which a target is standardised."""
+
+    @property
+    def mean(self) -> float:
+        """In the target's unit."""
+
+    @property
+    def std(self) -> float:
+        """In the target's unit."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,8 @@ class Predictor:
     def predict_structures(self, structures: Sequence[Structure]) -> np.ndarray:
         """Predict for pymatgen structures: float64 [crystals], in `card.unit`, or the probability of class 1.
 
+        Of several targets [crystals, targets], each in its unit (`card.each`).
+
         Raises:
             RowError: a structure that has no CGCNN graph (see `build_graph`).
         """
@@ -75,8 +89,7 @@ class Predictor:
     def predict_graphs(self, graphs: Sequence[CrystalGraph]) -> np.ndarray:
         """Predict for graphs."""
         rows = torch.arange(len(graphs))[None]
-        scales = [(self.card.mean, self.card.std)]
-        return predict_rows(self.network, self.graph_set(graphs), rows, scales)[0].numpy()
+        return predict_rows(self.network, self.graph_set(graphs), rows, scales_of([self.card.each]))[0].numpy()
 
     def graph_set(self, graphs: Sequence[CrystalGraph]) -> GraphSet:
         """Return graphs in the form that the network takes batches from."""
@@ -104,17 +117,19 @@ def predict_rows(
     network: Network,
     crystals: GraphSet,
     rows: torch.Tensor,
-    scales: Sequence[tuple[float, float]],
+    scales: torch.Tensor,
     batch_size: int = CRYSTALS_PER_BATCH,
     predict: Callable[[GraphBatch], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Predict in evaluation mode: rows [M, R] give float64 [M, R] in the target's unit, or probabilities of class 1.
 
+    Of several targets [M, R, P], each in its unit.
+
     Args:
         network: M models.
         crystals: where the rows lie.
         rows: row numbers, one list per model.
-        scales: (mean, deviation) of the target of each model.
+        scales: from `scales_of`.
         batch_size: crystals at a time.
         predict: how to call the network.
     """
@@ -127,9 +142,14 @@ def predict_rows(
     return in_units(outputs, scales, network.config.task)
 
 
-def in_units(outputs: torch.Tensor, scales: Sequence[tuple[float, float]], task: Task) -> torch.Tensor:
-    """Turn outputs [M, R] into the target's unit by each model's (mean, deviation), or [M, R, 2] into probabilities."""
+def scales_of(models: Sequence[Sequence[Scale]]) -> torch.Tensor:
+    """Return mean and deviation of the target of each model, float64 [M, 2], or of each of several, [M, P, 2]."""
+    return torch.tensor([[(one.mean, one.std) for one in each] for each in models], dtype=torch.float64).squeeze(1)
+
+
+def in_units(outputs: torch.Tensor, scales: torch.Tensor, task: Task) -> torch.Tensor:
+    """Turn outputs [M, R] or [M, R, P] into the targets' units, as `predict_rows`; [M, R, 2] into probabilities."""
     if task == "classification":
         return outputs[..., 1].double().exp()
-    mean, std = torch.tensor(scales, dtype=torch.float64, device=outputs.device).T
+    mean, std = scales.unbind(-1)
     return outputs.double() * std[:, None] + mean[:, None]

@@ -16,8 +16,6 @@ import torch
 from srcgcnn.models.network import StepwiseNetwork
 from srcgcnn.models.readout import mean_over_atoms, mean_over_slots
 from srcgcnn.run.trial import DepthProbes
-from srcgcnn.training.objective import errors_per_model
-from srcgcnn.training.predictor import in_units
 from srcgcnn.training.unrolled import read_beyond
 
 if TYPE_CHECKING:
@@ -42,8 +40,7 @@ def probe_depth(trainer: GroupTrainer) -> list[DepthProbes | None]:
         parts = zip(*(_readings(network, batch) for batch in batches), strict=True)
         change, spread, square, energy, outputs = (torch.cat(part, dim=2) for part in parts)  # [T + 1, M, R]
     network.train(was_training)
-    wanted, task = trainer.targets_of(rows), network.config.task
-    errors = [errors_per_model(task, in_units(step, trainer.scales, task), wanted) for step in outputs]
+    errors = [trainer.targets.errors_of_outputs(step, rows) for step in outputs]
     found = [
         DepthProbes(
             change=tuple(change[1:, member].mean(dim=1).tolist()),
@@ -72,7 +69,7 @@ def _finite(probes: DepthProbes) -> bool:
 
 
 def _readings(network: StepwiseNetwork, batch: GraphBatch) -> tuple[Tensor, ...]:
-    """Return change, spread, mean square and energy [T + 1, M, B], and outputs [T + 1, M, B] or [T + 1, M, B, 2]."""
+    """Return change, spread, mean square and energy [T + 1, M, B], and outputs of every step [T + 1, M, B, ...]."""
     first = network.initial_state(batch)
     steps = pairwise(chain([first, first], network.steps(first, batch)))
     found = [

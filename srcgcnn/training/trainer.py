@@ -31,7 +31,7 @@ from srcgcnn.training.epoch import EpochReport
 from srcgcnn.training.gradient_probes import PROBED_EPOCHS, probe_gradients
 from srcgcnn.training.graphset import GraphSet
 from srcgcnn.training.model_card import read_card
-from srcgcnn.training.objective import Normaliser, errors_per_model, fit_normaliser, loss_per_model
+from srcgcnn.training.objective import loss_per_model
 from srcgcnn.training.optimiser import GroupOptimizer, clip_per_model
 from srcgcnn.training.precision import autocast, check_precision, tensor_cores
 from srcgcnn.training.predictor import predict_rows
@@ -41,6 +41,7 @@ from srcgcnn.training.replay import CudaRecorder, Replay
 from srcgcnn.training.split import Crystals, split_rows
 from srcgcnn.training.start import check_weights, start_from, train_mode
 from srcgcnn.training.streams import stream
+from srcgcnn.training.targets import GroupTargets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from srcgcnn.models.network import Network
     from srcgcnn.run.trial import TrainingConfig, TrialConfig
     from srcgcnn.training.depth import DepthTraining
+    from srcgcnn.training.model_card import ModelCard
     from srcgcnn.training.replay import Recorder
 
 CHECKPOINT_INTERVAL_S = 30.0
@@ -70,6 +72,7 @@ class GroupTrainer:
         configs: the trials, all of one shape.
         progress: what was reached.
         network: the M networks.
+        targets: what they are trained on and judged by.
     """
 
     def __init__(
@@ -152,58 +155,33 @@ class GroupTrainer:
         return self.network if self._average is None else cast("Network", self._average.module)
 
     def _load_data(self, store: GraphStore) -> None:
-        config = self.configs[0]
         vectors = "vectors" in self._model.block.needs
         padding = self._training.exact_padding
         self.crystals = GraphSet.of_store(store, self.device, exact_padding=padding, vectors=vectors)
         crystals = Crystals.of(store)
         self.splits = [split_rows(self._training.split, trial.seeds.split, crystals) for trial in self.configs]
-        targets = store.target(config.data.target)
-        self._check_classes(targets)
-        self.normalisers = [
-            self._kept_normaliser()
-            or fit_normaliser(self._training, self._model.task, targets, split.train, trial.seeds.split)
-            for split, trial in zip(self.splits, self.configs, strict=True)
-        ]
-        self._targets = torch.from_numpy(targets).to(self.device)
-        self._standardised = torch.stack([self._standardise(normaliser) for normaliser in self.normalisers])
+        self.targets = GroupTargets(self.configs, store, self.splits, self.device, self._kept_head())
         self._train_rows, self._val_rows = self.rows_of("train"), self.rows_of("val")
 
-    def _kept_normaliser(self) -> Normaliser | None:
-        """Return the target's scale that a kept head was trained with."""
+    def _kept_head(self) -> ModelCard | None:
+        """Return the card of the model whose head, and so scale, is kept."""
         start = self._training.start
         if start is None or start.head == "new" or self._start_weights is None:
             return None
-        card = read_card(self._start_weights)
-        return Normaliser(card.mean, card.std)
-
-    def _check_classes(self, targets: np.ndarray) -> None:
-        if self._model.task == "classification" and not set(np.unique(targets)) <= {0.0, 1.0}:
-            raise ValueError(f"classification needs targets 0 and 1, found {np.unique(targets)[:5].tolist()}")
-
-    def _standardise(self, normaliser: Normaliser) -> Tensor:
-        return ((self._targets - normaliser.mean) / normaliser.std).float()
+        return read_card(self._start_weights)
 
     def rows_of(self, part: str) -> Tensor:
         """Return the rows of one set for every member: int64 [M, R] on the host."""
         return torch.from_numpy(np.stack([getattr(split, part) for split in self.splits]))
 
-    def targets_of(self, rows: Tensor) -> Tensor:
-        """Return targets in their unit, float64, for rows [M, R]."""
-        return self._targets[rows.to(self.device)]
-
     def predict(self, rows: Tensor) -> Tensor:
-        """Predict with the current weights: float64 [M, R] in the target's unit."""
-        return predict_rows(self._evaluated, self.crystals, rows, self.scales, self.batch_size, self._predict_batch)
+        """Predict with the current weights: float64 [M, R] in the target's unit, or [M, R, P] in those of several."""
+        scales = self.targets.scales
+        return predict_rows(self._evaluated, self.crystals, rows, scales, self.batch_size, self._predict_batch)
 
     def _predict_batch(self, batch: GraphBatch) -> Tensor:
         (outputs,) = self._replay(self._outputs, *batch.tensors)
         return outputs.clone()  # the next batch may overwrite it
-
-    @property
-    def scales(self) -> list[tuple[float, float]]:
-        """Mean and deviation of every member's target."""
-        return [(normaliser.mean, normaliser.std) for normaliser in self.normalisers]
 
     @property
     def batch_size(self) -> int:
@@ -278,7 +256,7 @@ class GroupTrainer:
         if not isinstance(self.network, StepwiseNetwork):
             return
         before = time.monotonic()
-        wanted = self._standardised.gather(1, rows.to(self.device))
+        wanted = self.targets.standardised(rows)
         losses = partial(loss_per_model, self._training, self._model.task, wanted=wanted)
         found = probe_gradients(self.network, self.crystals.batch(rows), losses)
         for member, gradients in zip(self.progress.members, found.T.tolist(), strict=True):
@@ -291,7 +269,7 @@ class GroupTrainer:
         dropout = dropout_masks(generators, rows.shape[1], self._model)
         with record_function(BATCH):
             batch = self.crystals.batch(rows)
-            wanted = self._standardised.gather(1, rows.to(self.device, non_blocking=True))
+            wanted = self.targets.standardised(rows)
             dropout = None if dropout is None else dropout.to(self.device, non_blocking=True)
         with tensor_cores(self._training):
             losses, *gradients = self._losses_and_gradients(batch, wanted, dropout, number + 1)
@@ -352,7 +330,7 @@ class GroupTrainer:
         """Validate, keep the best weights, step the schedule, move to the next epoch."""
         with record_function(EVALUATION):
             predictions = self.predict(self._val_rows)
-        errors = errors_per_model(self._model.task, predictions, self.targets_of(self._val_rows)).tolist()
+        errors = self.targets.errors(predictions, self._val_rows).tolist()
         rates, crystals = self._optimizer.rates, self._train_rows.shape[1]
         reports, improved = [], []
         for member, config in enumerate(self.configs):
@@ -455,6 +433,9 @@ def check_group(configs: Sequence[TrialConfig], store: GraphStore) -> None:
             "these trials differ in more than seeds, learning rates and fixed alphas, or in the seed of a split by "
             f"formula: {names}"
         )
+    targets, outputs = len(configs[0].data.each), configs[0].model.outputs
+    if targets != outputs:
+        raise ValueError(f"{configs[0].data.target}: {targets} targets for a network with outputs={outputs}")
     planned, found = configs[0].data.data_hash, store.manifest.data_hash
     if planned != found:
         raise ValueError(f"planned for data {planned}, but {store.folder} holds {found}; plan the sweep again")

@@ -14,8 +14,6 @@ import torch
 
 from srcgcnn.models.network import CrystalGraphNetwork
 from srcgcnn.models.stacked import BATCH_NORM_MOMENTUM
-from srcgcnn.training.objective import errors_per_model
-from srcgcnn.training.predictor import in_units
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,8 +39,7 @@ def read_beyond(trainer: GroupTrainer) -> list[tuple[float, ...]]:
     estimate_norms(longer, config.depth, _batches(trainer, trainer.rows_of("train")))
     with torch.no_grad():
         outputs = torch.cat([_outputs(longer, batch, config.depth) for batch in _batches(trainer, rows)], dim=2)
-    wanted, task = trainer.targets_of(rows), config.task
-    errors = torch.stack([errors_per_model(task, in_units(step, trainer.scales, task), wanted) for step in outputs])
+    errors = torch.stack([trainer.targets.errors_of_outputs(step, rows) for step in outputs])
     found = [tuple(errors[:, member].tolist()) for member in range(network.models)]
     return [of_member if all(map(math.isfinite, of_member)) else () for of_member in found]
 

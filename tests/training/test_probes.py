@@ -45,7 +45,7 @@ def trained(configs, store):
 @pytest.mark.parametrize("name", MODELS)
 def test_probes_are_what_their_definition_says_of_every_crystal(name, demo_store, trial_of):
     trainer, (result,) = trained([trial_of(MODELS[name])], demo_store)
-    network, (mean, std) = trainer.network.eval(), trainer.scales[0]
+    network, (mean, std) = trainer.network.eval(), trainer.targets.scales[0].tolist()
     changes, spreads, sizes, energies, errors = [], [], [], [], []
     for row in trainer.rows_of("val")[0]:
         batch = trainer.crystals.batch(row[None, None])
@@ -63,7 +63,7 @@ def test_probes_are_what_their_definition_says_of_every_crystal(name, demo_store
         centred = states - states.mean(axis=1, keepdims=True)
         if states.shape[1] > 1:
             spreads.append((centred**2).sum(axis=(1, 2)) / (states**2).sum(axis=(1, 2)))
-        errors.append(np.abs(np.array(outputs) * std + mean - float(trainer.targets_of(row[None, None]))))
+        errors.append(np.abs(np.array(outputs) * std + mean - float(trainer.targets.of(row[None, None]))))
     np.testing.assert_allclose(result.probes.change, np.mean(changes, axis=0), rtol=1e-4)
     np.testing.assert_allclose(result.probes.spread, np.mean(spreads, axis=0), rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(result.probes.size, np.sqrt(np.mean(sizes, axis=0)), rtol=1e-4)

@@ -37,7 +37,7 @@ def numbers(outcome):
 def test_training_learns_the_demonstration_target(demo_store, trial_of):
     config = trial_of(SR2, epochs=60, batch_size=8, schedule="onecycle", learning_rate=5e-3)
     trainer, (outcome,) = run([config], demo_store)
-    spread = trainer.normalisers[0].std
+    spread = trainer.targets.normalisers[0][0].std
     assert outcome.result.metrics.val_mae < 0.5 * spread
     assert outcome.result.curves.train_loss[-1] < 0.1
 
@@ -122,7 +122,7 @@ def test_a_grouped_trial_gives_the_numbers_of_the_trial_alone(model, demo_store,
         (alone,) = run([config], demo_store)[1]
         np.testing.assert_allclose(grouped.result.curves.train_loss, alone.result.curves.train_loss, rtol=5e-3)
         difference = abs(grouped.result.metrics.test_mae - alone.result.metrics.test_mae)
-        assert difference < 0.01 * trainer.normalisers[0].std
+        assert difference < 0.01 * trainer.targets.normalisers[0][0].std
         assert grouped.result.cost.group_size == 3
 
 
@@ -145,7 +145,7 @@ def test_members_with_different_learning_rates_train_as_they_would_alone(trainin
         np.testing.assert_allclose(grouped.result.curves.learning_rate, alone.result.curves.learning_rate, rtol=1e-12)
         np.testing.assert_allclose(grouped.result.curves.train_loss, alone.result.curves.train_loss, rtol=5e-3)
         difference = abs(grouped.result.metrics.test_mae - alone.result.metrics.test_mae)
-        assert difference < 0.01 * trainer.normalisers[0].std
+        assert difference < 0.01 * trainer.targets.normalisers[0][0].std
 
 
 @pytest.mark.parametrize("backend", ["plain", "native"])
@@ -276,10 +276,10 @@ def test_a_saved_model_predicts_what_the_trial_reported(demo_store, trial_of, tm
 def test_the_normaliser_sees_training_rows_only(demo_store, trial_of):
     trainer = GroupTrainer([trial_of(SR2)], demo_store)
     train = demo_store.target("electrostatic_energy")[trainer.splits[0].train]
-    assert trainer.normalisers[0].mean == pytest.approx(train.mean())
-    assert trainer.normalisers[0].std == pytest.approx(train.std(ddof=1))
+    assert trainer.targets.normalisers[0][0].mean == pytest.approx(train.mean())
+    assert trainer.targets.normalisers[0][0].std == pytest.approx(train.std(ddof=1))
     paper = GroupTrainer([trial_of(SR2, normaliser="paper")], demo_store)
-    assert paper.normalisers[0].mean == pytest.approx(demo_store.target("electrostatic_energy").mean())
+    assert paper.targets.normalisers[0][0].mean == pytest.approx(demo_store.target("electrostatic_energy").mean())
 
 
 def test_a_last_batch_of_one_crystal_joins_the_one_before(demo_store, trial_of):
