@@ -65,7 +65,7 @@ def _is_worse(study: Study, variant: str, others: Sequence[str]) -> bool:
 
 def _shows(study: Study, baselines: Sequence[Baseline]) -> str:
     best = study.variants.set_index("variant").loc[study.best]
-    error = "error rate" if study.task == "classification" else "MAE"
+    error = "error rate" if study.task == "classification" else "error" if study.data.targets else "MAE"
     unit = "" if study.task == "classification" else f" {study.unit}"
     text = (
         f"{study.best} has the lowest validation error: test {error} {study.interval(study.best)}{unit}"

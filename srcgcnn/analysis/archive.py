@@ -23,8 +23,6 @@ from srcgcnn.sweep.record import read_record, write_record
 if TYPE_CHECKING:
     from srcgcnn.run.trial import TrialResult
 
-PREDICTION_COLUMNS = ["id", "formula", "target", "prediction", "set"]
-
 
 class ArchiveError(ValueError):
     """A sweep cannot be added to a folder; the message says why."""
@@ -106,7 +104,6 @@ def _archive_predictions(source: Path, target: Path) -> None:
     table = pd.read_parquet(source)
     if "set" not in table:  # of older versions, which kept the test set only
         table = table.assign(set="test")
-    table = table[PREDICTION_COLUMNS].reset_index(drop=True)
     table = table.astype({"id": "category", "formula": "category", "set": "category"})
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False, compression="zstd")

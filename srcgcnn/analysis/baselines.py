@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -148,11 +149,19 @@ def _store_of(study: Study, config: TrialConfig) -> GraphStore | None:
 
 
 def fit_baselines(store: GraphStore, config: TrialConfig) -> tuple[BaselineScores, ...]:
-    """Fit the mean (or majority class) and the linear model to the training rows of a trial."""
-    from srcgcnn.training.split import Crystals, element_fractions, split_rows
+    """Fit the mean (or majority class) and the linear model to the training rows of a trial, for each target."""
+    from srcgcnn.training.split import Crystals, split_rows
 
-    task, targets = config.model.task, store.target(config.data.target).astype(float)
     split = split_rows(config.training.split, config.seeds.split, Crystals.of(store))
+    each = [_fit(store, config.model.task, target.name, split) for target in config.data.each]
+    return each[0] if not config.data.targets else _together(each, store, config)
+
+
+def _fit(store: GraphStore, task: str, target: str, split: Split) -> tuple[BaselineScores, ...]:
+    from srcgcnn.training.split import element_fractions
+
+    targets = store.target(target).astype(float)
+    split = _with_values(split, targets)
     mean = targets[split.train].mean()
     constant = float(mean > 0.5) if task == "classification" else mean
     name = MAJORITY if task == "classification" else MEAN
@@ -160,6 +169,29 @@ def fit_baselines(store: GraphStore, config: TrialConfig) -> tuple[BaselineScore
     return (
         _scored(name, np.full(len(targets), constant), targets, split, task),
         _scored(LINEAR, linear, targets, split, task),
+    )
+
+
+def _with_values(split: Split, targets: np.ndarray) -> Split:
+    """Leave out the rows that lack the target."""
+    return replace(split, **{name: rows[~np.isnan(targets[rows])] for name, rows in vars(split).items()})
+
+
+def _together(
+    each: Sequence[tuple[BaselineScores, ...]], store: GraphStore, config: TrialConfig
+) -> tuple[BaselineScores, ...]:
+    """Give the baselines of several targets the error that networks have: the mean of errors over deviations."""
+    from srcgcnn.training.targets import deviations_of
+
+    deviations = deviations_of(store, config)
+
+    def joined(found: Sequence[BaselineScores], rows: str) -> Scores:
+        errors = [getattr(one, rows).error for one in found]
+        return Scores(fmean(error / deviation for error, deviation in zip(errors, deviations, strict=True)))
+
+    return tuple(
+        BaselineScores(found[0].name, joined(found, "train"), joined(found, "val"), joined(found, "test"))
+        for found in zip(*each, strict=True)
     )
 
 

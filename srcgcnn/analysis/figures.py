@@ -222,9 +222,11 @@ def draw_parity(study: Study) -> Drawing | None:
     return Drawing("parity", caption, figure, data)
 
 
-def draw_curves(study: Study) -> Drawing:
-    """Validation error per epoch: mean over trials and their range, one panel per line."""
+def draw_curves(study: Study) -> Drawing | None:
+    """Validation error per epoch: mean over trials and their range, one panel per line; None for one of several."""
     lines = study.lines
+    if not any(result.curves.val_error for result in study.results):
+        return None
     columns = min(3, len(lines))
     rows = -(-len(lines) // columns)
     figure = new_figure(max(SINGLE_INCHES, DOUBLE_INCHES * columns / 3), 2.5 * rows)

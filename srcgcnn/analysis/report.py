@@ -21,7 +21,7 @@ from srcgcnn.analysis.findings import Findings, find, tradeoff_table
 from srcgcnn.analysis.interactive import plotly_source, trials_json
 from srcgcnn.analysis.paper import SOURCE
 from srcgcnn.analysis.probes import draw_probes
-from srcgcnn.analysis.study import Study, studies_of
+from srcgcnn.analysis.study import Study, views_of
 from srcgcnn.analysis.style import DPI, Drawing, journal_style
 from srcgcnn.analysis.tables import (
     printed_comparisons,
@@ -34,6 +34,7 @@ from srcgcnn.analysis.tradeoff import CAPTION
 from srcgcnn.files import write_bytes, write_text
 from srcgcnn.run.folder import open_run
 from srcgcnn.run.spent import is_gpu, spent_line
+from srcgcnn.run.trial import MEAN_OF_RATIOS
 from srcgcnn.version import __version__
 
 if TYPE_CHECKING:
@@ -124,7 +125,11 @@ class Section:
     @property
     def contents(self) -> list[tuple[str, str]]:
         """Name and title of every part of the section, in the order of the page."""
-        there = {"table", "tests", "trials", "training", "chemistry", *self.pictures, *self.tables}
+        there = {"table", "tests", "trials", *self.pictures, *self.tables}
+        if self.pictures.keys() & {"curves", "alphas"}:
+            there.add("training")
+        if self.notes:
+            there.add("chemistry")
         return [(name, title) for name, title in CONTENTS.items() if name in there]
 
 
@@ -140,7 +145,7 @@ def write_report(folder: Run | RunPaths, margin: float | None = None, *, running
         ValueError: no trial has finished, or the margin is not positive.
     """
     run = open_run(folder)
-    paths, studies = run.paths, studies_of(run)
+    paths, studies = run.paths, views_of(run)
     if not studies:
         raise ValueError(f"{paths.out}: no trial has finished yet, so there is nothing to report")
     record = _record(paths)
@@ -184,8 +189,8 @@ def _section(study: Study, paths: RunPaths, folder: str, margin: float | None) -
         drawings.append(figures.draw_differences(study, findings.comparisons, findings.margin))
     varied = (figures.draw_depth(study), figures.draw_train_sizes(study), costs.draw_widths(study))
     optional = (*varied, figures.draw_parity(study), figures.draw_alphas(study), draw_probes(study))
-    drawings += [drawn for drawn in optional if drawn]
-    drawings += [figures.draw_curves(study), *_chemistry(study, section, home)]
+    drawings += [drawn for drawn in (*optional, figures.draw_curves(study)) if drawn]
+    drawings += _chemistry(study, section, home)
     for drawing in drawings:
         section.pictures[drawing.name] = _save(drawing, home, folder)
     return section
@@ -207,6 +212,8 @@ def _write_tables(section: Section, home: Path) -> None:
 
 
 def _chemistry(study: Study, section: Section, home: Path) -> list[Drawing]:
+    if study.data.targets:  # its parts have them
+        return []
     crystals = chemistry.crystal_table(study, study.best)
     if crystals.empty:
         section.notes.append("No predictions are kept in this folder, so errors by chemistry are not shown.")
@@ -274,6 +281,7 @@ def _render(
         sections=sections,
         left_out=left_out,
         paper_source=SOURCE,
+        several_unit=MEAN_OF_RATIOS,
         caption=CAPTION,
         cost={**_cost(sections), "used in all": spent_line(run.paths)},
         provenance=_provenance(sections),
@@ -284,7 +292,7 @@ def _render(
 
 
 def _cost(sections: list[Section]) -> dict[str, str]:
-    results = [result for section in sections for result in section.study.results]
+    results = list({result.key: result for section in sections for result in section.study.results}.values())
     seconds = sum(result.cost.seconds for result in results)
     gpu_seconds = sum(result.cost.seconds for result in results if is_gpu(result))
     return {

@@ -2,7 +2,8 @@
 
 A study is one data set, target, task and recipe. Networks of all kinds and widths stand in it side by side, with all
 learning rates and weight decays, and whatever else of the recipe the last request of the sweep varied. Trials of
-different studies are never averaged or compared.
+different studies are never averaged or compared. Of networks that predict several targets the errors of a study are the
+common ones, and it has parts: the same trials as a study of each target, in its unit.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from srcgcnn.analysis.scores import scores_of
 from srcgcnn.models.config import USUAL_WIDTH
 from srcgcnn.run.folder import open_run
 from srcgcnn.run.labels import differing, labels_of, line_of, settings_of, shown
+from srcgcnn.run.predictions import PREDICTION, TARGET, column_of, of_target
 from srcgcnn.run.spent import is_gpu
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     from srcgcnn.run.folder import Run
     from srcgcnn.run.paths import RunPaths
-    from srcgcnn.run.trial import TrialConfig, TrialResult, Variant
+    from srcgcnn.run.trial import DataRef, TrialConfig, TrialResult, Variant
 
 Rows = Literal["test", "validation"]
 MOST_FAMILIES = 8  # as many as there are colours
@@ -53,9 +55,22 @@ class Study:
         return self.results[0].config.model.task
 
     @property
+    def data(self) -> DataRef:
+        """The numbers that its trials saw."""
+        return self.results[0].config.data
+
+    @property
     def unit(self) -> str:
         """Unit of the errors."""
-        return "error rate" if self.task == "classification" else self.results[0].config.data.unit or "target's unit"
+        return "error rate" if self.task == "classification" else self.data.unit or "target's unit"
+
+    @cached_property
+    def parts(self) -> tuple[Study, ...]:
+        """One study for each of several targets; none for a single one."""
+        return tuple(
+            replace(self, title=f"{self.title}: {name}", results=tuple(one.of_target(name) for one in self.results))
+            for name in (target.name for target in self.data.targets)
+        )
 
     @property
     def on_gpu(self) -> bool:
@@ -65,7 +80,9 @@ class Study:
     @property
     def quantity(self) -> str:
         """What the errors are, for axes: `MAE (eV/atom)`."""
-        return "error rate (1 − accuracy)" if self.task == "classification" else f"MAE ({self.unit})"
+        if self.task == "classification":
+            return "error rate (1 − accuracy)"
+        return self.unit if self.data.targets else f"MAE ({self.unit})"
 
     @property
     def test_share(self) -> float:
@@ -145,7 +162,16 @@ class Study:
         return str(self.variants.loc[self.variants["val_error"].idxmin(), "variant"])
 
     def predictions(self, key: str, rows: Rows = "test") -> pd.DataFrame | None:
-        """Predictions of a trial: id, formula, target, prediction; None where they were not kept."""
+        """Predictions of a trial: id, formula, target, prediction; None where they were not kept.
+
+        None of several targets, too, whose parts have them.
+        """
+        chosen = self._kept(key, rows)
+        if chosen is None or self.data.targets:
+            return None
+        return chosen if PREDICTION in chosen else of_target(chosen, self.data.target)
+
+    def _kept(self, key: str, rows: Rows) -> pd.DataFrame | None:
         table = self.run.predictions(key)
         chosen = None if table is None else table[table["set"] == rows]
         return None if chosen is None or chosen.empty else chosen
@@ -161,6 +187,8 @@ class Study:
 
     def crystal_errors(self, key: str, rows: Rows = "test") -> pd.Series | None:
         """Error of each crystal of a trial, by id: |prediction - target|, or 0 and 1; None without predictions."""
+        if self.data.targets:
+            return self._common_errors(key, rows)
         table = self.predictions(key, rows)
         if table is None:
             return None
@@ -169,6 +197,19 @@ class Study:
         else:
             errors = (table["prediction"] - table["target"]).abs()
         return errors.set_axis(table["id"])
+
+    def _common_errors(self, key: str, rows: Rows) -> pd.Series | None:
+        """Give each crystal its share in the common error of several targets, so that their mean is that error.
+
+        A target counts as much as another, however few crystals have it: its errors weigh more, then.
+        """
+        table = self._kept(key, rows)
+        if table is None:
+            return None
+        targets = next(one for one in self.results if one.key == key).targets
+        errors = {one.name: _absolute_errors(table, one.name) / one.deviation for one in targets}
+        ratios = pd.DataFrame(errors)
+        return (ratios * (len(ratios) / ratios.count())).sum(axis="columns").div(len(targets)).set_axis(table["id"])
 
     def repeats(self, variant: str, rows: Rows = "test") -> Repeats:
         """Errors of a variant by split, seed and crystal; by split and seed where predictions are missing."""
@@ -243,6 +284,11 @@ class Study:
         raise ValueError(f"{meant} meant by {wanted!r}; known: {', '.join(found or names)}")
 
 
+def _absolute_errors(table: pd.DataFrame, name: str) -> pd.Series:
+    """Return the errors of one of several targets; NaN where a crystal lacks it."""
+    return (table[column_of(PREDICTION, name)] - table[column_of(TARGET, name)]).abs()
+
+
 # Settings of the recipe in which the variants of one study may differ, beside those that the last request varied
 COMPARED = frozenset({"learning_rate", "weight_decay"})
 
@@ -263,6 +309,24 @@ def studies_of(folder: Run | RunPaths) -> list[Study]:
         for count, title, members in zip(counts, titles, groups.values(), strict=True)
     ]
     return [study for _, study in sorted(studies, key=lambda pair: (-pair[0], -len(pair[1].results), pair[1].title))]
+
+
+def views_of(folder: Run | RunPaths, target: str | None = None) -> list[Study]:
+    """Return all studies, those of several targets followed by their parts.
+
+    Args:
+        folder: the sweep.
+        target: only studies of this target, with errors in its unit.
+
+    Raises:
+        ValueError: no trial predicts this target; the message lists those that are.
+    """
+    found = [each for study in studies_of(folder) for each in (study, *study.parts)]
+    chosen = [study for study in found if target in (None, study.data.target)]
+    if found and not chosen:
+        known = ", ".join(dict.fromkeys(study.data.target for study in found))
+        raise ValueError(f"no trial predicts {target!r}; targets here: {known}")
+    return chosen
 
 
 def differing_recipes(variants: Iterable[Variant]) -> list[str]:
@@ -330,17 +394,20 @@ def _row(result: TrialResult, label: str, line: str) -> dict[str, object]:
     }
 
 
-def find_studies(folder: Run | RunPaths, *variants: str) -> list[tuple[Study, tuple[str, ...]]]:
+def find_studies(
+    folder: Run | RunPaths, *variants: str, target: str | None = None
+) -> list[tuple[Study, tuple[str, ...]]]:
     """Return the studies that have all these variants, with their names there; what was asked for last comes first.
 
     Args:
         folder: the sweep.
         variants: names as `results` prints them, or parts of them that no other variant has.
+        target: only studies of this target.
 
     Raises:
         ValueError: no study has them all; the message lists the known variants.
     """
-    studies, faults = studies_of(folder), []
+    studies, faults = views_of(folder, target), []
     found = []
     for study in studies:
         try:

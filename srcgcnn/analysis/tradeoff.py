@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from srcgcnn.analysis.intervals import Interval
-from srcgcnn.analysis.study import studies_of
+from srcgcnn.analysis.study import views_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +30,8 @@ CAPTION = (
 class TradeoffRow:
     """One variant of one study: all its seeds and splits.
 
-    `train`, `val` and `test` are MAE in `unit`, or 1 - accuracy (`unit` is then "error rate"). `train` is the mean
+    `train`, `val` and `test` are MAE in `unit`, or 1 - accuracy (`unit` is then "error rate"), or the common error of
+    several targets ("mean of MAE/std"). `train` is the mean
     error on the training rows, None where older versions trained. `rmse`, `r2` and `roc_auc` are those of the test
     rows, means over trials; None for the other task, and where they need predictions that were not kept. `variant` is
     the name that `compare` takes. `study` says what tells its study from the others of the sweep, `data_hash` which
@@ -58,9 +59,12 @@ class TradeoffRow:
     data_hash: str
 
 
-def tradeoff_of(folder: Run | RunPaths) -> list[TradeoffRow]:
-    """Return the rows of a sweep: those of what was asked for last first, then by model, norm, damping and depth."""
-    return [row for study in studies_of(folder) for row in rows_of(study)]
+def tradeoff_of(folder: Run | RunPaths, target: str | None = None) -> list[TradeoffRow]:
+    """Return the rows of a sweep: those of what was asked for last first, then by model, norm, damping and depth.
+
+    Rows of several targets are followed by those of each; `target` asks for one of them.
+    """
+    return [row for study in views_of(folder, target) for row in rows_of(study)]
 
 
 def rows_of(study: Study) -> list[TradeoffRow]:
@@ -147,7 +151,8 @@ def print_tradeoff(rows: Sequence[TradeoffRow], console: Console) -> None:
     from rich.table import Table
 
     columns, caption = _columns(rows), CAPTION
-    for name in LEFT_OUT_FIRST:
+    units = {row.unit for row in rows}
+    for name in [name for name in LEFT_OUT_FIRST if name != "unit" or len(units) == 1]:
         if _width(rows, columns) <= console.width:
             break
         columns.pop(name, None)

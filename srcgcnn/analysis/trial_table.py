@@ -13,11 +13,23 @@ if TYPE_CHECKING:
     from srcgcnn.run.trial import TrialResult
 
 
-def trial_rows(results: Iterable[TrialResult]) -> list[dict[str, Any]]:
-    """Return one row per trial: what it is, its errors in the target's unit, its size and its cost."""
-    results = list(results)
+def trial_rows(results: Iterable[TrialResult], target: str | None = None) -> list[dict[str, Any]]:
+    """Return one row per trial: what it is, its errors in the target's unit, its size and its cost.
+
+    Args:
+        results: the trials.
+        target: only trials that predict this, with its errors in its unit.
+    """
+    results = list(results) if target is None else [found for one in results for found in _of_target(one, target)]
     labels = labels_of(result.config.variant for result in results)
     return [_row(result, labels[result.config.variant]) for result in results]
+
+
+def _of_target(result: TrialResult, target: str) -> list[TrialResult]:
+    data = result.config.data
+    if data.target == target:
+        return [result]
+    return [result.of_target(target)] if target in [each.name for each in data.targets] else []
 
 
 def _row(result: TrialResult, label: str) -> dict[str, Any]:
@@ -36,6 +48,7 @@ def _row(result: TrialResult, label: str) -> dict[str, Any]:
         "seconds": result.cost.seconds,
         **model,
         **asdict(result.metrics),
+        **{f"{name}_{one.name}": value for one in result.targets for name, value in one.errors().items()},
         "train_rows": result.rows[0],
         "learning_rate": config.training.learning_rate,
         "batch_size": config.training.batch_size,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from srcgcnn.analysis.comparison import Comparison, holm, paired
-from srcgcnn.analysis.study import differing_recipes, studies_of
+from srcgcnn.analysis.study import differing_recipes, views_of
 from srcgcnn.run.labels import settings_of, shown
 
 if TYPE_CHECKING:
@@ -61,13 +61,13 @@ class TwoFolders:
     differences: tuple[str, ...]
 
 
-def compare_folders(first: Run | RunPaths, second: Run | RunPaths) -> TwoFolders:
-    """Compare what was last asked for in two sweeps.
+def compare_folders(first: Run | RunPaths, second: Run | RunPaths, target: str | None = None) -> TwoFolders:
+    """Compare what was last asked for in two sweeps; of networks for several targets `target` asks for one of them.
 
     Raises:
         ValueError: one has no results, they predict different things, or they have no variant in common.
     """
-    mine, theirs = (_first_study(folder) for folder in (first, second))
+    mine, theirs = (_first_study(folder, target) for folder in (first, second))
     if (_target(mine), mine.unit, mine.task) != (_target(theirs), theirs.unit, theirs.task):
         raise ValueError(
             f"these sweeps predict different things: {_target(mine)} ({mine.unit}, {mine.task}) and "
@@ -87,15 +87,15 @@ def compare_folders(first: Run | RunPaths, second: Run | RunPaths) -> TwoFolders
     return TwoFolders(mine, theirs, tuple(pairs), only_first, only_second, _differences(mine, theirs, varied))
 
 
-def _first_study(folder: Run | RunPaths) -> Study:
-    studies = studies_of(folder)
+def _first_study(folder: Run | RunPaths, target: str | None) -> Study:
+    studies = views_of(folder, target)
     if not studies:
         raise ValueError(f"{getattr(folder, 'out', folder)}: no trial has finished yet")
     return studies[0]
 
 
 def _target(study: Study) -> str:
-    return study.results[0].config.data.target
+    return study.data.target
 
 
 def _varied(study: Study) -> set[str]:

@@ -45,6 +45,7 @@ def add_analysis_commands(commands: Any) -> None:
     results.add_argument("--format", choices=["table", "markdown", "csv", "json"], default="table")
     results.add_argument("--csv", action="store_const", dest="format", const="csv", help="the same as --format csv")
     results.add_argument("--trials", action="store_true", help="one row per trial, not per variant")
+    _add_target(results)
     results.add_argument("--sort", choices=list(SORTS), help="smallest first (default: by model and depth)")
     compare = add_sweep_command(
         commands,
@@ -63,6 +64,7 @@ def add_analysis_commands(commands: Any) -> None:
         "variant", metavar="A", help="such as 'SR-CGCNN T=3 step-norm', as `results` names models; or a folder"
     )
     compare.add_argument("reference", metavar="B", nargs="?", help="such as CGCNN-3; none with two folders")
+    _add_target(compare)
     _add_margin(compare)
     report = add_sweep_command(
         commands,
@@ -72,6 +74,12 @@ def add_analysis_commands(commands: Any) -> None:
         description="Write the report of a sweep: one page that needs no network, figures for a paper, LaTeX tables.",
     )
     _add_margin(report)
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--target", metavar="NAME", help="of networks that predict several targets: only this one, in its unit"
+    )
 
 
 def _add_margin(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +96,7 @@ def _results(options: argparse.Namespace) -> int:
 
     if options.trials:
         return _print_trials(options)
-    rows = tradeoff.tradeoff_of(existing_run(options.out))
+    rows = tradeoff.tradeoff_of(existing_run(options.out), options.target)
     if options.sort:
         rows.sort(key=lambda row: _number(row, SORTS[options.sort][0]))
     if options.format == "table":
@@ -116,7 +124,7 @@ def _print_trials(options: argparse.Namespace) -> int:
     from srcgcnn.analysis.trial_table import trial_rows
     from srcgcnn.run.folder import open_run
 
-    table = pd.DataFrame(trial_rows(open_run(existing_run(options.out)).results))
+    table = pd.DataFrame(trial_rows(open_run(existing_run(options.out)).results, options.target))
     if options.sort and len(table):
         table = table.sort_values(SORTS[options.sort][1])
     if options.format == "csv":
@@ -136,7 +144,7 @@ def _compare(options: argparse.Namespace) -> int:
 
     if options.reference is None:
         return _compare_folders(options)
-    found = find_studies(existing_run(options.out), options.variant, options.reference)
+    found = find_studies(existing_run(options.out), options.variant, options.reference, target=options.target)
     for number, (study, (variant, reference)) in enumerate(found):
         if number:
             print()
@@ -156,7 +164,8 @@ def _compare_folders(options: argparse.Namespace) -> int:
     other = Path(options.variant)
     if not other.is_dir():
         raise ValueError(f"compare {options.variant!r}: give two variants of {options.out}, or a second folder")
-    found, console = compare_folders(existing_run(options.out), existing_run(other)), make_console()
+    found = compare_folders(existing_run(options.out), existing_run(other), options.target)
+    console = make_console()
     console.print(f"first: {options.out}, {found.first.title}", soft_wrap=True)
     console.print(f"second: {other}, {found.second.title}", soft_wrap=True)
     for line in found.differences:
