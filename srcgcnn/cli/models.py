@@ -169,10 +169,13 @@ def _register(options: argparse.Namespace) -> int:
 
 
 def _describe(ensemble: Ensemble) -> None:
-    print(f"{ensemble.card.target} [{ensemble.members[0].unit or 'no unit'}] by {ensemble.description}")
-    calibration = ensemble.calibration
-    if calibration is not None:
-        print(f"90 % intervals: split conformal on {calibration.crystals:,} validation crystals")
+    card, calibrations = ensemble.card, ensemble.calibrations
+    units = [one.unit for one in card.each] if card.targets else [ensemble.members[0].unit]
+    named = [f"{one.name} [{unit or 'no unit'}]" for one, unit in zip(card.each, units, strict=True)]
+    print(f"{' + '.join(named)} by {ensemble.description}")
+    if any(calibrations):
+        counts = ", ".join(f"{one.crystals:,}" if one else "too few" for one in calibrations)
+        print(f"90 % intervals: split conformal on {counts} validation crystals")
     elif ensemble.members[0].classify:
         print("no intervals: the prediction is a probability")
     else:
@@ -184,7 +187,8 @@ def _describe(ensemble: Ensemble) -> None:
 
 
 def _print_table(table: pd.DataFrame) -> None:
-    known = table[table["error"] == ""].drop(columns=["file", "error", "unit", "warning", "seen"], errors="ignore")
+    units = [name for name in table if name == "unit" or name.startswith("unit_")]
+    known = table[table["error"] == ""].drop(columns=["file", "error", *units, "warning", "seen"], errors="ignore")
     if len(known):
         print(known.head(PRINTED_ROWS).to_string(index=False, float_format=lambda value: f"{value:.4f}"))
     if len(known) > PRINTED_ROWS:

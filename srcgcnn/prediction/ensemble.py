@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from srcgcnn.prediction.crystals import read_crystals
 from srcgcnn.prediction.seen import SeenCrystals, open_training_store, split_of
 from srcgcnn.prediction.validation import validation_of
 from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.predictions import column_of, names_of
 from srcgcnn.training.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -42,13 +43,14 @@ class Ensemble:
 
     Attributes:
         members: the models.
-        calibration: how their spread becomes an interval; None where no validation predictions are at hand.
+        calibrations: of every target, how the spread becomes an interval; None where no validation predictions are at
+            hand.
         description: which models these are and why.
         seen: the crystals that they were trained and validated on; None where these are not at hand.
     """
 
     members: tuple[Predictor, ...]
-    calibration: Calibration | None
+    calibrations: tuple[Calibration | None, ...]
     description: str
     seen: SeenCrystals | None = None
 
@@ -70,25 +72,32 @@ class Ensemble:
         if variant is not None:
             raise ValueError(f"variant {variant!r}: {path} is one model; only the folder of a sweep has variants")
         member = Predictor.load(path)
-        return cls((member,), None, f"{member.card.model.label} from {member.card.origin or path.name}")
+        unknown = (None,) * len(member.card.each)
+        return cls((member,), unknown, f"{member.card.model.label} from {member.card.origin or path.name}")
 
     @classmethod
     def _of_run(cls, paths: RunPaths, variant: str | None) -> Ensemble:
         choice = choose(paths, variant)
         members = tuple(Predictor.load(paths.model(member.key)) for member in choice.members)
-        validation = None if members[0].classify else validation_of(paths, choice)
-        calibration = None if validation is None else calibrate(*validation)
+        names = names_of(choice.members[0].config.data)
+        found = [None if members[0].classify else validation_of(paths, choice, name) for name in names]
+        calibrations = tuple(None if validation is None else calibrate(*validation) for validation in found)
         unit = "error rate" if members[0].classify else members[0].card.unit
         error = f"validation error {choice.validation_error:.4g} {unit}".rstrip()
-        return cls(members, calibration, f"{choice.label} ({choice.reason}; {error})", _seen_by(paths, choice))
+        return cls(members, calibrations, f"{choice.label} ({choice.reason}; {error})", _seen_by(paths, choice))
 
     @property
     def card(self) -> ModelCard:
         """What the members share: target, unit, graph settings, training domain."""
         return self.members[0].card
 
+    @property
+    def calibration(self) -> Calibration | None:
+        """How the spread becomes an interval, of the only target or the first."""
+        return self.calibrations[0]
+
     def predict_graphs(self, graphs: Sequence[CrystalGraph]) -> np.ndarray:
-        """Predict with every member: float64 [members, crystals]."""
+        """Predict with every member: float64 [members, crystals], of several targets [members, crystals, targets]."""
         return np.stack([member.predict_graphs(graphs) for member in self.members])
 
     def predict(self, crystals: Crystals | Iterable[Crystals]) -> pd.DataFrame:
@@ -102,7 +111,7 @@ class Ensemble:
             One row per crystal, in order: id, file, formula, prediction, spread (of several seeds), lower and upper
             end of the 90 % interval (if calibrated), unit, seen (in the training or validation set, with the id
             there; if these are at hand), warning (outside of the training domain) and error (why there is no
-            prediction).
+            prediction). Of several targets each has its columns from prediction to unit, such as prediction_band_gap.
         """
         blocks = [self._block(block) for block in in_blocks(read_crystals(crystals))]
         return pd.concat(blocks, ignore_index=True) if blocks else self._block([])
@@ -111,28 +120,37 @@ class Ensemble:
         built = [graph_of(crystal, self.card.graph) for crystal in crystals]
         known = [row for row, (graph, _) in enumerate(built) if graph is not None]
         graphs = [graph for graph, _ in built if graph is not None]
-        predictions = np.full((len(self.members), len(crystals)), np.nan)
+        predictions = np.full((len(self.members), len(crystals), len(self.card.each)), np.nan)
         if graphs:
-            predictions[:, known] = self.predict_graphs(graphs)
+            predictions[:, known] = self.predict_graphs(graphs).reshape(len(self.members), len(graphs), -1)
         columns = {
             "id": [crystal.row_id for crystal in crystals],
             "file": [crystal.file for crystal in crystals],
             "formula": [crystal.formula for crystal in crystals],
             **self._estimates(predictions),
-            "unit": self.members[0].unit,
             **self._seen([graph for graph, _ in built]),
             "warning": [self.warning(graph) if graph else "" for graph, _ in built],
             "error": [error for _, error in built],
         }
         return pd.DataFrame(columns)
 
-    def _estimates(self, predictions: np.ndarray) -> dict[str, np.ndarray]:
+    def _estimates(self, predictions: np.ndarray) -> dict[str, Any]:
+        """Return the columns of all targets from predictions [members, crystals, targets]."""
+        columns: dict[str, Any] = {}
+        for index, (target, calibration) in enumerate(zip(self.card.each, self.calibrations, strict=True)):
+            own = self._estimate(predictions[..., index], calibration)
+            own["unit"] = target.unit if self.card.targets else self.members[0].unit
+            name = target.name if self.card.targets else None
+            columns |= {column_of(kind, name): values for kind, values in own.items()}
+        return columns
+
+    def _estimate(self, predictions: np.ndarray, calibration: Calibration | None) -> dict[str, Any]:
         mean, spread = predictions.mean(axis=0), spread_of(predictions)
-        columns = {"prediction": mean}
+        columns: dict[str, Any] = {"prediction": mean}
         if len(self.members) > 1:
             columns["spread"] = spread
-        if self.calibration is not None:
-            half_width = self.calibration.half_width(spread)
+        if calibration is not None:
+            half_width = calibration.half_width(spread)
             columns |= {LOWER: mean - half_width, UPPER: mean + half_width}
         return columns
 

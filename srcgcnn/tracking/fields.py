@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from srcgcnn.run.trial import TrialConfig, TrialResult
 
 PARAM_CHARACTERS = 250  # readable in a column; MLflow itself allows 6000
+NOT_IN_A_NAME = re.compile(r"[^\w .-]")  # characters that MLflow refuses in a metric, and the slash
 NOTE_CHARACTERS = 7500  # a tag holds 8000 (mlflow.utils.validation.MAX_TAG_VAL_LENGTH)
 DATASET_DIGEST_CHARACTERS = 36  # mlflow.utils.validation.MAX_DATASET_DIGEST_SIZE
 
@@ -100,6 +102,7 @@ def params(config: TrialConfig) -> list[Param]:
         "data_hash": config.data.data_hash,
         "target": config.data.target,
         "unit": config.data.unit,
+        **({"targets": config.data.described} if config.data.targets else {}),
         **_parameter_counts(config),
     }
     return [Param(name, shorten(str(value))) for name, value in values.items()]
@@ -119,7 +122,7 @@ def result_metrics(result: TrialResult, model_id: str | None) -> list[Metric]:
     """Return the numbers of a finished trial, attached to its logged model too if there is one."""
     at_ms = finished_ms(result)
     values = {name: value for name, value in asdict(result.metrics).items() if value is not None}
-    values |= asdict(result.cost)
+    values |= target_errors(result) | asdict(result.cost)
     values["epochs_trained"] = len(result.curves.val_error)
     if result.metrics.val_accuracy is not None:
         values["val_error_rate"] = 1.0 - result.metrics.val_accuracy
@@ -136,6 +139,15 @@ def result_metrics(result: TrialResult, model_id: str | None) -> list[Metric]:
         last = result.config.model.depth
         metrics += [Metric(name, value, at_ms, last - len(found) + 1 + at) for at, value in enumerate(found)]
     return metrics
+
+
+def target_errors(result: TrialResult) -> dict[str, float]:
+    """Return the errors of each of several targets, such as `test_mae/band_gap`: none of a single one."""
+    return {
+        f"{error}/{NOT_IN_A_NAME.sub('_', target.name)}": value
+        for target in result.targets
+        for error, value in target.errors().items()
+    }
 
 
 def child_tags(config: TrialConfig) -> dict[str, str]:

@@ -15,23 +15,18 @@ from mlflow.models import ModelSignature, set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext, save_model
 from mlflow.types import ColSpec, DataType, Schema
 
+from srcgcnn.run.predictions import column_of
+from srcgcnn.training.model_card import read_card
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from mlflow.models.model import Model
 
     from srcgcnn.data.graph import CrystalGraph, GraphSettings
+    from srcgcnn.training.model_card import ModelCard
 
 WEIGHTS = "weights"
-SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec(DataType.string, "cif")]),
-    outputs=Schema(
-        [
-            ColSpec(DataType.double, "prediction", required=False),
-            *(ColSpec(DataType.string, name) for name in ("unit", "warning", "error")),
-        ]
-    ),
-)
 NACL_CIF = """data_NaCl
 _symmetry_space_group_name_H-M 'P 1'
 _cell_length_a 3.9893
@@ -72,21 +67,48 @@ class CrystalModel(PythonModel):
         """Return one row per crystal, with the index of the input.
 
         The columns are `prediction`, its `unit`, `warning`: in what the crystal lies outside of the training set, and
-        `error`: why there is no prediction, "" where there is one.
+        `error`: why there is no prediction, "" where there is one. Of several targets each has a prediction and a unit,
+        such as `prediction_band_gap`.
         """
         predictor = self.predictor
         built = [graph_or_reason(text, predictor.card.graph) for text in model_input["cif"]]
         graphs = [graph for graph, _ in built if graph is not None]
-        predicted = iter(predictor.predict_graphs(graphs) if graphs else ())
-        predictions = [None if graph is None else next(predicted) for graph, _ in built]
-        columns = {
+        units = units_of(predictor.card)
+        predicted = predictor.predict_graphs(graphs).reshape(len(graphs), len(units)) if graphs else np.empty((0, 0))
+        columns: dict[str, Any] = {}
+        for index, (name, unit) in enumerate(units.items()):
+            own = iter(predicted[:, index] if graphs else ())
+            predictions = [None if graph is None else next(own) for graph, _ in built]
             # None, not NaN, where there is none: MLflow's server would answer with NaN, which is no JSON
-            "prediction": np.array(predictions, dtype=object if None in predictions else np.float64),
-            "unit": predictor.unit,
+            kind = object if None in predictions else np.float64
+            columns[column_of("prediction", name)] = np.array(predictions, dtype=kind)
+            columns[column_of("unit", name)] = unit
+        columns |= {
             "warning": ["" if graph is None else predictor.warning(graph) for graph, _ in built],
             "error": [reason for _, reason in built],
         }
         return pd.DataFrame(columns, index=model_input.index)
+
+
+def units_of(card: ModelCard) -> dict[str | None, str]:
+    """Return the unit of each of several predictions by the target's name; of a single one by None."""
+    if card.model.task == "classification":
+        return {None: "probability of class 1"}
+    return {target.name: target.unit for target in card.targets} or {None: card.unit}
+
+
+def signature_of(card: ModelCard) -> ModelSignature:
+    """Return what goes into a model and what comes out."""
+    predicted = [
+        column
+        for name in units_of(card)
+        for column in (
+            ColSpec(DataType.double, column_of("prediction", name), required=False),
+            ColSpec(DataType.string, column_of("unit", name)),
+        )
+    ]
+    said = [ColSpec(DataType.string, name) for name in ("warning", "error")]
+    return ModelSignature(inputs=Schema([ColSpec(DataType.string, "cif")]), outputs=Schema([*predicted, *said]))
 
 
 def graph_or_reason(text: Any, settings: GraphSettings) -> tuple[CrystalGraph | None, str]:
@@ -113,7 +135,7 @@ def save_crystal_model(weights: Path, folder: Path, mlflow_model: Model) -> None
         path=str(folder),
         python_model=__file__,
         artifacts={WEIGHTS: str(weights)},
-        signature=SIGNATURE,
+        signature=signature_of(read_card(weights)),
         input_example=pd.DataFrame({"cif": [NACL_CIF]}),
         pip_requirements=requirements(),
         mlflow_model=mlflow_model,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mlflow.exceptions import MlflowException
 
 from srcgcnn.sweep.record import read_record
+from srcgcnn.tracking.fields import target_errors
 from srcgcnn.tracking.store import KEY_TAG, SweepStore
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def tags_of(result: TrialResult) -> dict[str, str]:
     config, metrics = result.config, result.metrics
     errors = {"val_mae": metrics.val_mae, "test_mae": metrics.test_mae}
     errors |= {"val_accuracy": metrics.val_accuracy, "test_accuracy": metrics.test_accuracy}
+    errors |= {name: value for name, value in target_errors(result).items() if name.startswith(("val_mae", "test_mae"))}
     return {
         KEY_TAG: result.key,
         "model": config.model.label,
