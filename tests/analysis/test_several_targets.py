@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from two_targets import VOLUME
 
+from srcgcnn.analysis.archive import archive_sweep
 from srcgcnn.analysis.baselines import baselines_of
 from srcgcnn.analysis.comparison import compare
 from srcgcnn.analysis.report import write_report
@@ -14,6 +15,7 @@ from srcgcnn.analysis.study import studies_of, views_of
 from srcgcnn.analysis.two_folders import compare_folders
 from srcgcnn.cli.main import main
 from srcgcnn.run.folder import open_run
+from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.trial import MEAN_OF_RATIOS
 
 ENERGY = "electrostatic_energy"
@@ -93,3 +95,9 @@ def test_the_report_has_a_section_for_each_target_and_counts_its_trials_once(two
     assert [(folder / "figures" / "parity.png").exists() for folder in folders] == [False, True, True]
     table = pd.read_csv(page.parent / "study-3" / "tables" / "tradeoff.csv")
     assert set(table["unit"]) == {"angstrom3"}
+
+
+def test_an_archive_gives_the_same_intervals(two_target_sweep, tmp_path):
+    archive_sweep(two_target_sweep, tmp_path / "archive")
+    for mine, archived in zip(views_of(two_target_sweep), views_of(RunPaths(tmp_path / "archive")), strict=True):
+        assert archived.interval(SR2) == mine.interval(SR2)

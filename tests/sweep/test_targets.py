@@ -95,6 +95,12 @@ def test_a_store_gives_the_targets_that_leave_no_crystal_without(table, tmp_path
     assert (alone.manifest.crystals, alone.manifest.rejected) == (3, 1)
 
 
+def test_targets_of_the_materials_project_are_planned_with_their_units(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    planned = find_data(DataSpec("mp", target=("formation_energy", "band_gap")), tmp_path, None, strict=False)
+    assert planned.reference.described == "formation_energy [eV/atom] + band_gap [eV]"
+
+
 def test_outputs_are_counted(capsys):
     counts = []
     for outputs in ("1", "3"):
