@@ -30,6 +30,7 @@ class Launch:
         dry_run: show, and stop.
         wait: on a cluster: stay and show progress.
         budget_gpu_hours: no new group is taken when the sweep has used so many; core-hours where there are no GPUs.
+        estimate: time first steps where nothing else tells how long the sweep takes.
     """
 
     paths: RunPaths
@@ -39,11 +40,13 @@ class Launch:
     dry_run: bool = False
     wait: bool = False
     budget_gpu_hours: float | None = None
+    estimate: bool = False
 
 
 def prepare_and_launch(spec: SweepSpec, stores: Path, how: Launch, *, strict: bool = False) -> int:
     """Find weights and graphs of a sweep, plan it, and launch the plan; returns the exit status."""
     from srcgcnn.cli.building import ShownBuilder
+    from srcgcnn.cli.estimate import with_estimate
     from srcgcnn.cli.extras import require
     from srcgcnn.data.store import GraphStore
     from srcgcnn.launch.site import with_environment
@@ -58,11 +61,12 @@ def prepare_and_launch(spec: SweepSpec, stores: Path, how: Launch, *, strict: bo
     how = replace(how, site=with_environment(how.site, environment()))
     if not how.dry_run:
         require("sweep", *(["slurm"] if how.site.kind == "slurm" else []))
-    start = find_start(spec)
-    found = find_or_build(spec.data, stores, how.site, ShownBuilder(), dry_run=how.dry_run, strict=strict)
+    start, dry_run = find_start(spec), how.dry_run and not how.estimate  # an estimate needs the graphs
+    found = find_or_build(spec.data, stores, how.site, ShownBuilder(), dry_run=dry_run, strict=strict)
     if found.manifest is not None and start.spec.training.split.lists:
         refuse_unknown_ids(start.spec.training.split, GraphStore(found.folder).ids)
     plan = plan_sweep(start.spec, found.reference, how.paths, how.site.trials_per_group)
+    plan = with_estimate(plan, found, how.paths, how.site, asked=how.estimate, starts=not how.dry_run)
     return launch(plan, found, how, start)
 
 
@@ -103,12 +107,10 @@ def launch(plan: Plan, found: FoundData, how: Launch, start: FoundStart | None =
         return launch_here(plan, record, how.paths, how.site, how.tracking_uri, how.budget_gpu_hours)
     from srcgcnn.launch.supervisor import supervised
     from srcgcnn.run.results import finished_keys
-    from srcgcnn.sweep.plan import plan_sweep
 
     site = how.site
 
     def run() -> int:
-        todo = plan_sweep(plan.spec, plan.data, how.paths, plan.group_size)
-        return launch_here(todo, record, how.paths, site, how.tracking_uri, how.budget_gpu_hours)
+        return launch_here(plan.again(how.paths), record, how.paths, site, how.tracking_uri, how.budget_gpu_hours)
 
     return supervised(run, lambda: len(finished_keys(how.paths)))

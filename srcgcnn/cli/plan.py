@@ -161,5 +161,5 @@ def _estimate(plan: Plan, workers: int) -> str:
         return "nothing is left to train"
     seconds, side_by_side = plan.estimate_seconds(), plan.estimate_seconds(workers)
     if seconds is None or side_by_side is None:
-        return "unknown before the first steps on this data"
+        return "unknown before the first steps; --estimate times some on this machine"
     return f"{duration(seconds)} of training in all, {duration(side_by_side)} on {workers} workers"

@@ -113,18 +113,22 @@ def phase_of(status: SweepStatus, paths: RunPaths) -> str:
     head = next((job for job in status.jobs if job.belongs_to(status.head_job)), None)
     if head is None:
         return _headless_phase(status, paths)
-    return "running" if status.head and not head.waits else "waits for its head"
+    return f"running{_time_left(status)}" if status.head and not head.waits else "waits for its head"
 
 
 def _local_phase(status: SweepStatus, paths: RunPaths) -> str:
     from srcgcnn.sweep.record import read_record
 
-    if status.progress and status.alive:
-        eta_s = status.progress.eta_s
-        return "running on this machine" + ("" if eta_s is None else f", about {duration(eta_s)} left")
+    if status.alive:
+        return f"running on this machine{_time_left(status)}"
     if not status.left:
         return "finished"
     return f"not running, and not over; to go on: python {read_record(paths).command}"
+
+
+def _time_left(status: SweepStatus) -> str:
+    eta_s = status.progress.eta_s if status.progress and status.alive else None
+    return "" if eta_s is None else f", about {duration(eta_s)} left"
 
 
 def _headless_phase(status: SweepStatus, paths: RunPaths) -> str:

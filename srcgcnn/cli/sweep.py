@@ -20,7 +20,7 @@ depths, and only the missing trials run."""
 EXAMPLES = """
 srcgcnn sweep                                          the built-in demonstration dataset, on this machine
 srcgcnn sweep --data my_table.csv.gz --target formation_energy_per_atom --seeds 5
-srcgcnn sweep --sweep paper --data my_cgcnn_folder --dry-run
+srcgcnn sweep --sweep paper --data my_cgcnn_folder --dry-run --estimate
 srcgcnn sweep --cluster slurm --wait                   the same on a SLURM cluster (cluster/slurm.toml)
 """
 
@@ -45,6 +45,8 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="folder of the sweep (default: runs/NAME[-DATA][-TARGET])")
     parser.add_argument("--name", help="name of the sweep")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, and what would be submitted, and stop")
+    what = "time the first steps of each network on this machine, to say how long the sweep takes"
+    parser.add_argument("--estimate", action="store_true", help=f"{what}; with --dry-run, and stop")
     parser.add_argument("--wait", action="store_true", help="on a cluster: stay and show progress to the end")
     parser.add_argument("--gang", action="store_true", help="on a cluster: one job holds the head and all workers")
     add_budget(parser)
@@ -156,6 +158,13 @@ def sweep(options: argparse.Namespace) -> int:
     if paths.out.exists() and not paths.out.is_dir():
         raise NotADirectoryError(f"--out {paths.out} is a file; give a folder")
     how = Launch(
-        paths, site, options.command_line, options.tracking_uri, options.dry_run, options.wait, options.budget_gpu_hours
+        paths,
+        site,
+        options.command_line,
+        options.tracking_uri,
+        dry_run=options.dry_run,
+        wait=options.wait,
+        budget_gpu_hours=options.budget_gpu_hours,
+        estimate=options.estimate,
     )
     return prepare_and_launch(spec, options.stores, how, strict=options.strict)

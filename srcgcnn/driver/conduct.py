@@ -22,7 +22,6 @@ from srcgcnn.run.folder import open_run
 from srcgcnn.run.leftovers import remove_leftovers
 from srcgcnn.run.paths import make_run_folder
 from srcgcnn.sweep.ended_groups import forget_ended_groups
-from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.record import write_record
 from srcgcnn.terminal import make_console
 
@@ -130,7 +129,7 @@ def _rounds(plan: Plan, paths: RunPaths) -> Iterator[Plan]:
     """Yield the plan, and then what is left of it where results were removed or damaged after they were written."""
     yield plan
     for _ in range(MOST_ROUNDS):
-        again = plan_sweep(plan.spec, plan.data, paths, plan.group_size)
+        again = plan.again(paths)
         over = again.failed | again.stopped
         lost = tuple(group for group in again.groups if not over.issuperset(trial.key for trial in group.trials))
         if not lost:

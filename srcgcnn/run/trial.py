@@ -321,7 +321,7 @@ class TrialConfig:
         """All of it but the seeds."""
         return Variant(self.model, self.training, self.data)
 
-    @property
+    @cached_property
     def shape(self) -> tuple[Any, ...]:
         """What the trials of a group share: everything but seeds, learning rate and the value of a fixed alpha.
 

@@ -1,4 +1,4 @@
-"""How long a trial takes, learnt from finished trials and from those that train: one formula for plan and progress."""
+"""How long a trial takes, learnt from finished trials and from first steps: one formula for plan and progress."""
 
 from __future__ import annotations
 
@@ -21,42 +21,52 @@ READOUT = 0.5  # of a trial's work: the readout and the evaluation, in convoluti
 
 @dataclass(frozen=True)
 class Timing:
-    """What was measured once: a trial of this kind takes so many seconds per epoch, alone on its share of a worker."""
+    """What was measured once: a trial of this kind takes so many seconds per epoch, alone on its share of a worker.
+
+    `rows` are those that it trains on; 0 where nobody has counted them.
+    """
 
     trial: TrialConfig
     epoch_s: float
+    rows: int = 0
+
+    @classmethod
+    def of(cls, result: TrialResult) -> Timing:
+        """Return what a finished trial tells."""
+        return cls(result.config, result.cost.seconds / len(result.curves.val_error), result.rows[0])
 
 
 @dataclass(frozen=True)
 class CostModel:
-    """Seconds per epoch = scale * (base + step * depth), one line per family.
+    """Seconds per epoch: what was measured of the same shape, else scale * (base + step * depth), one line per family.
 
     A convolution costs the same at every depth and the readout is the rest: the work is a line in depth. The scale
     holds width and size of the training set, relative to the usual width and the whole set.
 
     Attributes:
         points: family -> depth and seconds per epoch over the scale, of everything that was measured.
+        timed: shape -> seconds per epoch, as they were measured last.
         rows: of the largest training set; 0 where none is known.
     """
 
     points: dict[str, tuple[tuple[int, float], ...]]
+    timed: dict[object, float]
     rows: int = 0
 
     @classmethod
-    def fit(cls, results: Iterable[TrialResult]) -> CostModel:
-        """Fit to finished trials of one data set."""
-        found = [result for result in results if result.curves.val_error]
-        rows = max((result.rows[0] for result in found), default=0)
-        timings = [Timing(result.config, result.cost.seconds / len(result.curves.val_error)) for result in found]
-        return cls({}, rows).with_timings(timings)
+    def fit(cls, results: Iterable[TrialResult], timings: Iterable[Timing] = ()) -> CostModel:
+        """Fit to finished trials of one data set, and to what is known from elsewhere."""
+        found = [*timings, *(Timing.of(result) for result in results if result.curves.val_error)]
+        return cls({}, {}, max((timing.rows for timing in found), default=0)).with_timings(found)
 
     def with_timings(self, timings: Iterable[Timing]) -> CostModel:
         """Return a model that knows more."""
-        points = {family: list(known) for family, known in self.points.items()}
+        points, timed = {family: list(known) for family, known in self.points.items()}, dict(self.timed)
         for timing in timings:
             model = timing.trial.model
             points.setdefault(model.family, []).append((model.depth, timing.epoch_s / scale(timing.trial, self.rows)))
-        return CostModel({family: tuple(known) for family, known in points.items()}, self.rows)
+            timed[timing.trial.shape] = timing.epoch_s
+        return CostModel({family: tuple(known) for family, known in points.items()}, timed, self.rows)
 
     @cached_property
     def lines(self) -> dict[str, tuple[float, float]]:
@@ -67,8 +77,11 @@ class CostModel:
         """Expected seconds on one worker; None where nothing is known."""
         if not self.lines:
             return None
-        base, step = self.lines.get(trial.model.family) or next(iter(self.lines.values()))
-        return max(base + step * trial.model.depth, 0.0) * scale(trial, self.rows) * trial.training.epochs
+        epoch_s = self.timed.get(trial.shape)
+        if epoch_s is None:
+            base, step = self.lines.get(trial.model.family) or next(iter(self.lines.values()))
+            epoch_s = max(base + step * trial.model.depth, 0.0) * scale(trial, self.rows)
+        return epoch_s * trial.training.epochs
 
 
 def work(trial: TrialConfig) -> float:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from srcgcnn.run.folder import Run
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.run.trial import DataRef, TrialResult, Variant
+    from srcgcnn.sweep.cost import Timing
     from srcgcnn.sweep.spec import SweepSpec
 
 
@@ -64,11 +65,12 @@ class Plan:
         finished: keys that have a result file.
         failed: keys that failed before; they are tried again.
         groups: what is left, longest first. A search makes its groups in the driver, and this is empty.
-        cost: time estimates, from earlier results.
+        cost: time estimates, from earlier results and first steps.
         stopped: keys that a scheduler stopped; they go on in a run without scheduler.
         proposals_left: of a search, those that are not made or have not ended.
         others: results in the folder that are of other data, or of another target.
         group_size: most trials that train as one stacked model.
+        timings: what is known of their speed from elsewhere.
     """
 
     spec: SweepSpec
@@ -83,6 +85,7 @@ class Plan:
     proposals_left: int = 0
     others: int = 0
     group_size: int = 1
+    timings: tuple[Timing, ...] = ()
 
     @property
     def over(self) -> bool:
@@ -117,6 +120,10 @@ class Plan:
         known = [seconds for seconds in times if seconds is not None]
         return sweep_seconds(known, workers) if len(known) == len(times) else None
 
+    def again(self, folder: Run | RunPaths) -> Plan:
+        """Plan the same against what the folder holds now."""
+        return plan_sweep(self.spec, self.data, folder, self.group_size, self.timings)
+
     def expected_seconds(self, group: TrialGroup) -> float | None:
         """Device seconds of one group from its start, or None where no earlier result tells."""
         times = [self.cost.seconds(trial) for trial in group.trials]
@@ -124,7 +131,9 @@ class Plan:
         return sum(known) if len(known) == len(times) else None
 
 
-def plan_sweep(spec: SweepSpec, data: DataRef, folder: Run | RunPaths, group_size: int = 1) -> Plan:
+def plan_sweep(
+    spec: SweepSpec, data: DataRef, folder: Run | RunPaths, group_size: int = 1, timings: tuple[Timing, ...] = ()
+) -> Plan:
     """Plan a sweep against what its folder already holds.
 
     Args:
@@ -132,6 +141,7 @@ def plan_sweep(spec: SweepSpec, data: DataRef, folder: Run | RunPaths, group_siz
         data: the numbers to train on.
         folder: of the sweep, opened or not; it may not exist yet.
         group_size: most trials that train as one stacked model.
+        timings: what is known of their speed from elsewhere.
 
     Raises:
         ValueError: the folder has results of the same numbers in another unit.
@@ -155,11 +165,12 @@ def plan_sweep(spec: SweepSpec, data: DataRef, folder: Run | RunPaths, group_siz
         finished=frozenset(finished),
         failed=frozenset(path.stem for path in paths.failures.glob("*.json")) & missing,
         groups=(),
-        cost=CostModel.fit(same),
+        cost=CostModel.fit(same, timings),
         stopped=frozenset(path.stem for path in paths.stopped.glob("*.json")) & missing,
         proposals_left=proposals_left(spec, data, paths) if spec.search.proposes else 0,
         others=sum(result.config.data.target != data.target for result in same) + len(results) - len(same),
         group_size=group_size,
+        timings=timings,
     )
     if spec.search.proposes:
         return plan
