@@ -70,12 +70,34 @@ def prepare_and_launch(spec: SweepSpec, stores: Path, how: Launch, *, strict: bo
     return launch(plan, found, how, start)
 
 
+def _refuse_impossible_splits(plan: Plan, found: FoundData) -> None:
+    """Split the rows as the trials will, so that what cannot be done is said before anything starts.
+
+    Clusters of compositions are left out: they take seconds, and fail with too few rows only.
+
+    Raises:
+        SplitError: a set would be empty, or too small for what is asked.
+    """
+    from srcgcnn.data.store import GraphStore
+    from srcgcnn.training.split import Crystals, split_rows
+
+    if found.manifest is None:
+        return
+    crystals = Crystals.of(GraphStore(found.folder))
+    trials = [trial for group in plan.groups for trial in group.trials]
+    splits = {(id(trial.training.split), trial.seeds.split): trial.training.split for trial in trials}
+    for (_, seed), split in splits.items():
+        if split.kind != "cluster":
+            split_rows(split, seed, crystals)
+
+
 def launch(plan: Plan, found: FoundData, how: Launch, start: FoundStart | None = None) -> int:
     """Show a plan and run what is left of it; returns the exit status."""
     from srcgcnn.cli.plan import show_plan
     from srcgcnn.sweep.prepare import refuse_missing_vectors
 
     refuse_missing_vectors(plan.spec, found)
+    _refuse_impossible_splits(plan, found)
     show_plan(plan, how.paths, found, how.site.workers, start.describe(found.reference) if start else "")
     accepted = True
     if how.site.kind == "slurm":

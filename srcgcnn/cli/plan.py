@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from srcgcnn.data.store import GraphStore
 from srcgcnn.models.counts import count_parameters
 from srcgcnn.run.folder import open_run
 from srcgcnn.run.labels import labels_of
@@ -47,7 +48,7 @@ def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int, start
     if spec.scheduler.stops:
         rungs = ", ".join(map(str, spec.scheduler.rungs(recipe.epochs))) or "none: the recipe is shorter"
         console.print(f"  scheduler: {spec.scheduler.kind}, variants judged after epochs {rungs}", soft_wrap=True)
-    for line in _remarks(plan):
+    for line in (*_classes(plan, found), *_remarks(plan)):
         console.print(f"  {line}", soft_wrap=True)
     if plan.others:
         console.print(f"  {plan.others} results in {paths.results} are of other data and left alone", soft_wrap=True)
@@ -76,6 +77,17 @@ def _remarks(plan: Plan) -> list[str]:
         *cautions,
         *matches_of(plan.spec, MOST_MATCHES),
     ]
+
+
+def _classes(plan: Plan, found: FoundData) -> list[str]:
+    """Return a remark where targets that are classes would train a regression."""
+    target = found.reference.target
+    if found.manifest is None or all(trial.model.task == "classification" for trial in plan.trials):
+        return []
+    column = found.manifest.target(target)
+    if (column.minimum, column.maximum) != (0, 1) or len(set(GraphStore(found.folder).target(target).tolist())) > 2:
+        return []
+    return [f"{target} is 0 or 1 in every row: --task classification tells the classes apart"]
 
 
 def _show_power(plan: Plan, paths: RunPaths) -> None:

@@ -123,7 +123,7 @@ def _local_phase(status: SweepStatus, paths: RunPaths) -> str:
         return f"running on this machine{_time_left(status)}"
     if not status.left:
         return "finished"
-    return f"not running, and not over; to go on: python {read_record(paths).command}"
+    return f"not running, and not over; to go on: {read_record(paths).command}"
 
 
 def _time_left(status: SweepStatus) -> str:

@@ -301,5 +301,7 @@ def _refuse(rejected: list[RejectedRow], *, strict: bool, out: Path) -> None:
 
 
 def _summary(rejected: list[RejectedRow]) -> str:
+    if not rejected:
+        return "It has no rows."
     first = "; ".join(f"{row.row_id[:80]}: {row.reason}" for row in rejected[:3])
     return f"{len(rejected)} bad rows ({first}{' ...' if len(rejected) > 3 else ''})."

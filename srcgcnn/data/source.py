@@ -29,6 +29,8 @@ KNOWN_UNITS = {
     "shear_modulus": "GPa",
 }
 UNIT_IN_NAME = re.compile(r"(.*\S)\s*\[([^\[\]]+)\]\s*")
+# in round brackets a unit that is one: `gap (eV)`, not `gap (PBE)`
+UNIT_IN_BRACKETS = re.compile(r"(.*\S)\s*\((m?eV(?:/atom)?|k(?:J|cal)/mol|[GM]Pa|Ha|Ry|K)\)\s*")
 
 
 class SourceError(ValueError):
@@ -83,13 +85,13 @@ class Source:
 
 def without_unit(target: str) -> str:
     """Return the name of a column without the unit in it: `gap` for `gap [eV]`."""
-    found = UNIT_IN_NAME.fullmatch(target)
+    found = _unit_in(target)
     return found[1] if found else target
 
 
 def unit_of(target: str) -> str:
-    """Read a target's unit from its name, as in `gap [eV]`, or guess it ("" if unknown); `--unit` overrides."""
-    if found := UNIT_IN_NAME.fullmatch(target):
+    """Read a target's unit from its name, `gap [eV]` or `gap (eV)`, or guess it ("" if unknown); `--unit` overrides."""
+    if found := _unit_in(target):
         return found[2].strip()
     lowered = target.lower()
     for stem, unit in KNOWN_UNITS.items():
@@ -110,3 +112,7 @@ def units_given(unit: str, targets: Sequence[str]) -> tuple[str, ...]:
     if len(given) != len(targets):
         raise SourceError(f"unit={unit!r} has {len(given)} parts for {len(targets)} targets: {', '.join(targets)}")
     return given
+
+
+def _unit_in(target: str) -> re.Match[str] | None:
+    return UNIT_IN_NAME.fullmatch(target) or UNIT_IN_BRACKETS.fullmatch(target)

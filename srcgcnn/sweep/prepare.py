@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from srcgcnn.data.build import default_store
 from srcgcnn.data.graph import GraphSettings
-from srcgcnn.data.manifest import MANIFEST_FILE, Manifest, StoreError
+from srcgcnn.data.manifest import MANIFEST_FILE, REJECTED_FILE, Manifest, StoreError
 from srcgcnn.data.materials_project.query import MP_TARGETS, MpFilter, MpQuery
 from srcgcnn.data.materials_project.snapshot import default_snapshot, is_complete
-from srcgcnn.data.source import units_given
+from srcgcnn.data.source import SourceError, units_given
 from srcgcnn.data.store import GraphStore
 from srcgcnn.models.own import described, is_own
 from srcgcnn.models.published import settings_of
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from srcgcnn.sweep.spec import DataSpec, SweepSpec
 
 NOT_BUILT = "not-built"
+LEAST_ROWS = 3  # one for each set
 MOST_TRIED = 20  # networks of one's own: depths and widths of one class
 
 
@@ -84,7 +86,10 @@ def find_data(spec: DataSpec, stores: Path, builder: Builder | None, *, strict: 
     """
     folder = Path(spec.source)
     if (folder / MANIFEST_FILE).exists():
-        return _of_store(GraphStore(folder), spec)
+        found = _of_store(GraphStore(folder), spec)
+        if strict and found.manifest and found.manifest.rejected:
+            raise StoreError(f"--strict: {found.manifest.rejected:,} bad rows, listed in {folder / REJECTED_FILE}")
+        return found
     if spec.source == MATERIALS_PROJECT:
         if builder is None and not is_complete(default_snapshot(_query(spec))):
             names = _query(spec).targets
@@ -96,6 +101,8 @@ def find_data(spec: DataSpec, stores: Path, builder: Builder | None, *, strict: 
     if spec.targets:  # `gap` may have found `gap [eV]`
         spec = replace(spec, target=source.targets)
     folder = default_store(stores, source, spec.graph)
+    if not (folder / MANIFEST_FILE).exists():
+        _refuse_few_rows(source, spec)
     if builder is not None:
         return _of_store(builder.build(source, folder, spec.graph, strict=strict).store, spec)
     if (folder / MANIFEST_FILE).exists():
@@ -103,6 +110,14 @@ def find_data(spec: DataSpec, stores: Path, builder: Builder | None, *, strict: 
     asked = len(spec.targets) or 1
     targets = _targets(source.targets[:asked], source.units[:asked], spec)
     return FoundData(DataRef.of(NOT_BUILT, source.name, targets), folder, None)
+
+
+def _refuse_few_rows(source: Source, spec: DataSpec) -> None:
+    rows = source.count
+    if rows is None:
+        rows = sum(1 for _ in islice(source.rows(), LEAST_ROWS))
+    if rows < LEAST_ROWS:
+        raise SourceError(f"{spec.source}: {rows} rows are too few for a training, a validation and a test set")
 
 
 def source_of(spec: DataSpec) -> Source:

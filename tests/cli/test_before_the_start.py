@@ -1,0 +1,74 @@
+"""What a sweep says of data that it cannot train on, before it starts anything."""
+
+import numpy as np
+import pytest
+
+from srcgcnn.cli.main import main
+from srcgcnn.data.demo import demo_source
+from srcgcnn.data.sources.registry import open_source
+
+CRYSTALS = list(demo_source(8).rows())
+
+
+def table(path, values, *, header="gap"):
+    cifs = [row.content.to(fmt="cif") for row in CRYSTALS[: len(values)]]
+    rows = [f'x{number},"{cif}",{value}' for number, (cif, value) in enumerate(zip(cifs, values, strict=True))]
+    path.write_text("\n".join([f"id,cif,{header}", *rows]) + "\n")
+    return path
+
+
+@pytest.fixture
+def plan(tmp_path, capsys):
+    """Plan a sweep: returns exit status, and what was printed and complained of."""
+
+    def run(source, *flags):
+        folders = ["--out", str(tmp_path / "out"), "--stores", str(tmp_path / "stores")]
+        status = main(["sweep", "--data", str(source), "--depths", "2", "--dry-run", *folders, *flags])
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return run
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_a_table_of_fewer_rows_than_sets_is_refused_before_it_is_built(tmp_path, plan, rows):
+    status, _, error = plan(table(tmp_path / "a.csv", [0.5, 1.5, 2.5][:rows]), "--target", "gap")
+    assert status == 2
+    assert f"a.csv: {rows} rows are too few" in error
+
+
+def test_a_set_without_rows_is_refused(tmp_path, plan):
+    store = tmp_path / "store"
+    assert main(["data", "build", str(table(tmp_path / "a.csv", range(8))), "--out", str(store)]) == 0
+    assert plan(store, "--target", "gap")[0] == 0
+    status, _, error = plan(store, "--target", "gap", "--train-sizes", "8")
+    assert status == 2
+    assert "train_size=8: the training set of this split has " in error
+
+
+def test_bad_rows_of_a_store_are_refused_when_asked(tmp_path, plan):
+    store = tmp_path / "store"
+    source = table(tmp_path / "a.csv", [0, 1, "oops", 3, 4, 5, 6, 7])
+    assert main(["data", "build", str(source), "--target", "gap", "--out", str(store)]) == 0
+    assert plan(store, "--target", "gap")[0] == 0
+    status, _, error = plan(store, "--target", "gap", "--strict")
+    assert status == 2
+    assert "--strict: 1 bad rows" in error
+    assert "rejected.csv" in error
+
+
+@pytest.mark.parametrize("classes", [True, False])
+def test_targets_that_are_classes_are_noticed(tmp_path, plan, classes):
+    store, values = tmp_path / "store", np.array([0, 1, 1, 0, 1, 0, 0, 1]) if classes else np.linspace(0, 1, 8)
+    main(["data", "build", str(table(tmp_path / "a.csv", values.tolist(), header="metal")), "--out", str(store)])
+    assert ("--task classification" in plan(store)[1]) == classes
+    assert "--task classification tells" not in plan(store, "--task", "classification")[1]
+
+
+@pytest.mark.parametrize(
+    ("header", "unit"), [("gap [eV]", "eV"), ("gap (eV)", "eV"), ("gap(meV/atom)", "meV/atom"), ("gap (PBE)", "")]
+)
+def test_a_unit_is_read_from_the_header_and_a_method_is_not(tmp_path, header, unit):
+    path = table(tmp_path / "a.csv", [0.5, 1.5, 2.5, 3.5], header=header)
+    source = open_source(str(path), ["gap"] if unit else [header])
+    assert (source.targets, source.units) == ((header,), (unit,))
