@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
-from tests.chromium import chromium, visit
 
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.tracking.store import experiment_of
+from tests.support.chromium import chromium, visit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

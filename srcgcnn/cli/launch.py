@@ -98,7 +98,8 @@ def launch(plan: Plan, found: FoundData, how: Launch, start: FoundStart | None =
 
     refuse_missing_vectors(plan.spec, found)
     _refuse_impossible_splits(plan, found)
-    show_plan(plan, how.paths, found, how.site.workers, start.describe(found.reference) if start else "")
+    begins, here = start.describe(found.reference) if start else "", how.site.kind == "local"
+    show_plan(plan, how.paths, found, how.site.workers, begins, here=here)
     accepted = True
     if how.site.kind == "slurm":
         from srcgcnn.cli.submission import show_submission

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 MOST_MATCHES = 20
 
 
-def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int, start: str = "") -> None:
-    """Print what a sweep will do."""
+def show_plan(
+    plan: Plan, paths: RunPaths, found: FoundData, workers: int, start: str = "", *, here: bool = True
+) -> None:
+    """Print what a sweep will do; `here` is whether it would train on this machine."""
     console = make_console()
     spec, recipe = plan.spec, plan.spec.training
     console.print(f"sweep {spec.name!r} in {paths.out}", soft_wrap=True)
@@ -64,7 +66,7 @@ def show_plan(plan: Plan, paths: RunPaths, found: FoundData, workers: int, start
         + (f", {len(plan.stopped)} stopped early before" if plan.stopped else ""),
         soft_wrap=True,
     )
-    console.print(f"expected: {_estimate(plan, workers)}", soft_wrap=True)
+    console.print(f"expected: {_estimate(plan, workers, here=here)}", soft_wrap=True)
     if plan.cost.points:  # earlier results of this data
         _show_power(plan, paths)
 
@@ -168,10 +170,10 @@ def _variants(plan: Plan) -> Table:
     return table
 
 
-def _estimate(plan: Plan, workers: int) -> str:
+def _estimate(plan: Plan, workers: int, *, here: bool) -> str:
     if not plan.groups:
         return "nothing is left to train"
     seconds, side_by_side = plan.estimate_seconds(), plan.estimate_seconds(workers)
     if seconds is None or side_by_side is None:
-        return "unknown before the first steps; --estimate times some on this machine"
+        return "unknown before the first steps" + ("; --estimate times some on this machine" if here else "")
     return f"{duration(seconds)} of training in all, {duration(side_by_side)} on {workers} workers"

@@ -67,8 +67,9 @@ def status_text(status: SweepStatus, paths: RunPaths) -> str:
         lines.append(f"failed     {failure.key} {failure.label}: {failure.reason.splitlines()[-1]}")
         if failure.log:
             lines += [f"           | {line}" for line in tail(Path(failure.log), FAILURE_LINES).splitlines()]
-    if status.head and paths.tunnel.exists():
-        lines.append(f"dashboard  {paths.tunnel.read_text(encoding='utf-8').strip()}")
+    dashboard = paths.tunnel if status.head else paths.dashboard
+    if (status.head or status.alive) and dashboard.exists():
+        lines.append(f"dashboard  {dashboard.read_text(encoding='utf-8').strip()}")
         lines.append(f"           it asks for the token in {paths.ray_token}")
     return "\n".join(lines)
 

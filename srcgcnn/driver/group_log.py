@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
 import traceback
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ class GroupLog:
     def say(self, text: str) -> None:
         """Write a line with the time."""
         line = f"{time.strftime('%F %T')} {text}"
-        print(line, flush=True)
+        print(line, file=sys.stderr, flush=True)  # where the dashboard opens a log
         self._stream.write(line + "\n")
 
     def resumed(self, epochs: int) -> None:

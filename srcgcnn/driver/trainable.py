@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from srcgcnn.training.epoch import EpochReport
     from srcgcnn.training.progress import GroupProgress
 
+TITLE = "ray::ImplicitFunc"  # Ray's own, at every report
 REPORT_INTERVAL_S = 2.0  # Tune's documented limit is 50 to 100 reports a second in all; epochs are sent in batches
 
 
@@ -36,7 +38,7 @@ def train_in_worker(config: dict[str, Any]) -> None:
     """Tune's trainable: one group, from its checkpoint if there is one, to its result files."""
     order = GroupOrder.from_config(config)
     group, paths = order.group, RunPaths(Path(order.settings.out))
-    reporter = _Reporter()
+    reporter = _Reporter(group)
     if paths.budget_used.exists():
         reporter.decline()
         return
@@ -99,7 +101,8 @@ def _train(order: GroupOrder, paths: RunPaths, reporter: _Reporter, log: GroupLo
 class _Reporter:
     """Sends epochs to the driver in batches, and now and then what the machine does."""
 
-    def __init__(self) -> None:
+    def __init__(self, group: TrialGroup) -> None:
+        self._group, self._epoch = group, 0
         self._waiting: list[EpochReport] = []
         self._sent = 0.0
         self._epoch_s: float | None = None
@@ -108,7 +111,9 @@ class _Reporter:
     def add(self, reports: list[EpochReport]) -> None:
         """Queue one epoch of all members; send when enough time has passed."""
         self._waiting += reports
+        self._epoch = reports[-1].epoch + 1
         self._send_if_due()
+        self._entitle()
 
     def pace(self, epoch_s: float) -> None:
         """Take in how long an epoch takes; the first word of it goes out long before the first epoch has ended."""
@@ -139,3 +144,15 @@ class _Reporter:
         usage = self._usage.look_if_due()
         tune.report(WorkerReport(tuple(self._waiting), usage, self._epoch_s, rung, ended, declined).as_result())
         self._waiting, self._sent = [], time.monotonic()
+
+    def _entitle(self) -> None:
+        epochs = self._group.trials[0].training.epochs
+        entitle(f"{self._group.label}, epoch {self._epoch}/{epochs}")
+
+
+def entitle(text: str) -> None:
+    """Write into the title of this process what it does: `top` and the dashboard's list of processes show it."""
+    from ray import _raylet
+
+    with suppress(AttributeError):  # not part of what Ray promises
+        _raylet.setproctitle(f"{TITLE} {text}")

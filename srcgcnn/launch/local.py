@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from srcgcnn.driver.resources import GroupResources
+from srcgcnn.files import write_text
 from srcgcnn.launch.ray_node import ALIVE, remove_abandoned
 from srcgcnn.launch.reaper import reaping
 from srcgcnn.launch.supervisor import dying_with_ray, starting_ray
 from srcgcnn.launch.token import TOKEN, closed_ray, new_token, read_token_again, write_token
+from srcgcnn.tracking.ui import tunnel_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,8 +117,13 @@ def local_ray(paths: RunPaths, site: LocalSite, scratch: Path, console: Console)
         )
     try:
         if site.dashboard and context.dashboard_url:
-            console.print(f"Ray dashboard: http://{context.dashboard_url}  (asks for the token in {shown})")
+            port = int(context.dashboard_url.rpartition(":")[2])
+            tunnel = tunnel_command(os.environ, port)
+            where = f"http://{context.dashboard_url}" + (f"  on your own computer after: {tunnel}" if tunnel else "")
+            write_text(paths.dashboard, f"{where}\n")
+            console.print(f"Ray dashboard: {where}  (asks for the token in {shown})", soft_wrap=True)
         with dying_with_ray():
             yield float(ray.cluster_resources().get("GPU", 0.0))
     finally:
+        paths.dashboard.unlink(missing_ok=True)
         ray.shutdown()

@@ -125,6 +125,11 @@ class RunPaths:
         return self.out / ".ray_token"
 
     @property
+    def dashboard(self) -> Path:
+        """Where the Ray dashboard of a sweep that runs on this machine is."""
+        return self.out / ".dashboard"
+
+    @property
     def mlflow_db(self) -> Path:
         """Default MLflow store."""
         return self.out / "mlflow.db"
