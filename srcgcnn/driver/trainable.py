@@ -155,4 +155,4 @@ def entitle(text: str) -> None:
     from ray import _raylet
 
     with suppress(AttributeError):  # not part of what Ray promises
-        _raylet.setproctitle(f"{TITLE} {text}")
+        _raylet.setproctitle(f"{TITLE} {text}")  # type: ignore[attr-defined]

@@ -27,4 +27,4 @@ def test_the_dashboard_is_named_while_the_sweep_runs_and_no_longer(tmp_path, cap
     assert main(["status", str(paths.out)]) == 0
     over = capsys.readouterr().out
     assert "to go on: srcgcnn sweep --depths 2" in over
-    assert "dashboard" not in over
+    assert "8265" not in over
