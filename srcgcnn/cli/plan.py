@@ -82,9 +82,9 @@ def _remarks(plan: Plan) -> list[str]:
 
 
 def _classes(plan: Plan, found: FoundData) -> list[str]:
-    """Return a remark where targets that are classes would train a regression."""
-    target = found.reference.target
-    if found.manifest is None or all(trial.model.task == "classification" for trial in plan.trials):
+    """Return a remark where a target that is a class would train a regression."""
+    target, several = found.reference.target, found.reference.targets
+    if found.manifest is None or several or all(trial.model.task == "classification" for trial in plan.trials):
         return []
     column = found.manifest.target(target)
     if (column.minimum, column.maximum) != (0, 1) or len(set(GraphStore(found.folder).target(target).tolist())) > 2:

@@ -72,3 +72,14 @@ def test_a_unit_is_read_from_the_header_and_a_method_is_not(tmp_path, header, un
     path = table(tmp_path / "a.csv", [0.5, 1.5, 2.5, 3.5], header=header)
     source = open_source(str(path), ["gap"] if unit else [header])
     assert (source.targets, source.units) == ((header,), (unit,))
+
+
+def test_several_targets_are_planned_as_one(tmp_path, plan):
+    path = tmp_path / "a.csv"
+    cifs = [row.content.to(fmt="cif") for row in CRYSTALS]
+    path.write_text("id,cif,gap,metal\n" + "".join(f'x{k},"{cif}",{k},{k % 2}\n' for k, cif in enumerate(cifs)))
+    store = tmp_path / "store"
+    assert main(["data", "build", str(path), "--target", "gap", "metal", "--out", str(store)]) == 0
+    status, said, error = plan(store, "--target", "gap", "metal")
+    assert status == 0, error
+    assert "--task classification" not in said
