@@ -13,6 +13,7 @@ from srcgcnn.analysis.style import (
     GREY,
     SINGLE_INCHES,
     Drawing,
+    apart,
     colour_of,
     new_figure,
     plain_log_ticks,
@@ -176,15 +177,11 @@ def _log_costs(axes: Axes, costs: pd.Series) -> None:
 
 def _name_points(axes: Axes, study: Study, table: pd.DataFrame, front: Sequence[str], advised: str | None) -> None:
     """Write the depths in a column beside the panel, as near to the height of their points as their size allows."""
-    from scipy.optimize import isotonic_regression
-
     important = {*front, study.best, advised}
     few = len(table) <= MOST_NAMES
     named = (table if few else table[table["variant"].isin(important)]).sort_values(["mean", "cost"])
     low, high = axes.get_ylim()
-    gaps = np.arange(len(named)) / MOST_NAMES
-    heights = (named["mean"].to_numpy() - low) / (high - low)
-    places = isotonic_regression(heights - gaps).x.clip(0, max(0, 1 - gaps[-1])) + gaps
+    places = apart((named["mean"].to_numpy() - low) / (high - low), 1 / MOST_NAMES)
     for row, place in zip(named.itertuples(), places, strict=True):
         axes.annotate(
             _short_name(study, row.variant),

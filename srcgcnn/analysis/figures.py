@@ -33,19 +33,23 @@ MOST_PANELS = 12
 BAND = "bands: 95 % interval, as in the table; small points: single trials"
 
 
-def draw_depth(study: Study) -> Drawing | None:
+def draw_depth(study: Study, names: Sequence[str] = ()) -> Drawing | None:
     """Error against depth on test and training rows, one line per network and recipe; None where no line has two.
 
     Results of older versions have no training error; where all are of those, there is the test error only.
+
+    Args:
+        study: comparable trials.
+        names: lines of it; all where none is named.
     """
-    lines = {line: study.line_of(line) for line in study.lines}
+    lines = {line: study.line_of(line) for line in names or study.lines}
     if all(table["depth"].nunique() < 2 for table in lines.values()):
         return None
     trained = study.variants["train_error"].notna().any()
     figure = new_figure(DOUBLE_INCHES if trained else SINGLE_INCHES * 1.25, 2.9)
     panels = figure.subplots(1, 2 if trained else 1, sharey=True, squeeze=False).ravel()
     rows = []
-    for number, (line, style) in enumerate(colour_of(study.lines).items()):
+    for number, (line, style) in enumerate(colour_of(list(lines)).items()):
         places = lines[line]["depth"] + 0.06 * (number - (len(lines) - 1) / 2)  # lines that meet stay visible
         ends = _draw_errors(panels[0], study, lines[line], places, line, style)
         if trained:
@@ -54,7 +58,7 @@ def draw_depth(study: Study) -> Drawing | None:
     for axes, what, letter in zip(panels, ("test", "training"), "ab", strict=False):
         axes.set_xlabel("depth: recurrent steps T, or layers L")
         axes.set_ylabel(f"{what} {study.quantity}")
-        axes.set_xticks(sorted(study.variants["depth"].unique()))
+        axes.set_xticks(sorted(pd.concat(lines.values())["depth"].unique()))
         axes.tick_params(labelleft=True)
         axes.set_title(letter if trained else "", loc="left", fontweight="bold")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3 if trained else 2)

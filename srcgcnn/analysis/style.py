@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -92,6 +94,15 @@ def plain_log_ticks(axes: Axes, values: Sequence[float] = ()) -> None:
     axis.set_major_locator(FixedLocator(list(values)) if values else LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
     axis.set_major_formatter(lambda value, _: short_count(value))
     axis.set_minor_formatter(NullFormatter())
+
+
+def apart(heights: np.ndarray, gap: float) -> np.ndarray:
+    """Return places in [0, 1] at least a gap apart and as near to ascending heights as that allows, both [N]."""
+    from scipy.optimize import isotonic_regression
+
+    gaps = np.arange(len(heights)) * gap
+    places: np.ndarray = isotonic_regression(heights - gaps).x.clip(0, max(0.0, 1 - gaps[-1])) + gaps
+    return places
 
 
 def short_count(value: float) -> str:
