@@ -163,7 +163,9 @@ class OpenRun:
         tables = []
         chosen = choose(self._run, variant)
         for member in chosen.members:
-            table = pd.read_parquet(self.paths.predictions(member.key))
+            table = self._run.predictions(member.key)
+            if table is None:
+                raise ValueError(f"{self.paths.predictions(member.key)} is missing, or cannot be read")
             first = {"key": member.key, "variant": chosen.variant, "seed": member.config.seeds.init}
             tables.append(table.assign(**first)[[*first, *table.columns]])
         return pd.concat(tables, ignore_index=True)

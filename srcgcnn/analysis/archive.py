@@ -10,17 +10,23 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from srcgcnn.data.store import GraphStore
 from srcgcnn.files import write_bytes, write_text
 from srcgcnn.records import as_dict
+from srcgcnn.run.folder import open_run
 from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.predictions import target_columns
 from srcgcnn.run.results import find_result, result_text
 from srcgcnn.sweep.record import read_record, write_record
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from srcgcnn.run.folder import Run
     from srcgcnn.run.trial import TrialResult
 
 
@@ -53,30 +59,26 @@ def archive_sweep(paths: RunPaths, folder: Path) -> Archived:
     Raises:
         ArchiveError: the folder has another result of the same trial, or one of other data.
     """
-    record, target = read_record(paths), RunPaths(folder)
-    added = kept = 0
-    for path in sorted(paths.results.glob("*.json")):
-        result = find_result(path)
-        if result is None:  # damaged: it was named, and is no evidence
-            continue
-        result = replace(result, provenance=replace(result.provenance, hostname=""))
+    record, target, run = read_record(paths), RunPaths(folder), open_run(paths)
+    results = run.results  # damaged ones are named, and are no evidence
+    for result in results:
         if result.config.data.data_hash != record.data.data_hash:
             raise ArchiveError(
-                f"{path} is of other data ({result.config.data.data_hash}) than {paths.spec} "
+                f"{paths.result(result.key)} is of other data ({result.config.data.data_hash}) than {paths.spec} "
                 f"({record.data.data_hash}): archive each data set into a folder of its own"
             )
-        if _is_there(target.result(result.key), result):
-            kept += 1
-            continue
-        _archive_predictions(paths.predictions(result.key), target.predictions(result.key))
-        write_text(target.result(result.key), result_text(result, indent=None))
-        added += 1
+    new = [result for result in results if not _is_there(target.result(result.key), result)]
+    _archive_predictions(run, target)
+    for result in new:
+        anonymous = replace(result, provenance=replace(result.provenance, hostname=""))
+        write_text(target.result(result.key), result_text(anonymous, indent=None))
     for path in sorted(paths.baselines.glob("*.json")):
         write_bytes(target.baseline(path.stem), path.read_bytes())
     spec = replace(record.spec, data=replace(record.spec.data, source=Path(record.spec.data.source).name))
     write_record(target, replace(record, spec=spec, store="", command=""))
     _archive_ids(Path(record.store), folder)
-    return Archived(added, kept, sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()))
+    size_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return Archived(len(new), len(results) - len(new), size_bytes)
 
 
 def _is_there(path: Path, result: TrialResult) -> bool:
@@ -95,19 +97,30 @@ def _is_there(path: Path, result: TrialResult) -> bool:
     return True
 
 
-def _archive_predictions(source: Path, target: Path) -> None:
-    """Keep all predictions, with ids and formulas as dictionaries, so that every interval comes out the same."""
+def _archive_predictions(run: Run, target: RunPaths) -> None:
+    """Keep every prediction as it is, and what all trials say of a crystal once: a third of the size."""
     import pandas as pd
 
-    if not source.exists():
-        return
-    table = pd.read_parquet(source)
-    if "set" not in table:  # of older versions, which kept the test set only
-        table = table.assign(set="test")
-    table = table.astype({"id": "category", "formula": "category", "set": "category"})
+    tables = {}
+    found = [pd.read_parquet(target.crystals).set_index("id")] if target.crystals.exists() else []
+    for result in run.results:
+        table = run.predictions(result.key)
+        if table is not None:
+            names = target_columns(result.config.data)
+            tables[result.key] = table.drop(columns=["formula", *names])
+            found.append(table.set_index("id")[["formula", *names]].rename(columns=names))
+    if found:
+        crystals = reduce(pd.DataFrame.combine_first, found)
+        _write_table(target.crystals, crystals[["formula", *crystals.columns.drop("formula")]].reset_index())
+    for key, table in tables.items():
+        _write_table(target.predictions(key), table)
+
+
+def _write_table(path: Path, table: pd.DataFrame) -> None:
     buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False, compression="zstd")
-    write_bytes(target, buffer.getvalue())
+    options: dict[str, Any] = {"compression_level": 19, "use_dictionary": ["set"], "store_schema": False}
+    table.astype({"id": str}).to_parquet(buffer, index=False, compression="zstd", **options)
+    write_bytes(path, buffer.getvalue())
 
 
 def _archive_ids(store: Path, folder: Path) -> None:

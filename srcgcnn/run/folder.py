@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from srcgcnn.run.failures import read_failures
 from srcgcnn.run.paths import RunPaths
-from srcgcnn.run.predictions import has_predictions
+from srcgcnn.run.predictions import has_predictions, target_columns
 from srcgcnn.run.results import find_result, finished_keys
 from srcgcnn.run.stopped import all_stopped
 
@@ -99,8 +99,29 @@ class Run:
         Files of older versions hold the test set only, and say so here. A damaged file counts as none, with a warning.
         """
         if key not in self._predictions:
-            self._predictions[key] = _read_predictions(self.paths.predictions(key))
+            self._predictions[key] = self._read_predictions(key)
         return self._predictions[key]
+
+    def _read_predictions(self, key: str) -> pd.DataFrame | None:
+        path = self.paths.predictions(key)
+        table = _read_table(path)
+        if table is not None and not has_predictions(table.columns):
+            table = self._with_crystals(key, table)
+        if table is None or has_predictions(table.columns):
+            return table if table is None or "set" in table else table.assign(set="test")
+        listed = ", ".join(map(str, table.columns))
+        warnings.warn(f"{path}: has no predictions, only {listed}; it counts as missing", stacklevel=3)
+        return None
+
+    def _with_crystals(self, key: str, table: pd.DataFrame) -> pd.DataFrame:
+        """Add formula and targets to a trial's table of an archive, which says them once for all trials."""
+        result, crystals = self.result(key), _read_table(self.paths.crystals)
+        if result is None or crystals is None:
+            return table
+        columns = {name: column for column, name in target_columns(result.config.data).items()}
+        if not {"id", "formula", *columns} <= set(crystals) or "id" not in table:
+            return table
+        return table.merge(crystals[["id", "formula", *columns]].rename(columns=columns), "left", "id")
 
     def _result_files(self) -> dict[str, tuple[int, int]]:
         """Time and size of every result file, by key."""
@@ -113,21 +134,16 @@ class Run:
         return {name.removesuffix(".json"): (stat.st_mtime_ns, stat.st_size) for name, stat in stats}
 
 
-def _read_predictions(path: Path) -> pd.DataFrame | None:
+def _read_table(path: Path) -> pd.DataFrame | None:
     import pandas as pd
 
     if not path.exists():
         return None
     try:
-        table = pd.read_parquet(path)
+        return pd.read_parquet(path)
     except Exception as error:  # noqa: BLE001 - what a parser says of damage: of pyarrow, of pandas, of a codec
-        warnings.warn(f"{path}: not readable ({error}); it counts as missing", stacklevel=3)
+        warnings.warn(f"{path}: not readable ({error}); it counts as missing", stacklevel=4)
         return None
-    if not has_predictions(table.columns):
-        listed = ", ".join(map(str, table.columns))
-        warnings.warn(f"{path}: has no predictions, only {listed}; it counts as missing", stacklevel=3)
-        return None
-    return table if "set" in table else table.assign(set="test")
 
 
 def open_run(where: Run | RunPaths | Path | str) -> Run:

@@ -34,9 +34,15 @@ class RunPaths:
     def predictions(self, key: str) -> Path:
         """Predictions of one trial, one row per crystal: id, formula, target, prediction, set (validation or test).
 
-        Files of older versions have no column `set` and hold the test set only.
+        Files of older versions have no column `set` and hold the test set only. Those of an archive leave formula and
+        target to the file `crystals`.
         """
         return self.out / "predictions" / f"{key}.parquet"
+
+    @property
+    def crystals(self) -> Path:
+        """Of an archive, the crystals that were predicted: id, formula, and a column for each target."""
+        return self.out / "crystals.parquet"
 
     def model(self, key: str) -> Path:
         """Best weights of one trial with all that is needed to predict."""

@@ -24,6 +24,11 @@ def names_of(data: DataRef) -> tuple[str | None, ...]:
     return tuple(target.name for target in data.targets) or (None,)
 
 
+def target_columns(data: DataRef) -> dict[str, str]:
+    """Return the columns of true values, with the name of the target that each holds."""
+    return {column_of(TARGET, name): name or data.target for name in names_of(data)}
+
+
 def has_predictions(columns: Iterable[str]) -> bool:
     """Whether these are the columns of such a table."""
     columns = set(columns)

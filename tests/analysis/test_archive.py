@@ -10,6 +10,7 @@ import pytest
 from srcgcnn.cli.main import main
 from srcgcnn.driver.worker import run_group
 from srcgcnn.models.config import ModelConfig
+from srcgcnn.run.folder import open_run
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.sweep.plan import TrialGroup
 from srcgcnn.sweep.record import SweepRecord, write_record
@@ -71,15 +72,19 @@ def test_an_archive_leaves_a_damaged_result_out_names_it_and_mends_one_of_its_ow
     assert archived.read_bytes() == content
 
 
-def test_an_archive_keeps_every_prediction(sweep, tmp_path):
+def test_an_archive_keeps_every_prediction_in_less_space_and_shrinks_those_of_older_versions(sweep, tmp_path):
     folder = tmp_path / "study"
+    whole = {path.name: pd.read_parquet(path) for path in (sweep.out / "predictions").glob("*.parquet")}
+    old = next(iter(whole))
+    (folder / "predictions").mkdir(parents=True)
+    shutil.copy(sweep.out / "predictions" / old, folder / "predictions" / old)
     assert main(["archive", str(sweep.out), str(folder)]) == 0
-    for path in (sweep.out / "predictions").glob("*.parquet"):
-        whole = pd.read_parquet(path)
-        kept = pd.read_parquet(folder / "predictions" / path.name)
-        assert kept["id"].tolist() == whole["id"].tolist()
-        assert kept["set"].tolist() == whole["set"].tolist()
-        assert kept["prediction"].tolist() == whole["prediction"].tolist()
+    run = open_run(folder)
+    for name, table in whole.items():
+        kept = run.predictions(name.removesuffix(".parquet"))
+        pd.testing.assert_frame_equal(kept[list(table)], table, check_dtype=False, check_exact=True)
+        before = sweep.out / "predictions" / name
+        assert (folder / "predictions" / name).stat().st_size < 0.6 * before.stat().st_size
 
 
 def test_an_archive_grows_and_refuses_another_result_of_the_same_trial(sweep, tmp_path, capsys):
