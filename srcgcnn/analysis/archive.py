@@ -14,6 +14,7 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from srcgcnn.data.manifest import MANIFEST_FILE
 from srcgcnn.data.store import GraphStore
 from srcgcnn.files import write_bytes, write_text
 from srcgcnn.records import as_dict
@@ -125,7 +126,7 @@ def _write_table(path: Path, table: pd.DataFrame) -> None:
 
 def _archive_ids(store: Path, folder: Path) -> None:
     """Write which crystals these are: the manifest of their store, and their ids in its order."""
-    if not store.is_dir():  # the store has gone; an earlier call may have written them
+    if not (store / MANIFEST_FILE).exists():  # the store has gone; an earlier call may have written them
         return
     opened = GraphStore(store)
     write_text(folder / "store.json", json.dumps(as_dict(opened.manifest), indent=1) + "\n")

@@ -39,8 +39,12 @@ def test_an_archive_answers_as_the_sweep_does_without_store_and_weights(sweep, t
     assert "2 results added, 0 were there" in capsys.readouterr().out
     shutil.rmtree(tmp_path / "store")
     shutil.rmtree(sweep.out)
-    assert main(["results", str(folder), "--format", "csv"]) == 0
-    assert capsys.readouterr().out == answer
+    again = tmp_path / "again"
+    assert main(["archive", str(folder), str(again)]) == 0
+    capsys.readouterr()
+    for archived in (folder, again):
+        assert main(["results", str(archived), "--format", "csv"]) == 0
+        assert capsys.readouterr().out == answer
     assert main(["report", str(folder)]) == 0
     assert (folder / "report" / "index.html").exists()
     assert not list(folder.rglob("*.safetensors"))
