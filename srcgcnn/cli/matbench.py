@@ -12,8 +12,8 @@ from srcgcnn.tracking.uri import tracking_uri
 if TYPE_CHECKING:
     import argparse
 
-    from srcgcnn.matbench.record import Fold
-    from srcgcnn.matbench.task import MatbenchTask
+    from srcgcnn.leaderboards.matbench_record import Fold
+    from srcgcnn.leaderboards.matbench_task import MatbenchTask
     from srcgcnn.sweep.spec import SweepSpec
 
 
@@ -51,7 +51,7 @@ def add_matbench_command(commands: Any) -> None:
 
 
 def _matbench(options: argparse.Namespace) -> int:
-    from srcgcnn.matbench.task import find_task
+    from srcgcnn.leaderboards.matbench_task import find_task
 
     task = find_task(options.task)
     task.test_rows(options.fold)  # a wrong number is said before the graphs are built
@@ -60,8 +60,8 @@ def _matbench(options: argparse.Namespace) -> int:
     from srcgcnn.cli.launch import Launch, launch
     from srcgcnn.data.store import GraphStore
     from srcgcnn.launch.site import site_named
-    from srcgcnn.matbench.fold import fold_record, plan_fold
-    from srcgcnn.matbench.record import RECORD_FILE, read_folds, record_fold
+    from srcgcnn.leaderboards.matbench_fold import fold_record, plan_fold
+    from srcgcnn.leaderboards.matbench_record import RECORD_FILE, read_folds, record_fold
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.sweep.prepare import find_data
 
@@ -87,7 +87,7 @@ def _matbench(options: argparse.Namespace) -> int:
 def _spec(options: argparse.Namespace, task: MatbenchTask) -> SweepSpec:
     """Read the recipe, with the flags on top and matbench's data in the place of its own, and check it."""
     from srcgcnn.definitions import find_definition
-    from srcgcnn.matbench.fold import check_recipe
+    from srcgcnn.leaderboards.matbench_fold import check_recipe
     from srcgcnn.sweep.spec import read_spec
 
     axes = {
@@ -107,7 +107,7 @@ def _spec(options: argparse.Namespace, task: MatbenchTask) -> SweepSpec:
 
 
 def _print_folds(folds: dict[str, Fold], task: MatbenchTask, record: Path) -> None:
-    from srcgcnn.matbench.task import FOLDS
+    from srcgcnn.leaderboards.matbench_task import FOLDS
 
     for name, fold in sorted(folds.items()):
         values = "  ".join(f"{metric} {value:.4f}" for metric, value in sorted(fold["scores"].items()))

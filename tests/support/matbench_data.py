@@ -7,7 +7,7 @@ import numpy as np
 
 from srcgcnn.data.demo import demo_source
 from srcgcnn.data.parsing import parse_structure
-from srcgcnn.matbench.task import find_task
+from srcgcnn.leaderboards.matbench_task import find_task
 
 TASK = find_task("matbench_jdft2d")  # the smallest with crystals: a file of another length has other folds
 

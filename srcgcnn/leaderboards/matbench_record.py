@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from srcgcnn.files import write_bytes
-from srcgcnn.matbench.task import MatbenchError
+from srcgcnn.leaderboards.matbench_task import MatbenchError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from srcgcnn.matbench.task import MatbenchTask
+    from srcgcnn.leaderboards.matbench_task import MatbenchTask
 
 RECORD_FILE = "matbench.json.gz"
 BENCHMARK = "matbench_v0.1"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from srcgcnn.matbench.task import MatbenchError, scores
+from srcgcnn.leaderboards.matbench_task import MatbenchError, scores
 from srcgcnn.records import as_dict
 from srcgcnn.run.results import read_result
 from srcgcnn.run.trial import SplitConfig
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from srcgcnn.data.store import GraphStore
-    from srcgcnn.matbench.record import Fold
-    from srcgcnn.matbench.task import MatbenchTask
+    from srcgcnn.leaderboards.matbench_record import Fold
+    from srcgcnn.leaderboards.matbench_task import MatbenchTask
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.run.trial import DataRef
     from srcgcnn.sweep.plan import Plan

@@ -13,8 +13,8 @@ from matbench_data import TASK, write_dataset
 from sklearn.model_selection import KFold
 
 from srcgcnn.cli.main import main
-from srcgcnn.matbench.record import read_folds, record_fold
-from srcgcnn.matbench.task import FOLDS, MatbenchError, find_task, scores
+from srcgcnn.leaderboards.matbench_record import read_folds, record_fold
+from srcgcnn.leaderboards.matbench_task import FOLDS, MatbenchError, find_task, scores
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -1,0 +1,1 @@
+"""Benchmarks of others: their splits, training on them, and what they take."""
