@@ -15,6 +15,7 @@ from srcgcnn.cli.command import EXIT_STATUSES
 from srcgcnn.cli.completion import add_completion_command
 from srcgcnn.cli.data import add_data_commands
 from srcgcnn.cli.extras import advice_on
+from srcgcnn.cli.jarvis import add_jarvis_command
 from srcgcnn.cli.jobs import add_job_commands
 from srcgcnn.cli.logs import add_logs_command
 from srcgcnn.cli.matbench import add_matbench_command
@@ -47,6 +48,7 @@ GROUPS = (
     add_data_commands,
     add_prediction_commands,
     add_matbench_command,
+    add_jarvis_command,
     add_params_command,
     add_training_commands,
     add_completion_command,

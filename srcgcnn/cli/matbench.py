@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srcgcnn.cli.command import add_command
-from srcgcnn.models.published import NAMES
-from srcgcnn.tracking.uri import tracking_uri
+from srcgcnn.cli.recipe import add_recipe_flags, read_recipe, this_machine
 
 if TYPE_CHECKING:
     import argparse
 
     from srcgcnn.leaderboards.matbench_record import Fold
     from srcgcnn.leaderboards.matbench_task import MatbenchTask
-    from srcgcnn.sweep.spec import SweepSpec
 
 
 def add_matbench_command(commands: Any) -> None:
@@ -30,24 +28,8 @@ def add_matbench_command(commands: Any) -> None:
     )
     parser.add_argument("task", metavar="TASK", help="matbench_mp_e_form, for example")
     parser.add_argument("--fold", type=int, required=True, metavar="K", help="0 to 4")
-    parser.add_argument(
-        "--sweep", default="matbench", metavar="NAME", help="recipe: NAME of sweeps/NAME.toml, or a file"
-    )
     parser.add_argument("--out", type=Path, help="folder of the record and its folds (default: runs/TASK)")
-    parser.add_argument("--stores", type=Path, default=Path("stores"), help="where graph stores are kept")
-    parser.add_argument("--cluster", default="local", help="site of kind local: NAME of cluster/NAME.toml, or a file")
-    parser.add_argument(
-        "--tracking-uri",
-        type=tracking_uri,
-        metavar="URI",
-        help="MLflow store (default: SQLite in the fold's folder)",
-    )
-    parser.add_argument("--model", metavar="MODEL", help=" ".join(NAMES))
-    parser.add_argument("--depth", type=int, metavar="T", help="steps T, or layers L where they share no weights")
-    parser.add_argument("--seeds", type=int, metavar="N", help="networks, of which the mean prediction is recorded")
-    parser.add_argument("--epochs", type=int)
-    parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--learning-rate", type=float)
+    add_recipe_flags(parser)
 
 
 def _matbench(options: argparse.Namespace) -> int:
@@ -59,17 +41,14 @@ def _matbench(options: argparse.Namespace) -> int:
     from srcgcnn.cli.extras import require
     from srcgcnn.cli.launch import Launch, launch
     from srcgcnn.data.store import GraphStore
-    from srcgcnn.launch.site import site_named
     from srcgcnn.leaderboards.matbench_fold import fold_record, plan_fold
     from srcgcnn.leaderboards.matbench_record import RECORD_FILE, read_folds, record_fold
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.sweep.prepare import find_data
 
     require("sweep")
-    site = site_named(options.cluster)
-    if site.kind != "local":
-        raise ValueError(f"--cluster {options.cluster}: a fold is trained on this machine; give a site of kind local")
-    spec = _spec(options, task)
+    site = this_machine(options)
+    spec = read_recipe(options, {"source": f"matbench:{task.name}", "target": task.target, "unit": task.unit})
     out = options.out or Path("runs") / task.name
     record, paths = out / RECORD_FILE, RunPaths(out / f"fold-{options.fold}")
     found = find_data(spec.data, options.stores, ShownBuilder(), strict=False)
@@ -82,28 +61,6 @@ def _matbench(options: argparse.Namespace) -> int:
     folds = record_fold(record, task, options.fold, fold_record(task, run, store, paths))
     _print_folds(folds, task, record)
     return 0
-
-
-def _spec(options: argparse.Namespace, task: MatbenchTask) -> SweepSpec:
-    """Read the recipe, with the flags on top and matbench's data in the place of its own, and check it."""
-    from srcgcnn.definitions import find_definition
-    from srcgcnn.leaderboards.matbench_fold import check_recipe
-    from srcgcnn.sweep.spec import read_spec
-
-    axes = {
-        "models": options.model and [options.model],
-        "depths": options.depth and [options.depth],
-        "seeds": options.seeds,
-    }
-    training = {name: getattr(options, name) for name in ("epochs", "batch_size", "learning_rate")}
-    overrides = {
-        "data": {"source": f"matbench:{task.name}", "target": task.target, "unit": task.unit},
-        "axes": {name: value for name, value in axes.items() if value is not None},
-        "training": {name: value for name, value in training.items() if value is not None},
-    }
-    spec = read_spec(find_definition("sweeps", options.sweep), overrides)
-    check_recipe(spec)
-    return spec
 
 
 def _print_folds(folds: dict[str, Fold], task: MatbenchTask, record: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from srcgcnn.files import write_bytes
-from srcgcnn.leaderboards.matbench_task import MatbenchError
+from srcgcnn.leaderboards.recipe import LeaderboardError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ def read_folds(path: Path, task: MatbenchTask, recipe: dict[str, Any]) -> dict[s
     """Return the folds recorded so far, `fold_0` to `fold_4`; none where there is no file.
 
     Raises:
-        MatbenchError: the file is damaged, or is of another task, or its folds were trained by another recipe: five
+        LeaderboardError: the file is damaged, or is of another task, or its folds were trained by another recipe: five
             folds of one record are one method.
     """
     if not path.exists():
@@ -40,15 +40,17 @@ def read_folds(path: Path, task: MatbenchTask, recipe: dict[str, Any]) -> dict[s
         if document.pop("hash") != _hash(document):
             raise ValueError("its hash is not that of its contents")
         if task.name not in document["tasks"]:
-            raise MatbenchError(f"{path} is a record of {', '.join(document['tasks'])}; give {task.name} another --out")
+            raise LeaderboardError(
+                f"{path} is a record of {', '.join(document['tasks'])}; give {task.name} another --out"
+            )
         folds: dict[str, Fold] = document["tasks"][task.name]["results"]
         other = [name for name, fold in folds.items() if fold["parameters"]["recipe"] != recipe]
-    except MatbenchError:
+    except LeaderboardError:
         raise
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise MatbenchError(f"{path} is no record of this program ({error}); give another --out") from None
+        raise LeaderboardError(f"{path} is no record of this program ({error}); give another --out") from None
     if other:
-        raise MatbenchError(f"{path}: {', '.join(other)} came from another recipe or data file; give another --out")
+        raise LeaderboardError(f"{path}: {', '.join(other)} came from another recipe or data file; give another --out")
     return folds
 
 

@@ -9,16 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from srcgcnn.leaderboards.recipe import LeaderboardError
+
 if TYPE_CHECKING:
     import numpy as np
 
 FOLDS = 5
 FOLD_SEED = 18012019  # scripts/mvb01_generate_validation.py of materialsproject/matbench
 SMALLEST_SHARE_TARGET = 1e-5  # matbench leaves smaller targets out of MAPE
-
-
-class MatbenchError(ValueError):
-    """A task, a fold or a record that cannot be; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +48,10 @@ class MatbenchTask:
         """Return the rows of a fold's test set, int64 [R], ascending.
 
         Raises:
-            MatbenchError: there is no such fold.
+            LeaderboardError: there is no such fold.
         """
         if not 0 <= fold < FOLDS:
-            raise MatbenchError(f"--fold {fold}: matbench has folds 0 to {FOLDS - 1}")
+            raise LeaderboardError(f"--fold {fold}: matbench has folds 0 to {FOLDS - 1}")
         import numpy as np
         from sklearn.model_selection import KFold
 
@@ -83,16 +81,18 @@ def find_task(name: str) -> MatbenchTask:
     """Return a task by name.
 
     Raises:
-        MatbenchError: there is none, or it is not for a crystal graph network with one number as its answer.
+        LeaderboardError: there is none, or it is not for a crystal graph network with one number as its answer.
     """
     usable = [task.name for task in _TASKS if task.input == "structure" and task.kind == "regression"]
     task = next((task for task in _TASKS if task.name == name), None)
     if task is None:
-        raise MatbenchError(f"{name!r} is no task of matbench v0.1; those with crystals are: {', '.join(usable)}")
+        raise LeaderboardError(f"{name!r} is no task of matbench v0.1; those with crystals are: {', '.join(usable)}")
     if task.input == "composition":
-        raise MatbenchError(f"{name} has compositions and no crystals; those with crystals are: {', '.join(usable)}")
+        raise LeaderboardError(f"{name} has compositions and no crystals; those with crystals are: {', '.join(usable)}")
     if task.kind == "classification":
-        raise MatbenchError(f"{name} is a classification, which is not recorded here; there are: {', '.join(usable)}")
+        raise LeaderboardError(
+            f"{name} is a classification, which is not recorded here; there are: {', '.join(usable)}"
+        )
     return task
 
 

@@ -104,7 +104,7 @@ def find_data(spec: DataSpec, stores: Path, builder: Builder | None, *, strict: 
     if not (folder / MANIFEST_FILE).exists():
         _refuse_few_rows(source, spec)
     if builder is not None:
-        return _of_store(builder.build(source, folder, spec.graph, strict=strict).store, spec)
+        return build_data(source, spec, stores, builder, strict=strict)
     if (folder / MANIFEST_FILE).exists():
         return _of_store(GraphStore(folder), spec)
     asked = len(spec.targets) or 1
@@ -118,6 +118,12 @@ def _refuse_few_rows(source: Source, spec: DataSpec) -> None:
         rows = sum(1 for _ in islice(source.rows(), LEAST_ROWS))
     if rows < LEAST_ROWS:
         raise SourceError(f"{spec.source}: {rows} rows are too few for a training, a validation and a test set")
+
+
+def build_data(source: Source, spec: DataSpec, stores: Path, builder: Builder, *, strict: bool = False) -> FoundData:
+    """Return the store of a source that is open, built if it is missing; arguments as those of `find_data`."""
+    folder = default_store(stores, source, spec.graph)
+    return _of_store(builder.build(source, folder, spec.graph, strict=strict).store, spec)
 
 
 def source_of(spec: DataSpec) -> Source:

@@ -14,7 +14,8 @@ from sklearn.model_selection import KFold
 
 from srcgcnn.cli.main import main
 from srcgcnn.leaderboards.matbench_record import read_folds, record_fold
-from srcgcnn.leaderboards.matbench_task import FOLDS, MatbenchError, find_task, scores
+from srcgcnn.leaderboards.matbench_task import FOLDS, find_task, scores
+from srcgcnn.leaderboards.recipe import LeaderboardError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -114,12 +115,12 @@ def test_a_record_that_was_changed_or_is_of_another_task_is_left_alone(tmp_path)
     fold = {"data": {"mb-jdft2d-012": 1.0}, "parameters": {"recipe": recipe}, "scores": {}}
     record_fold(path, TASK, 0, fold)
     assert read_folds(path, TASK, recipe) == {"fold_0": fold}
-    with pytest.raises(MatbenchError, match=r"is a record of matbench_jdft2d; give matbench_phonons another --out"):
+    with pytest.raises(LeaderboardError, match=r"is a record of matbench_jdft2d; give matbench_phonons another --out"):
         read_folds(path, find_task("matbench_phonons"), recipe)
     text = gzip.decompress(path.read_bytes()).replace(b"1.0}", b"1.5}")
     path.write_bytes(gzip.compress(text))
-    with pytest.raises(MatbenchError, match=r"its hash is not that of its contents.*another --out"):
+    with pytest.raises(LeaderboardError, match=r"its hash is not that of its contents.*another --out"):
         record_fold(path, TASK, 1, fold)
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(MatbenchError, match=r"is no record of this program"):
+    with pytest.raises(LeaderboardError, match=r"is no record of this program"):
         read_folds(path, TASK, recipe)
