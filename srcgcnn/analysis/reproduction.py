@@ -9,18 +9,23 @@ J. Pharmacokinet. Biopharm. 15, 657 (1987)).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
+
+import pandas as pd
 
 from srcgcnn.analysis.intervals import Interval, Repeats, interval_of
 from srcgcnn.records import parse, read_toml, record
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from srcgcnn.analysis.study import Study
 
 Verdict = Literal["reproduced", "not reproduced", "cannot tell"]
+FOLDS = 5  # of matbench
+TEST_SHARE = 1 / 3  # test rows per training row: 20 % of all against 60 %
 
 
 @record
@@ -59,6 +64,44 @@ class Claim:
 
 
 @record
+class FoldsClaim:
+    """Published errors of one network on the five folds of a matbench task.
+
+    Attributes:
+        variant: label of the network.
+        task: of matbench.
+        unit: of its target.
+        values: MAE of `fold_0` to `fold_4`.
+        tolerance: how far our mean may lie from theirs, in the same unit.
+        reason: why that far.
+    """
+
+    variant: str
+    task: str
+    unit: str
+    values: tuple[float, ...]
+    tolerance: float
+    reason: str
+
+    def __post_init__(self) -> None:
+        """Refuse a tolerance that nothing meets, and folds that are none."""
+        if not 0 < self.tolerance < math.inf:
+            raise ValueError(f"tolerance={self.tolerance} must be positive")
+        if len(self.values) != FOLDS:
+            raise ValueError(f"values of {self.task}: {len(self.values)}, matbench has {FOLDS} folds")
+
+    @property
+    def value(self) -> float:
+        """Mean of the folds: the number of matbench's table."""
+        return math.fsum(self.values) / len(self.values)
+
+    @property
+    def name(self) -> str:
+        """What is claimed, for people."""
+        return f"error of {self.variant} on {self.task}"
+
+
+@record
 class Publication:
     """Contents of `sweeps/published/NAME.toml`.
 
@@ -66,18 +109,20 @@ class Publication:
         source: where the numbers stand.
         sweep: the sweep definition that trains what is needed: NAME of `sweeps/NAME.toml`.
         claims: the numbers.
+        folds: numbers that are of matbench's folds; `sweep` is then the recipe that `srcgcnn matbench` takes.
     """
 
     source: str
     sweep: str
-    claims: tuple[Claim, ...]
+    claims: tuple[Claim, ...] = ()
+    folds: tuple[FoldsClaim, ...] = ()
 
 
 @dataclass(frozen=True)
 class Reproduction:
     """What our trials say of one claim; `reason` says why they cannot tell, or is empty."""
 
-    claim: Claim
+    claim: Claim | FoldsClaim
     ours: Interval | None
     verdict: Verdict
     reason: str = ""
@@ -109,6 +154,28 @@ def _judge(claim: Claim, study: Study) -> Reproduction:
     interval = interval_of(ours) if claim.against is None else ratio_of(ours, study.repeats(claim.against))
     if not interval.known:
         return Reproduction(claim, interval, "cannot tell", "nothing was repeated: train more seeds")
+    return _verdict(claim, interval)
+
+
+def judge_folds(claim: FoldsClaim, errors: Sequence[float]) -> Reproduction:
+    """Compare published errors with ours on the same five folds, paired: folds differ more than networks do.
+
+    Args:
+        claim: what was published.
+        errors: our MAE on `fold_0`, `fold_1` ...
+    """
+    if len(errors) != FOLDS:
+        return Reproduction(claim, None, "cannot tell", f"{len(errors)} of {FOLDS} folds are recorded")
+    differences = {
+        fold: pd.DataFrame([[mine - theirs]])
+        for fold, (mine, theirs) in enumerate(zip(errors, claim.values, strict=True))
+    }
+    found = interval_of(Repeats(differences, TEST_SHARE))
+    low, high = claim.value + found.low, claim.value + found.high
+    return _verdict(claim, replace(found, mean=claim.value + found.mean, low=low, high=high))
+
+
+def _verdict(claim: Claim | FoldsClaim, interval: Interval) -> Reproduction:
     low, high = claim.value - claim.tolerance, claim.value + claim.tolerance
     if low <= interval.low and interval.high <= high:
         return Reproduction(claim, interval, "reproduced")

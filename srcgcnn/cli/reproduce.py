@@ -13,16 +13,18 @@ from srcgcnn.cli.sweep import add_run_flags, sweep
 if TYPE_CHECKING:
     import argparse
 
-    from srcgcnn.analysis.reproduction import Reproduction
+    from srcgcnn.analysis.reproduction import Publication, Reproduction
 
 DESCRIPTION = """Train what a publication trained, and say of each of its numbers: reproduced, not reproduced, or cannot
 tell.
 
 A number is reproduced when the 95 % interval of these trials lies inside the tolerance around it, and not reproduced
-when it lies outside. The numbers, their tolerances and the reasons stand in sweeps/published/NAME.toml."""
+when it lies outside. The numbers, their tolerances and the reasons stand in sweeps/published/NAME.toml. Numbers of
+matbench are judged by the record of its five folds, which `srcgcnn matbench` trains."""
 EXAMPLES = """
 srcgcnn reproduce srcgcnn --data my_crystals.csv.gz --target formation_energy_per_atom
 srcgcnn reproduce srcgcnn --out runs/mine --judge-only
+srcgcnn reproduce matbench_cgcnn --out runs/matbench_jdft2d --judge-only
 """
 
 
@@ -48,16 +50,45 @@ def _reproduce(options: argparse.Namespace) -> int:
     publication = read_publication(path)
     options.sweep = publication.sweep
     options.out = options.out or Path("runs") / f"reproduce-{path.stem}"
+    if publication.folds:
+        return _show(publication, _judge_record(publication, options), options)
     if not options.judge_only:
         status = sweep(options)
         if status or options.dry_run:
             return status
-    paths = existing_run(options.out)
-    studies = studies_of(paths)
+    studies = studies_of(existing_run(options.out))
     if not studies:
         print(f"{options.out} has no result yet; run the same command when the sweep is over")
         return 0
-    found = judge(publication, studies[0])
+    return _show(publication, judge(publication, studies[0]), options)
+
+
+def _judge_record(publication: Publication, options: argparse.Namespace) -> list[Reproduction]:
+    """Judge the folds that OUT records.
+
+    Raises:
+        ValueError: there are none yet; the message says how they are trained.
+    """
+    from srcgcnn.analysis.reproduction import judge_folds
+    from srcgcnn.leaderboards.matbench_record import RECORD_FILE, fold_errors
+
+    record = options.out / RECORD_FILE
+    if not options.judge_only or not record.exists():
+        tasks = ", ".join(claim.task for claim in publication.folds)
+        raise ValueError(
+            f"train the folds first: srcgcnn matbench TASK --sweep {publication.sweep} --fold K --out OUT, K = 0 to "
+            f"4 (TASK: {tasks}); then add --judge-only --out OUT"
+        )
+    found = []
+    for claim in publication.folds:
+        folds = fold_errors(record, claim.task)
+        if folds:
+            ours = [mae for _, (model, mae) in sorted(folds.items()) if model == claim.variant]
+            found.append(judge_folds(claim, ours))
+    return found
+
+
+def _show(publication: Publication, found: list[Reproduction], options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([asdict(one) for one in found], indent=1))
     else:

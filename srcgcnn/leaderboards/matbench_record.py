@@ -54,6 +54,23 @@ def read_folds(path: Path, task: MatbenchTask, recipe: dict[str, Any]) -> dict[s
     return folds
 
 
+def fold_errors(path: Path, task: str) -> dict[str, tuple[str, float]]:
+    """Return what a record says of each fold of a task: the network and its MAE; of another task nothing.
+
+    Raises:
+        FileNotFoundError: there is no record.
+        LeaderboardError: it is damaged, or not of this program.
+    """
+    try:
+        tasks = json.loads(gzip.decompress(path.read_bytes()))["tasks"]
+        folds = tasks[task]["results"] if task in tasks else {}
+        return {name: (str(fold["parameters"]["model"]), float(fold["scores"]["mae"])) for name, fold in folds.items()}
+    except FileNotFoundError:
+        raise
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise LeaderboardError(f"{path} is no record of this program ({error})") from None
+
+
 def record_fold(path: Path, task: MatbenchTask, number: int, fold: Fold) -> dict[str, Fold]:
     """Add a fold to the record, or replace it, and return all folds. The file is whole at every moment."""
     path.parent.mkdir(parents=True, exist_ok=True)

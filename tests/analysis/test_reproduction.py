@@ -12,6 +12,8 @@ from srcgcnn.analysis.intervals import Repeats
 from srcgcnn.analysis.reproduction import ratio_of, read_publication
 from srcgcnn.cli.main import main
 from srcgcnn.definitions import known_definitions
+from srcgcnn.leaderboards.matbench_record import record_fold
+from srcgcnn.leaderboards.matbench_task import find_task
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.records import RecordError
 
@@ -52,7 +54,8 @@ def test_the_interval_of_a_ratio_covers_the_truth_as_often_as_it_says():
 def test_every_publication_that_ships_can_be_read_and_names_a_sweep_that_ships(name):
     publication = read_publication(known_definitions("sweeps/published")[name])
     assert publication.sweep in known_definitions("sweeps")
-    assert all(claim.reason for claim in publication.claims)
+    assert publication.claims or publication.folds
+    assert all(claim.reason for claim in (*publication.claims, *publication.folds))
 
 
 def test_an_error_needs_a_target_and_a_unit(tmp_path):
@@ -94,3 +97,27 @@ def test_trials_are_judged_through_the_command(finished_sweep, tmp_path, capsys)
 def test_a_publication_that_does_not_exist_is_refused_with_those_that_do(capsys):
     assert main(["reproduce", "nothing", "--judge-only"]) == 2
     assert "no publication 'nothing'; known:" in capsys.readouterr().err
+
+
+def test_folds_of_matbench_are_judged_by_their_record(tmp_path, capsys):
+    task = find_task("matbench_jdft2d")
+    publication = read_publication(known_definitions("sweeps/published")["matbench_cgcnn"])
+    published = next(claim.values for claim in publication.folds if claim.task == task.name)
+    command = ["reproduce", "matbench_cgcnn", "--judge-only", "--json", "--out", str(tmp_path)]
+    assert main(command) == 2
+    assert "srcgcnn matbench TASK --sweep matbench_cgcnn --fold K" in capsys.readouterr().err
+
+    def verdict(model, errors):
+        for number, mae in enumerate(errors):
+            fold = {"data": {}, "parameters": {"recipe": {}, "model": model}, "scores": {"mae": mae}}
+            record_fold(tmp_path / "matbench.json.gz", task, number, fold)
+        assert main(command) == 0
+        (found,) = json.loads(capsys.readouterr().out)
+        return found["verdict"], found["reason"]
+
+    assert verdict("CGCNN-3", published[:4]) == ("cannot tell", "4 of 5 folds are recorded")
+    near = [error + 0.1 * (-1) ** fold for fold, error in enumerate(published)]
+    assert verdict("CGCNN-3", near)[0] == "reproduced"
+    assert verdict("CGCNN-3", [error + 20 for error in near])[0] == "not reproduced"
+    assert verdict("CGCNN-3", [50, 50, 50, 50, 50])[0] == "cannot tell"
+    assert verdict("CGCNN-4", published) == ("cannot tell", "0 of 5 folds are recorded")
