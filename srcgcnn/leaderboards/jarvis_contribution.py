@@ -118,7 +118,7 @@ def add_task(
             "time_taken_seconds": before.get("time_taken_seconds", {}) | {f"{task.name}.csv.zip": round(seconds, 1)},
             "language": "python",
             "os": platform.system().lower(),
-            "software_used": ",".join([f"srcgcnn {__version__}", *map(" ".join, provenance.versions.items())]),
+            "software_used": ",".join(map(" ".join, provenance.versions.items())),
             "hardware_used": provenance.hardware,
             "git_url": before.get("git_url", []),
             OWN_KEY: method,
