@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 
     from srcgcnn.analysis.study import Study
 
+FILE_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",  # text stays text: small files, and the reader's own fonts
+    "svg.hashsalt": "srcgcnn",  # the same file from the same numbers
+}
 # A phone shows a figure of 4.6 inches on some 360 points: type as large as that of the page
-PAGE_STYLE: dict[str, Any] = {
+LARGE_TYPE: dict[str, Any] = {
     "font.size": 10,
     "axes.labelsize": 10,
     "xtick.labelsize": 9,
     "ytick.labelsize": 9,
     "legend.fontsize": 9.5,
-    "svg.fonttype": "none",  # text stays text: small files, and the reader's own fonts
-    "svg.hashsalt": "srcgcnn",  # the same file from the same numbers
 }
 NARROWER = "untied, narrower layers"
 NAME_GAP = 0.06  # of the panel's height, between names of points
@@ -132,7 +134,11 @@ def draw_depths(study: Study, names: list[str]) -> Drawing:
     return drawing
 
 
-KINDS: dict[str, Callable[[Study, list[str]], Drawing]] = {"parameters": draw_parameters, "depth": draw_depths}
+# What draws a kind of figure, and its type
+KINDS: dict[str, tuple[Callable[[Study, list[str]], Drawing], dict[str, Any]]] = {
+    "parameters": (draw_parameters, LARGE_TYPE),
+    "depth": (draw_depths, {}),
+}
 
 
 def draw(study: Study, kind: str, names: list[str]) -> Drawing:
@@ -143,24 +149,25 @@ def draw(study: Study, kind: str, names: list[str]) -> Drawing:
     """
     if kind not in KINDS:
         raise ValueError(f"no figure {kind!r}; there are: {', '.join(KINDS)}")
-    with _page_style():
-        return KINDS[kind](study, names)
+    drawn, style = KINDS[kind]
+    with _page_style(style):
+        return drawn(study, names)
 
 
 def svg_of(drawing: Drawing) -> bytes:
     """Return a figure as SVG, with its numbers in the description."""
     stream = io.BytesIO()
     metadata = {"Date": None, "Creator": None, "Description": numbers(drawing)}
-    with _page_style():
+    with _page_style({}):
         drawing.figure.savefig(stream, format="svg", metadata=metadata, facecolor="white")
     return stream.getvalue()
 
 
 @contextmanager
-def _page_style() -> Iterator[None]:
+def _page_style(style: dict[str, Any]) -> Iterator[None]:
     from matplotlib import rc_context
 
-    with journal_style(), rc_context(PAGE_STYLE):
+    with journal_style(), rc_context(FILE_STYLE | style):
         yield
 
 
