@@ -108,7 +108,7 @@ def _archive_predictions(run: Run, target: RunPaths) -> None:
         table = run.predictions(result.key)
         if table is not None:
             names = target_columns(result.config.data)
-            tables[result.key] = table.drop(columns=["formula", *names])
+            tables[result.key] = table.drop(columns=["formula", *names]).astype({"set": str})
             found.append(table.set_index("id")[["formula", *names]].rename(columns=names))
     if found:
         crystals = reduce(pd.DataFrame.combine_first, found)
