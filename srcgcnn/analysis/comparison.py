@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from srcgcnn.analysis.intervals import Interval, interval_of
+from srcgcnn.analysis.student import t_below, t_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,14 +110,12 @@ def paired(variant: str, mine: Repeats, reference: str, theirs: Repeats) -> Comp
 
 def p_of(difference: Interval) -> float:
     """Return the two-sided p value of no difference; NaN where nothing was repeated."""
-    from scipy.stats import t
-
     if not difference.known:
         return math.nan
     if not difference.mean:
         return 1.0
     ratio = abs(difference.mean) / difference.error if difference.error else math.inf
-    return 2 * float(t.sf(ratio, difference.degrees))
+    return 2 * t_below(-ratio, difference.degrees)
 
 
 def p_worse_of(difference: Interval) -> float:
@@ -127,9 +126,11 @@ def p_worse_of(difference: Interval) -> float:
 
 def corrected(p_values: Sequence[float]) -> list[float]:
     """Return p values after Holm's correction."""
+    if not p_values:
+        return []
     from statsmodels.stats.multitest import multipletests
 
-    return [float(value) for value in multipletests(list(p_values), method="holm")[1]] if p_values else []
+    return [float(value) for value in multipletests(list(p_values), method="holm")[1]]
 
 
 def _hedges(means: Sequence[float]) -> float:
@@ -169,16 +170,14 @@ def non_inferior(comparison: Comparison, margin: float) -> NonInferiority:
     Raises:
         ValueError: the margin is not positive.
     """
-    from scipy.stats import t
-
     check_margin(margin)
     difference = comparison.difference
     if not difference.known:
         return NonInferiority(comparison, margin, math.nan, math.nan)
-    upper = difference.mean + float(t.ppf(1 - SIGNIFICANCE, difference.degrees)) * difference.error
+    upper = difference.mean + t_quantile(1 - SIGNIFICANCE, difference.degrees) * difference.error
     gap = difference.mean - margin
     score = gap / difference.error if difference.error else math.copysign(math.inf, gap)
-    return NonInferiority(comparison, margin, upper, float(t.cdf(score, difference.degrees)))
+    return NonInferiority(comparison, margin, upper, t_below(score, difference.degrees))
 
 
 def p_phrase(value: float) -> str:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from srcgcnn.analysis.student import t_quantile
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -125,10 +127,8 @@ def over_repeats(values: np.ndarray) -> Interval:
 
 
 def _student(mean: float, variance: float, degrees: float, repeats: str) -> Interval:
-    from scipy.stats import t
-
     error = math.sqrt(variance)
-    half = float(t.ppf((1 + LEVEL) / 2, degrees)) * error
+    half = t_quantile((1 + LEVEL) / 2, degrees) * error
     return Interval(mean, mean - half, mean + half, error, float(degrees), repeats)
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from srcgcnn.analysis.student import t_quantile
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -99,17 +101,15 @@ def seeds_to_decide(differences: Repeats, margin: float) -> int | None:
         differences: of two variants, on the same seeds and crystals.
         margin: of non-inferiority, in the unit of the errors.
     """
-    from scipy.stats import t
-
     errors = _error_of_splits(differences) if len(differences.by_split) > 1 else _error_of_seeds(differences)
     mean = float(np.mean([frame.to_numpy().mean() for frame in differences.by_split.values()]))
     if errors is None:
         return None
     for count in range(max(2, len(differences.seed_means)), MOST_MORE + 1):
         error, degrees = errors(count)
-        power = t.ppf(POWER, degrees)
-        differs = abs(mean) >= (t.ppf(1 - SIGNIFICANCE / 2, degrees) + power) * error
-        within = margin - mean >= (t.ppf(1 - SIGNIFICANCE, degrees) + power) * error
+        power = t_quantile(POWER, degrees)
+        differs = abs(mean) >= (t_quantile(1 - SIGNIFICANCE / 2, degrees) + power) * error
+        within = margin - mean >= (t_quantile(1 - SIGNIFICANCE, degrees) + power) * error
         if differs or within:
             return count
     return None

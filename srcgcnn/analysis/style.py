@@ -38,7 +38,6 @@ STYLE: dict[str, Any] = {
     "ytick.major.width": 0.6,
     "lines.linewidth": 1.2,
     "lines.markersize": 4.5,
-    "figure.constrained_layout.use": True,
     "savefig.dpi": DPI,
     "pdf.fonttype": 42,  # TrueType: journals refuse Type 3
     "figure.facecolor": "white",

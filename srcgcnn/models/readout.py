@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_geometric.nn import Set2Set
 
 from srcgcnn.models.counts import ELEMENTS, head_layout
 from srcgcnn.models.members import draw, members, stack
@@ -83,6 +82,8 @@ class Set2SetPool(nn.Module):
     """PyTorch Geometric's Set2Set, model by model."""
 
     def __init__(self, models: int, width: int) -> None:
+        from torch_geometric.nn import Set2Set  # twice the time of torch itself, and most networks need none of it
+
         super().__init__()
         self._make = partial(Set2Set, width, SET2SET_STEPS)
         self.models, self.layer = models, stack(self._make(), models)
