@@ -5,7 +5,6 @@ import gzip
 import io
 import json
 import os
-import signal
 import sys
 from dataclasses import replace
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from misbehaving_rows import fail_to_start, lost, misbehave
 from pymatgen.core import Lattice, Structure
 
 from srcgcnn.cli.main import main
@@ -262,32 +262,7 @@ def test_records_are_those_of_the_csv_module(rows, piece, delimiter):
     assert found == expected
 
 
-# What a row does to the process that works on it: module-level, since workers import it by name
-def misbehave(row):
-    if row == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if row == "compiled loop":
-        sum(range(10**13))
-    if row == "loop":
-        with time_limit(1):
-            while True:
-                pass
-    if row == "memory":
-        try:
-            return len(bytearray(8 * 2**30))
-        except MemoryError:
-            return "no memory"
-    return row.upper()
-
-
-def lost(row, reason):
-    return f"{row}: {reason}"
-
-
-def fail_to_start():
-    raise SystemExit(3)
-
-
+@pytest.mark.full
 def test_rows_that_hang_kill_or_fill_a_worker_cost_themselves_only():
     limits = SourceLimits(seconds=1.0, memory_gib=2.0)
     tasks = [["a", "kill", "b"], ["c"], ["compiled loop", "d"], ["memory"], ["kill"], *([f"e{k}"] for k in range(40))]
