@@ -5,8 +5,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 # Tests in this many processes; each keeps to its own files, ports and Ray.
-WORKERS  ?= 2
-PARALLEL := -n $(WORKERS) --dist loadgroup
+WORKERS  ?= 3
+PARALLEL := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: sweep check test test-slurm chaos coverage lint docs wheel clean
 

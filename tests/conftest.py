@@ -1,11 +1,15 @@
 """Parts that many tests share: a small store of the demonstration dataset, trials on it, an empty MLflow store."""
 
+import os
 import shutil
 import signal
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from two_targets import with_volumes
 
 from srcgcnn.data.build import build_store
@@ -24,9 +28,26 @@ torch.set_num_threads(1)  # tiny tensors: a second thread only waits, on busy co
 
 
 @pytest.fixture(scope="session")
-def demo_store(tmp_path_factory) -> GraphStore:
+def shared(tmp_path_factory):
+    """Make a file or folder once for all processes of the run: `shared(name, make)`; nobody may change it."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+    def get(name: str, make: Callable[[Path], object]) -> Path:
+        path, made = folder / name, folder / f"{name}.made"
+        with FileLock(folder / f"{name}.lock"):
+            if not made.exists():
+                make(path)
+                made.touch()
+        return path
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def demo_store(shared) -> GraphStore:
     """80 crystals of the demonstration dataset."""
-    return build_store(demo_source(80), tmp_path_factory.mktemp("stores") / "demo", processes=1).store
+    return GraphStore(shared("demo", lambda path: build_store(demo_source(80), path, processes=1)))
 
 
 def _trials_on(data: DataRef):
@@ -47,11 +68,11 @@ def trial_of(demo_store):
 
 
 @pytest.fixture(scope="session")
-def gapped_store(tmp_path_factory) -> GraphStore:
+def gapped_store(shared) -> GraphStore:
     """The crystals of `demo_store`, of which 20 lack their volume and 10 their energy."""
     lacking = {0: "volume", 4: "volume", 7: "electrostatic_energy"}
     source = with_volumes(demo_source(80), lambda number: lacking.get(number % 8))
-    return build_store(source, tmp_path_factory.mktemp("stores") / "gapped", processes=1).store
+    return GraphStore(shared("gapped", lambda path: build_store(source, path, processes=1)))
 
 
 @pytest.fixture(scope="session")
@@ -77,13 +98,11 @@ def two_target_sweep(gapped_store, two_target_trial_of, tmp_path_factory) -> Run
 
 
 @pytest.fixture(scope="session")
-def empty_mlflow_db(tmp_path_factory):
+def empty_mlflow_db(shared):
     """MLflow's tables without rows: creating them takes seconds, once is enough."""
     from mlflow.tracking import MlflowClient
 
-    database = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(f"sqlite:///{database}").search_experiments()
-    return database
+    return shared("mlflow.db", lambda path: MlflowClient(f"sqlite:///{path}").search_experiments())
 
 
 @pytest.fixture
@@ -112,7 +131,20 @@ def finished_sweep(demo_store, trial_of, tmp_path):
 
 
 def pytest_collection_modifyitems(items):
-    """Tests of the full lane start Ray, servers and browsers: one after the other, beside the fast ones."""
+    """Put tests of one file into one process, and let those of the full lane, which mostly wait, run anywhere.
+
+    Tests that share a fixture of their file stay together. The long ones come first, so that short ones fill the end.
+    """
     for item in items:
-        if item.get_closest_marker("full"):
-            item.add_marker(pytest.mark.xdist_group("full"))
+        if not item.get_closest_marker("full") or _shares_with_its_file(item):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    files = {item.path: 0 for item in items}
+    for item in items:
+        files[item.path] += bool(item.get_closest_marker("full"))
+    items.sort(key=lambda item: -files[item.path])
+
+
+def _shares_with_its_file(item):
+    """Whether a test has a fixture that is set up once for its file."""
+    used = item._fixtureinfo.name2fixturedefs.values()
+    return any(found[-1].scope == "module" for found in used)

@@ -96,6 +96,7 @@ def test_scores_are_their_definitions():
     assert (classes.error, classes.roc_auc, classes.base_rate) == (pytest.approx(1 / 3), 1.0, pytest.approx(2 / 3))
 
 
+@pytest.mark.full
 def test_baselines_stay_where_the_store_goes(sweep, tmp_path):
     page = write_report(sweep).read_text()
     assert "a linear model on composition has" in page

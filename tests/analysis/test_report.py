@@ -182,6 +182,7 @@ def test_every_figure_and_table_is_written(sweep):
     assert not re.search(r"(?<!\\)[%_]", latex.partition("\n")[2])
 
 
+@pytest.mark.full
 def test_the_page_needs_nothing_and_runs_nothing_of_the_user(sweep):
     page = (sweep.report / "index.html").read_text()
     without_plotly = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
@@ -247,6 +248,7 @@ def test_recipes_are_not_mixed(tmp_path, capsys):
     assert ["batch_size=8" in study.title for study in studies_of(paths)] == [False, True]
 
 
+@pytest.mark.full
 def test_commands_say_what_is_wrong(sweep, tmp_path, capsys):
     assert main(["compare", str(sweep.out), "SR-CGCNN T=3 step-norm", "CGCNN-3", "--margin", "0.005"]) == 0
     assert "one-sided 95 % upper limit" in capsys.readouterr().out

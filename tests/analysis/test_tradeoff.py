@@ -73,6 +73,7 @@ def test_intervals_over_splits_are_corrected_for_the_training_rows_that_they_sha
 SEEDS = [result_of(0.1 + 0.01 * seed, seed) for seed in range(3)]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("results", [splits_of(), SEEDS])
 def test_results_report_and_mlflow_say_the_same_to_the_last_digit(tmp_path, results, capsys, empty_mlflow_db):
     layers = ModelConfig("cgcnn", 2)

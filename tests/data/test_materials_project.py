@@ -9,9 +9,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import mp_api.client.core.client as api_client
 import pytest
-from mp_api.client.core.settings import MAPI_CLIENT_SETTINGS
 from mp_server import KEY, Materials, serving
 
 from srcgcnn.cli.building import ShownBuilder
@@ -27,7 +25,10 @@ from srcgcnn.data.sources.registry import open_source
 from srcgcnn.sweep.prepare import find_data
 from srcgcnn.sweep.spec import DataSpec, read_spec
 
+pytestmark = pytest.mark.full
+
 COUNT = 23
+ENDPOINT = "mp_api.client.core.settings.MAPI_CLIENT_SETTINGS.ENDPOINT"  # mp_api takes seconds to import
 ENERGY = MpQuery(("formation_energy",))
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,7 +67,7 @@ def materials(made, monkeypatch, tmp_path):
     """A running server; the client is led to it as a user would, and to nowhere else."""
     known = Materials([dict(document) for document in made])
     with serving(known) as address:
-        monkeypatch.setattr(MAPI_CLIENT_SETTINGS, "ENDPOINT", address)
+        monkeypatch.setattr(ENDPOINT, address)
         monkeypatch.setattr(mp_client, "ATTEMPTS", 3)
         monkeypatch.setenv("MP_API_KEY", KEY)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -75,7 +76,9 @@ def materials(made, monkeypatch, tmp_path):
 
 
 def only_this_machine(monkeypatch):
-    api_client._Rester._get_heartbeat_info.cache_clear()
+    from mp_api.client.core.client import _Rester
+
+    _Rester._get_heartbeat_info.cache_clear()
     connect = socket.socket.connect
 
     def local(self, address):
@@ -228,7 +231,7 @@ def test_errors_are_one_line_that_says_what_to_do(materials, tmp_path, monkeypat
 
 
 def test_no_network_is_said(materials, tmp_path, monkeypatch):
-    monkeypatch.setattr(MAPI_CLIENT_SETTINGS, "ENDPOINT", "http://127.0.0.1:9/")  # nobody listens there
+    monkeypatch.setattr(ENDPOINT, "http://127.0.0.1:9/")  # nobody listens there
     with pytest.raises(MpError, match="check the network"):
         fetch(tmp_path / "s")
 
@@ -285,9 +288,10 @@ def test_a_sweep_asks_once_for_its_materials_and_a_plan_asks_nobody(materials, t
         DataSpec(source="demo", mp=MpFilter())
 
 
-@pytest.mark.full
 def test_the_key_stands_in_nothing_that_is_written_or_said(materials, tmp_path):
     """In a process of its own, with every logger at its most talkative, through success and failure."""
+    from mp_api.client.core.settings import MAPI_CLIENT_SETTINGS
+
     code = (
         "import logging, sys\nlogging.basicConfig(level=logging.DEBUG)\n"
         "from srcgcnn.data.materials_project import client as mp_client\nmp_client.BACKOFF_SECONDS = 0.01\n"

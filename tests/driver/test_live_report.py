@@ -2,12 +2,15 @@
 
 import time
 
+import pytest
 from made_results import result_of
 
 from srcgcnn.driver.live_report import LiveReport
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import write_result
 from tests.driver.test_state import state_of
+
+pytestmark = pytest.mark.full
 
 PATIENCE_S = 240
 

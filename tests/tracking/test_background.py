@@ -7,6 +7,7 @@ import sys
 import time
 
 import psutil
+import pytest
 from tracked_sweep import SWEEP, a_config, client_of, family, finish, steps
 
 from srcgcnn.run.failures import write_failure
@@ -14,6 +15,8 @@ from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import read_result
 from srcgcnn.tracking.background import BackgroundWriter
 from srcgcnn.training.epoch import EpochReport
+
+pytestmark = pytest.mark.full
 
 
 def epochs(key, *numbers):
