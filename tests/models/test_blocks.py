@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from backends import BACKENDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -199,7 +200,7 @@ def test_a_trial_trains_resumes_predicts_and_has_probes(family, demo_store, tria
     ids=lambda config: config.label.replace(" ", "_"),
 )
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-@pytest.mark.parametrize("backend", ["plain", "native"])
+@BACKENDS
 def test_affine_norms_and_blocks_in_cycles_equal_the_plain_equations(config, training, backend, crystals):
     network = CrystalGraphNetwork(config, crystals.element_features, backend=backend)
     network.reset_parameters([0])

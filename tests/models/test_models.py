@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch._dynamo
+from backends import BACKENDS, COMPILER
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,7 +61,13 @@ def network_of(config, crystals, seeds=(0,), alphas=None, backend="plain"):
     return network
 
 
-BACKENDS = pytest.mark.parametrize("backend", ["plain", "native"])
+@COMPILER
+def test_the_native_backend_runs_machine_code_and_the_plain_one_does_not(crystals):
+    """Without this, the other tests of `native` could compare the plain equations with themselves."""
+    batch, config = crystals.batch(torch.arange(4)[None]), ModelConfig("srcgcnn", 2)
+    plain, native = (network_of(config, crystals, backend=name).blocks[0].expand(batch) for name in ("plain", "native"))
+    assert isinstance(plain, torch.Tensor)
+    assert [type(edges) for edges in native] == [NativeEdges]
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=label)
@@ -114,7 +121,7 @@ def _reference_with_parameters(network, parameters, batch):
 
 @pytest.mark.parametrize("config", VARIANTS, ids=label)
 @pytest.mark.parametrize("source", ["crystals", "dilute"])
-@pytest.mark.skipif(native_library(64) is None, reason="no C++ compiler on this machine")
+@COMPILER
 def test_compiled_gradients_equal_plain_ones(config, source, request):
     """Machine code works in single precision, with polynomials for exp and log and 9 of the 41 Gaussians."""
     graphs = request.getfixturevalue(source)
@@ -130,7 +137,7 @@ def test_compiled_gradients_equal_plain_ones(config, source, request):
         torch.testing.assert_close(found, expected, atol=1e-4 * float(expected.abs().max() + 1), rtol=1e-3)
 
 
-@pytest.mark.skipif(native_library(64) is None, reason="no C++ compiler on this machine")
+@COMPILER
 def test_compiled_sums_do_not_depend_on_the_number_of_threads(crystals):
     batch, found = crystals.batch(torch.arange(40)[None]), []
     for threads in (1, 2):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from backends import BACKENDS, COMPILER
 
 from srcgcnn.data.build import build_store
 from srcgcnn.data.demo import demo_source
@@ -148,7 +149,7 @@ def test_members_with_different_learning_rates_train_as_they_would_alone(trainin
         assert difference < 0.01 * trainer.targets.normalisers[0][0].std
 
 
-@pytest.mark.parametrize("backend", ["plain", "native"])
+@BACKENDS
 def test_a_resumed_trial_keeps_the_backend_it_began_with(backend, demo_store, trial_of, tmp_path):
     config, checkpoint = trial_of(SR2, 4), tmp_path / "group.pt"
 
@@ -317,6 +318,7 @@ def test_random_choice_of_python_is_left_alone(demo_store, trial_of):
     assert (random.random(), torch.rand(1).item()) == expected
 
 
+@COMPILER
 def test_graphs_of_different_degrees_train_alike_on_every_backend(trial_of, tmp_path):
     graph = GraphSettings(cutoff_angstrom=4.0, neighbours="all")
     store = build_store(demo_source(40), tmp_path / "store", settings=graph, processes=1).store
