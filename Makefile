@@ -4,9 +4,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-# Tests in this many processes; each keeps to its own files, ports and Ray.
+# Tests in this many processes; each keeps to its own files, ports and Ray. More than cores: whole sweeps often wait.
 WORKERS  ?= 3
-PARALLEL := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PARALLEL  = -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: sweep check test test-slurm chaos coverage lint docs wheel clean
 
@@ -14,6 +14,7 @@ sweep: $(READY)
 	$(BIN)/python sweeps/depth_sweep.py $(ARGS)
 
 # The fast lane: seconds per test, no Ray, no servers, no browser.
+check: WORKERS = 2
 check: $(READY)
 	$(BIN)/python -m pytest -m "not full and not slurm" $(PARALLEL) $(ARGS)
 
