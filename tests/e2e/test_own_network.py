@@ -14,7 +14,7 @@ from srcgcnn.run.folder import open_run
 from srcgcnn.run.paths import RunPaths
 
 ROOT = Path(__file__).resolve().parents[2]
-SITE = "dashboard = false\ncheckpoint_interval_s = 0.5\n"
+SITE = "cpus = 1\ndashboard = false\ncheckpoint_interval_s = 0.5\n"
 FLAGS = ("--epochs", 2, "--depths", 1, 2, "--seeds", 2, "--batch-size", 64, "--norms", "affine")
 
 

@@ -47,13 +47,6 @@ ASHA_FLAGS = ("--depths", 1, 2, 3, "--seeds", 2, "--epochs", 60)
 ASHA = (*ASHA_FLAGS, "--scheduler", "asha", "--grace-epochs", 2)
 
 
-def one_worker(folder):
-    sweep = Sweep(folder)
-    with (folder / "site.toml").open("a") as site:
-        site.write("cpus = 1\n")
-    return sweep
-
-
 def judged(sweep):
     """What a scheduler decided: trials that finished, and those that it stopped, with the curve up to there."""
     return finished_keys(sweep.paths), {trial.config.key: trial.curve for trial in all_stopped(sweep.paths)}
@@ -62,14 +55,14 @@ def judged(sweep):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """A sweep with asha that ran to its end, and what it decided."""
-    sweep = one_worker(tmp_path_factory.mktemp("asha"))
+    sweep = Sweep(tmp_path_factory.mktemp("asha"))
     sweep.run(*ASHA)
     return sweep, judged(sweep)
 
 
 def test_asha_remembers_its_rungs_when_the_driver_is_killed(tmp_path, undisturbed):
     """Killed after the first group: what is left is judged against it, as in the undisturbed run."""
-    rough = one_worker(tmp_path)
+    rough = Sweep(tmp_path)
     driver = rough.start(*ASHA)
     wait_for(rough.numbers)
     os.kill(driver.pid, signal.SIGKILL)

@@ -2,18 +2,20 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import pytest
+
 from srcgcnn.run.spent import read_spent
-from tests.e2e.test_sweep import ENDLESS_EPOCHS, Sweep
+from tests.e2e.test_sweep import ENDLESS_EPOCHS, Sweep, wait_for
+
+pytestmark = pytest.mark.full
 
 THREE = ("--depths", "1", "2", "3", "--norms", "step", "--alphas", "none", "--seeds", "1", "--epochs", "3")
 
 
 def test_a_budget_takes_no_new_groups_and_a_larger_one_goes_on(tmp_path):
     sweep = Sweep(tmp_path)
-    (tmp_path / "site.toml").write_text("dashboard = false\ncpus = 1\n")
     said = sweep.run(*THREE, "--budget-gpu-hours", "1e-9", expect=130)
     assert "the budget of 1e-09 core-hours is used" in said
     assert len(sweep.numbers()) < 3
@@ -27,14 +29,17 @@ def test_a_budget_takes_no_new_groups_and_a_larger_one_goes_on(tmp_path):
     assert 0 < read_spent(sweep.paths).core_hours < 0.5
 
 
-def test_cancel_stops_a_sweep_on_this_machine(tmp_path):
+def test_a_second_driver_is_refused_and_cancel_stops_the_first(tmp_path):
     sweep = Sweep(tmp_path)
     assert "nothing of this sweep runs" in _cancel_of_a_finished_one(sweep)
     running = sweep.start(*THREE, "--epochs", ENDLESS_EPOCHS)
-    end = time.monotonic() + 120
-    while not list(sweep.paths.checkpoints.glob("*.pt")):
-        assert time.monotonic() < end
-        time.sleep(0.2)
+    wait_for(lambda: list(sweep.paths.checkpoints.glob("*.pt")))
+    asked = sweep.paths.spec.read_text()
+    command = sweep.command(*THREE, "--seeds", 3)
+    done = subprocess.run(command, cwd=sweep.folder, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert "another driver" in done.stderr
+    assert sweep.paths.spec.read_text() == asked  # what was refused is not what runs
     assert "stopped" in _srcgcnn("cancel", sweep)
     assert running.wait(60) == 130
     assert not sweep.paths.driver.exists()
