@@ -79,7 +79,7 @@ def test_several_targets_are_planned_as_one(tmp_path, plan):
     cifs = [row.content.to(fmt="cif") for row in CRYSTALS]
     path.write_text("id,cif,gap,metal\n" + "".join(f'x{k},"{cif}",{k},{k % 2}\n' for k, cif in enumerate(cifs)))
     store = tmp_path / "store"
-    assert main(["data", "build", str(path), "--target", "gap", "metal", "--out", str(store)]) == 0
+    assert main(["data", "build", str(path), "--target", "gap", "--target", "metal", "--out", str(store)]) == 0
     status, said, error = plan(store, "--target", "gap", "metal")
     assert status == 0, error
     assert "--task classification" not in said
