@@ -130,6 +130,7 @@ def finished_sweep(demo_store, trial_of, tmp_path):
     return make
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist's own hook reads the groups
 def pytest_collection_modifyitems(items):
     """Put tests of one file into one process, and let those of the full lane, which mostly wait, run anywhere.
 
