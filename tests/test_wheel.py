@@ -47,7 +47,7 @@ def run(installed, tmp_path):
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | variables
         command = [str(installed / "srcgcnn"), *map(str, arguments)]
         done = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280, check=False
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=800, check=False
         )
         assert done.returncode == status, (arguments, done.stdout[-3000:], done.stderr[-3000:])
         return done.stdout

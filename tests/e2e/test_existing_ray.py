@@ -55,7 +55,7 @@ def cluster(monkeypatch):
 
 def _nodes(address):
     command = [sys.executable, "-c", NODES, address]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     return int(done.stdout.split()[0]) if done.returncode == 0 else 0
 
 
@@ -82,7 +82,7 @@ def test_a_cluster_that_is_not_there_is_named(tmp_path):
     sweep = Sweep(tmp_path)
     (tmp_path / "site.toml").write_text('kind = "ray"\naddress = "127.0.0.1:9"\n')
     command = sweep.command(*TWO)
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 2
     assert "127.0.0.1:9" in done.stderr
     assert "Traceback" not in done.stderr

@@ -26,7 +26,7 @@ def srcgcnn(folder, *words, expect=0, **variables):
         env={**environment, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **variables},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
     assert done.returncode == expect, done.stdout[-3000:] + done.stderr[-3000:]

@@ -26,7 +26,7 @@ def test_a_table_with_gaps_becomes_networks_for_two_targets(tmp_path):
     flags = ["--cluster", "site.toml", "--models", "srcgcnn", "--depths", "1", "2", "--seeds", "1", "--epochs", "2"]
     command = [sys.executable, str(ROOT / "sweeps" / "depth_sweep.py"), "--data", "t.csv", "--out", "out", *flags]
     done = subprocess.run(
-        [*command, "--target", *source.targets], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
+        [*command, "--target", *source.targets], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     results = open_run(tmp_path / "out").results

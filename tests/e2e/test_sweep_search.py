@@ -15,7 +15,7 @@ from srcgcnn.run.results import finished_keys, read_result
 from srcgcnn.run.stopped import all_stopped
 from srcgcnn.sweep.plan import TrialGroup
 from srcgcnn.sweep.proposals import read_proposals
-from tests.e2e.test_sweep import ENDLESS_EPOCHS, Sweep, wait_for
+from tests.e2e.test_sweep import ENDLESS_EPOCHS, SITE, Sweep, wait_for
 
 pytestmark = pytest.mark.full
 
@@ -101,9 +101,10 @@ def test_asha_stops_variants_keeps_their_checkpoints_and_changes_no_number_of_th
 
 def test_status_and_logs_tell_of_a_running_sweep_and_sigterm_stops_it_quietly(tmp_path):
     sweep = Sweep(tmp_path)
+    (tmp_path / "site.toml").write_text(SITE.replace("cpus = 1", "cpus = 2"))
     search = ("--search", "random", "--proposals", 1)  # Tune comes back, and nothing else may start
     driver = sweep.start("--depths", 2, "--seeds", 2, "--epochs", ENDLESS_EPOCHS, *search)
-    wait_for(lambda: (found := read_progress(sweep.paths)) and any(group.epoch > 2 for group in found.groups))
+    wait_for(lambda: (found := read_progress(sweep.paths)) and sum(group.epoch > 2 for group in found.groups) == 2)
     status = json.loads(srcgcnn(sweep, "status", sweep.paths.out, "--json"))
     assert status["alive"]
     assert (status["trials"], status["finished"]) == (2, 0)

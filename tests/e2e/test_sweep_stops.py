@@ -36,7 +36,7 @@ def test_a_second_driver_is_refused_and_cancel_stops_the_first(tmp_path):
     wait_for(lambda: list(sweep.paths.checkpoints.glob("*.pt")))
     asked = sweep.paths.spec.read_text()
     command = sweep.command(*THREE, "--seeds", 3)
-    done = subprocess.run(command, cwd=sweep.folder, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=sweep.folder, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 2
     assert "another driver" in done.stderr
     assert sweep.paths.spec.read_text() == asked  # what was refused is not what runs
@@ -53,6 +53,6 @@ def _cancel_of_a_finished_one(sweep):
 
 def _srcgcnn(command, sweep):
     arguments = [sys.executable, "-m", "srcgcnn", command, str(sweep.paths.out)]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=240)
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr + "".join(map(Path.read_text, sweep.folder.glob("*.log")))
     return done.stdout

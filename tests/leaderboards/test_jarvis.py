@@ -76,7 +76,7 @@ def test_a_task_is_trained_and_written_and_the_next_one_joins_it(tmp_path, cryst
     other = TASK.replace("exfoliation_energy", "slme")
     for name, file in ((TASK, first), (other, second)):
         command = [sys.executable, "-m", "srcgcnn", "jarvis", name, "--benchmark", str(file), *flags]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     folder = tmp_path / "runs" / "jarvis" / "contribution"
     rows = predictions(folder / f"{TASK}.csv.zip")

@@ -56,7 +56,7 @@ def test_a_fold_is_trained_and_recorded_and_the_next_one_joins_it(tmp_path, monk
     flags = ["matbench", TASK.name, "--cluster", "site.toml", "--depth", "1", "--epochs", "1", "--fold"]
     for fold, said in (("0", "1 of 5 folds"), ("3", "2 of 5 folds")):
         command = [sys.executable, "-m", "srcgcnn", *flags, fold]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         assert said in done.stdout
     record = tmp_path / "runs" / TASK.name / "matbench.json.gz"
