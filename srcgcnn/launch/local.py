@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from srcgcnn.driver.resources import GroupResources
 from srcgcnn.files import write_text
-from srcgcnn.launch.ray_node import ALIVE, remove_abandoned
+from srcgcnn.launch.ray_node import ALIVE, PATIENT_RAY, remove_abandoned
 from srcgcnn.launch.reaper import reaping
 from srcgcnn.launch.supervisor import dying_with_ray, starting_ray
 from srcgcnn.launch.token import TOKEN, closed_ray, new_token, read_token_again, write_token
@@ -99,30 +99,30 @@ def local_ray(paths: RunPaths, site: LocalSite, scratch: Path, console: Console)
     """Start a Ray of this sweep only; yields its number of GPUs. Never joins a cluster that somebody else runs."""
     token = new_token()
     shown = write_token(paths.ray_token, token)
-    os.environ.update(closed_ray(write_token(scratch / TOKEN, token)))
+    os.environ.update(PATIENT_RAY | closed_ray(write_token(scratch / TOKEN, token)))
     os.environ.pop("RAY_ADDRESS", None)
     import ray
 
     read_token_again()
-    with starting_ray():
-        context = ray.init(
-            address="local",
-            num_cpus=site.usable_cpus,
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=site.dashboard,
-            dashboard_host="127.0.0.1",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _temp_dir=str(scratch / "r"),  # a folder below: Ray makes it 0777
-        )
     try:
-        if site.dashboard and context.dashboard_url:
-            port = int(context.dashboard_url.rpartition(":")[2])
-            tunnel = tunnel_command(os.environ, port)
-            where = f"http://{context.dashboard_url}" + (f"  on your own computer after: {tunnel}" if tunnel else "")
-            write_text(paths.dashboard, f"{where}\n")
-            console.print(f"Ray dashboard: {where}  (asks for the token in {shown})", soft_wrap=True)
         with dying_with_ray():
+            with starting_ray():
+                context = ray.init(
+                    address="local",
+                    num_cpus=site.usable_cpus,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    include_dashboard=site.dashboard,
+                    dashboard_host="127.0.0.1",
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    _temp_dir=str(scratch / "r"),  # a folder below: Ray makes it 0777
+                )
+            if site.dashboard and context.dashboard_url:
+                port = int(context.dashboard_url.rpartition(":")[2])
+                tunnel = tunnel_command(os.environ, port)
+                where = f"http://{context.dashboard_url}" + (f"  on your own computer after: {tunnel}" if tunnel else "")
+                write_text(paths.dashboard, f"{where}\n")
+                console.print(f"Ray dashboard: {where}  (asks for the token in {shown})", soft_wrap=True)
             yield float(ray.cluster_resources().get("GPU", 0.0))
     finally:
         paths.dashboard.unlink(missing_ok=True)

@@ -23,6 +23,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from srcgcnn.driver.preemption import DEADLINE, NODE_FOLDER, STOP_FILE
+from srcgcnn.launch.ray_processes import RayProcesses
 from srcgcnn.launch.reaper import end_watcher, start_watcher
 from srcgcnn.launch.token import closed_ray
 
@@ -35,7 +36,12 @@ ALIVE = "alive.lock"
 ATTEMPTS = 10
 ABANDONED_S = 60.0  # younger folders may be about to be locked
 END_GRACE_S = 1.0  # whoever has something to save was asked before; some sites kill 5 s after SIGTERM
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 300.0
+PATIENT_RAY = {  # Ray gives a node 30 s to start, and a worker process 60 s: too few on a busy machine (seen with 2.60)
+    "RAY_raylet_start_wait_time_s": "300",
+    "RAY_gcs_server_port_wait_time_s": "300",
+    "RAY_worker_register_timeout_seconds": "300",
+}
 
 
 class RayNodeError(RuntimeError):
@@ -160,7 +166,7 @@ def ray_environment(token: Path) -> dict[str, str]:
         visible = [name for name in environment["ROCR_VISIBLE_DEVICES"].split(",") if name.strip()]
         environment["HIP_VISIBLE_DEVICES"] = ",".join(str(number) for number in range(len(visible)))
     environment.update(
-        closed_ray(token),
+        PATIENT_RAY | closed_ray(token),
         RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="20",  # on SIGTERM a node takes no new trial and waits for its own
         PYTHONUNBUFFERED="1",
     )
@@ -190,6 +196,7 @@ class RayNode:
             stderr=self._log,
             preexec_fn=ignore_warning_signal,  # noqa: PLW1509 - it calls signal() only
         )
+        self._ray = RayProcesses(psutil.Process(self._process.pid))
         self._family: dict[int, psutil.Process] = {}
         self._watcher = start_watcher(folder)
 
@@ -200,10 +207,10 @@ class RayNode:
             return False
         try:
             found = psutil.Process(self._process.pid).children(recursive=True)
+            self._family |= {child.pid: child for child in found}
+            return self._ray.dead() is None  # `ray start` looks after its processes only when all have started
         except psutil.NoSuchProcess:
             return False
-        self._family |= {child.pid: child for child in found}
-        return True
 
     @property
     def log(self) -> str:
@@ -222,7 +229,7 @@ class RayNode:
 
     def end(self) -> None:
         """End every process of this node that is left, and remove its folder."""
-        if self.running:
+        if self._process.poll() is None:
             self._process.terminate()
         everyone = [*self._family.values()]
         _, alive = psutil.wait_procs(everyone, timeout=END_GRACE_S)

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from srcgcnn.launch.ray_processes import RayProcesses
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 MOST_DEATHS = 5  # without anything new
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 FORWARDED = (signal.SIGINT, signal.SIGTERM)
-RAYS_OWN = ("gcs_server", "raylet")
 POLL_S = 1.0
 STATUS_RAY_DIED = 70
 
@@ -59,7 +60,7 @@ def supervised(run: Callable[[], int], finished: Callable[[], int]) -> int:
 def starting_ray() -> Iterator[None]:
     """End this process, for its parent to start another one, where Ray does not start in the block.
 
-    Ray gives its processes 30 s, which a machine with much other work may need; and any of them may be killed.
+    Any of its processes may be killed, and a machine may be too busy.
 
     Raises:
         RuntimeError: Ray does not start, and this process has no such parent.
@@ -82,14 +83,13 @@ def dying_with_ray() -> Iterator[None]:
 
     A process without such a parent is interrupted, as by Ctrl-C.
     """
-    own = [child for child in psutil.Process().children() if child.name() in RAYS_OWN]
-    over = threading.Event()
+    ray, over = RayProcesses(psutil.Process()), threading.Event()
 
     def watch() -> None:
         while not over.wait(POLL_S):
-            gone = [process for process in own if not _lives(process)]
+            gone = ray.dead()
             if gone and not over.is_set():
-                print(f"Ray died: process {gone[0].pid} is gone", file=sys.stderr, flush=True)
+                print(f"Ray died: process {gone.pid} is gone", file=sys.stderr, flush=True)
                 if _is_child:
                     os._exit(STATUS_RAY_DIED)  # the watcher of this driver ends what is left of Ray
                 _thread.interrupt_main()
@@ -100,13 +100,6 @@ def dying_with_ray() -> Iterator[None]:
         yield
     finally:
         over.set()
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _run_in_child(run: Callable[[], int]) -> tuple[int | None, str]:

@@ -20,7 +20,7 @@ from srcgcnn.run.paths import RunPaths
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "cluster" / "lab"
 LAB = Path(os.environ.get("SLURMLAB", "/tmp/slurmlab"))
-FLAGS = ("--models", "srcgcnn", "--depths", 2, 3, "--seeds", 2, "--epochs", 240, "--batch-size", 64)
+FLAGS = ("--models", "srcgcnn", "--depths", 2, 3, "--seeds", 2, "--epochs", 120, "--batch-size", 64)
 
 SITE = {
     "kind": "slurm",
@@ -176,6 +176,10 @@ class LabSweep:
         found = [process.cmdline() for process in psutil.process_iter() if self._is_ours(process)]
         base = Path("/tmp") / f"srcgcnn-{os.getuid()}"
         return found, [path.name for path in base.glob("*")] if base.exists() else []
+
+    def processes(self, name):
+        """Return the processes of our jobs that have this name."""
+        return [process for process in psutil.process_iter() if process.name() == name and self._is_ours(process)]
 
     def _is_ours(self, process):
         try:

@@ -71,6 +71,17 @@ def test_a_warned_worker_hands_back_saves_and_returns(sweep, whole):
     assert sweep.resumes() >= 1
 
 
+def test_a_node_of_ray_that_starts_slowly_is_waited_for(sweep, whole):
+    sweep.submit()
+    frozen = wait_for(lambda: sweep.processes("raylet") or None, "a node of Ray")[0]
+    frozen.suspend()
+    time.sleep(45)  # Ray by itself gives up after 30 s
+    frozen.resume()
+    whole(sweep)
+    assert "Ray ended" not in sweep.logs()
+    assert "Ray's head died" not in sweep.logs()
+
+
 def test_a_node_without_power_costs_no_trial(sweep, whole):
     sweep.submit()
     sweep.wait_until_training()
