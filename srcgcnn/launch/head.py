@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from filelock import Timeout
 
 from srcgcnn.files import KeptFiles, write_text
+from srcgcnn.launch.agent_ports import AgentPorts
 from srcgcnn.launch.batch import EXIT_TERMINATED, BatchError
 from srcgcnn.launch.deaths import STATUS_ERROR, note_death
 from srcgcnn.launch.job_log import say
@@ -143,15 +144,14 @@ class Head:
     def _start_ray(self) -> tuple[RayNode, HeadAddress]:
         token, host = new_token(), node_address(self._site.interface)
         self._kept.keep(write_token(self._paths.ray_token, token))
-        port, client_port, dashboard_port, agent_port = free_ports(4, self._site.port_range)
+        port, client_port, dashboard_port, *of_agents = free_ports(6, self._site.port_range)
         folder = private_folder(self._site.temp_folder, f"h{self._allocation.id}", self._allocation.restarts)
         self._environment = ray_environment(write_token(folder / TOKEN, token))
         arguments = ["--head", f"--node-ip-address={host}", f"--port={port}", "--num-cpus=0", "--num-gpus=0"]
         # with the default client port a second head on this host would die a minute later (measured)
         arguments += [f"--ray-client-server-port={client_port}", f"--include-dashboard={self._site.dashboard}"]
         arguments += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard_port}"]
-        arguments += [f"--dashboard-agent-listen-port={agent_port}"]  # one number on every node by default
-        node = RayNode(folder, arguments, self._environment, self._end_at)
+        node = RayNode(folder, arguments, self._environment, self._end_at, AgentPorts(*of_agents))
         try:
             wait_for_port(node, host, port)
         except BaseException:

@@ -8,14 +8,16 @@ import shutil
 import signal
 import tempfile
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from srcgcnn.driver.resources import GroupResources
 from srcgcnn.files import write_text
-from srcgcnn.launch.ray_node import ALIVE, PATIENT_RAY, remove_abandoned
+from srcgcnn.launch.agent_ports import AgentPorts
+from srcgcnn.launch.ray_node import ALIVE, PATIENT_RAY, free_ports, remove_abandoned
 from srcgcnn.launch.reaper import reaping
 from srcgcnn.launch.supervisor import dying_with_ray, starting_ray
 from srcgcnn.launch.token import TOKEN, closed_ray, new_token, read_token_again, write_token
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 TEMP_PREFIX = "srcgcnn-"
 LONGEST_TEMP = 20  # characters of the temporary folder's path
+PORTS = (20000, 29999)  # below those that systems give to whoever asks for none
 OBJECT_STORE_BYTES = 256 * 2**20  # trials exchange a few numbers; Ray's default takes 30 % of the memory
 
 
@@ -104,9 +107,10 @@ def local_ray(paths: RunPaths, site: LocalSite, scratch: Path, console: Console)
     import ray
 
     read_token_again()
+    ports = AgentPorts(*free_ports(3, PORTS))
     try:
-        with dying_with_ray():
-            with starting_ray():
+        with dying_with_ray(ports):
+            with starting_ray(), _agents_at(ports):
                 context = ray.init(
                     address="local",
                     num_cpus=site.usable_cpus,
@@ -127,3 +131,24 @@ def local_ray(paths: RunPaths, site: LocalSite, scratch: Path, console: Console)
     finally:
         paths.dashboard.unlink(missing_ok=True)
         ray.shutdown()
+
+
+@contextmanager
+def _agents_at(ports: AgentPorts) -> Iterator[None]:
+    """Let `ray.init` in the block do what `RayNode` asks of `ray start`; it has no arguments for this."""
+    from ray._private import parameter
+
+    module: Any = parameter
+    stock = module.RayParams
+    module.RayParams = partial(
+        stock,
+        dashboard_agent_listen_port=ports.listen,
+        metrics_agent_port=ports.grpc,
+        runtime_env_agent_port=ports.runtime_env,
+        no_monitor=True,
+        include_log_monitor=False,
+    )
+    try:
+        yield
+    finally:
+        module.RayParams = stock

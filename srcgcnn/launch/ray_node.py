@@ -30,6 +30,8 @@ from srcgcnn.launch.token import closed_ray
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from srcgcnn.launch.agent_ports import AgentPorts
+
 MAX_TEMP_CHARACTERS = 39  # a unix socket's path has 107 bytes; Ray adds up to 68 to the temporary folder
 OBJECT_STORE_BYTES = 100 * 2**20  # trials exchange a few numbers only; Ray's default is 30 % of the memory
 ALIVE = "alive.lock"
@@ -41,6 +43,7 @@ PATIENT_RAY = {  # Ray gives a node 30 s to start, and a worker process 60 s: to
     "RAY_raylet_start_wait_time_s": "300",
     "RAY_gcs_server_port_wait_time_s": "300",
     "RAY_worker_register_timeout_seconds": "300",
+    "RAY_agent_register_timeout_ms": "300000",
 }
 
 
@@ -180,14 +183,22 @@ class RayNode:
         folder: the node's private folder.
     """
 
-    def __init__(self, folder: Path, arguments: Sequence[str], environment: dict[str, str], deadline: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        arguments: Sequence[str],
+        environment: dict[str, str],
+        deadline: float,
+        ports: AgentPorts,
+    ) -> None:
         self.folder = folder
         self._alive = FileLock(folder / ALIVE, is_singleton=False)
         self._alive.acquire()
         environment = {**environment, NODE_FOLDER: str(folder), DEADLINE: str(deadline)}
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments]
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments, *ports.arguments]
         command += [f"--temp-dir={folder}", f"--object-store-memory={OBJECT_STORE_BYTES}"]
-        command += ["--disable-usage-stats", "--block"]
+        # what nobody needs here: a log monitor copies the words of workers to the driver, a monitor orders nodes
+        command += ["--no-monitor", "--include-log-monitor=false", "--disable-usage-stats", "--block"]
         self._log = (folder / "start.log").open("w")
         self._process = subprocess.Popen(
             command,
@@ -196,7 +207,7 @@ class RayNode:
             stderr=self._log,
             preexec_fn=ignore_warning_signal,  # noqa: PLW1509 - it calls signal() only
         )
-        self._ray = RayProcesses(psutil.Process(self._process.pid))
+        self._ray = RayProcesses(psutil.Process(self._process.pid), ports)
         self._family: dict[int, psutil.Process] = {}
         self._watcher = start_watcher(folder)
 

@@ -1,28 +1,44 @@
-"""Ray's own processes, its control service (GCS) and raylet: Ray itself may wait for minutes for one that is dead."""
+"""Ray's own processes on this machine, its control service (GCS) and raylet, while they start and run."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import psutil
 
-NAMES = ("gcs_server", "raylet")
+if TYPE_CHECKING:
+    from srcgcnn.launch.agent_ports import AgentPorts
+
+RAYLET = "raylet"
+NAMES = ("gcs_server", RAYLET)
 
 
 class RayProcesses:
     """GCS and raylet below a process, remembered from when they were first seen."""
 
-    def __init__(self, parent: psutil.Process) -> None:
-        self._parent = parent
+    def __init__(self, parent: psutil.Process, ports: AgentPorts) -> None:
+        self._parent, self._ports = parent, ports
         self._seen: set[psutil.Process] = set()
 
     def dead(self) -> psutil.Process | None:
-        """Look once more; returns one that was there and is gone."""
-        for child in self._parent.children():
-            try:
-                if child.name() in NAMES:
-                    self._seen.add(child)
-            except psutil.NoSuchProcess:
-                continue
+        """Look once more; returns one that was there and is gone. Ray by itself may wait for minutes for a dead one.
+
+        Raises:
+            psutil.NoSuchProcess: the process above them is gone.
+        """
+        for process in self._parent.children():
+            if process not in self._seen and (name := _name(process)) in NAMES:
+                self._seen.add(process)
+                if name == RAYLET:
+                    self._ports.tell(process)
         return next((process for process in self._seen if not _lives(process)), None)
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def _lives(process: psutil.Process) -> bool:

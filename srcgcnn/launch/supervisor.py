@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-MOST_DEATHS = 5  # without anything new
+    from srcgcnn.launch.agent_ports import AgentPorts
+
+MOST_DEATHS = 10  # without anything new; on a busy machine half of the starts of Ray may fail
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 FORWARDED = (signal.SIGINT, signal.SIGTERM)
 POLL_S = 1.0
@@ -40,7 +42,7 @@ def supervised(run: Callable[[], int], finished: Callable[[], int]) -> int:
 
     Args:
         run: plans what is left, and runs it.
-        finished: number of results; a driver that dies five times without a new one is not started again.
+        finished: number of results; a driver that dies ten times without a new one is not started again.
     """
     if sys.platform != "linux":
         return run()
@@ -78,12 +80,12 @@ def starting_ray() -> Iterator[None]:
 
 
 @contextmanager
-def dying_with_ray() -> Iterator[None]:
+def dying_with_ray(ports: AgentPorts) -> Iterator[None]:
     """End this process, for its parent to start another one, where Ray's own processes die while the block runs.
 
     A process without such a parent is interrupted, as by Ctrl-C.
     """
-    ray, over = RayProcesses(psutil.Process()), threading.Event()
+    ray, over = RayProcesses(psutil.Process(), ports), threading.Event()
 
     def watch() -> None:
         while not over.wait(POLL_S):

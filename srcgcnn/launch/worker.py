@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from srcgcnn.driver.preemption import ALLOCATION_S, NODE_STORE, running_groups, too_full_for_more
+from srcgcnn.launch.agent_ports import AgentPorts
 from srcgcnn.launch.batch import EXIT_TERMINATED, BatchError
 from srcgcnn.launch.head_watch import HeadWatch, answers
 from srcgcnn.launch.job_log import say
@@ -132,7 +133,7 @@ class Worker:
     def _serve(self, head: HeadAddress, token: str) -> bool:
         """Be a node of one head's cluster; returns True when this worker has nothing to do any more."""
         try:
-            folder, arguments = self._node(head)
+            folder, arguments, ports = self._node(head)
         except (RayNodeError, OSError) as error:
             self._broken(str(error))
         say(f"joining the head of job {head.job} at {head.address}")
@@ -141,7 +142,7 @@ class Worker:
         environment[ALLOCATION_S] = str(self._allocation_s)
         if self._store:
             environment[NODE_STORE] = str(self._store)
-        node = RayNode(folder, arguments, environment, self._end_at)
+        node = RayNode(folder, arguments, environment, self._end_at, ports)
         self._note("joined", head.address)
         self._named_at = self._looked_at = time.monotonic()
         try:
@@ -153,17 +154,15 @@ class Worker:
             self._count_short(started, node_log=self._last_log)
         return idle
 
-    def _node(self, head: HeadAddress) -> tuple[Path, list[str]]:
-        """Return the private folder of a Ray node on this machine, and the arguments that make it join a head."""
+    def _node(self, head: HeadAddress) -> tuple[Path, list[str], AgentPorts]:
+        """Return folder, arguments and ports of a Ray node on this machine that joins a head."""
         arguments = [
             f"--address={head.address}",
             f"--node-ip-address={node_address(self._site.interface)}",
             f"--num-cpus={self._request.cpus}",
             f"--num-gpus={self._allocation.devices.count}",
-            # the agent that shows logs in the dashboard has one fixed port by default: the first Ray of a node takes it
-            f"--dashboard-agent-listen-port={free_ports(1, self._site.port_range)[0]}",
         ]
-        return self._private_folder(), arguments
+        return self._private_folder(), arguments, AgentPorts(*free_ports(3, self._site.port_range))
 
     def _private_folder(self) -> Path:
         return private_folder(self._site.temp_folder, f"w{self._allocation.task_id}", self._allocation.restarts)

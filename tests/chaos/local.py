@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from tests.chaos.world import Done
 
 ROOT = Path(__file__).resolve().parents[2]
-FLAGS = ("--models", "srcgcnn", "--depths", "2", "3", "--seeds", "3", "--epochs", "60", "--batch-size", "64")
+FLAGS = ("--models", "srcgcnn", "--depths", "2", "3", "--seeds", "3", "--epochs", "100", "--widths", "16")
+FLAGS += ("--train-sizes", "96", "--batch-size", "32")  # small: what is tried is what happens around the training
 SITE = "cpus = 2\ndashboard = false\ncheckpoint_interval_s = 0.5\nmax_retries = 1000\n"
 SHORTEST_TEMP = "/tmp"  # a socket's path has 107 bytes
 MOST_HANDS = 6

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 POLL_S = 0.2
 START_S = 300.0  # until something trains
 SETTLE_S = 90.0  # until training is seen to go on after a fault; then the next one comes all the same
-APPEAR_S = 10.0  # until the target of a fault is there
-STUCK_S = 300.0  # without a new checkpoint, result or end, after the last fault: long, for machines that are busy
+APPEAR_S = 30.0  # until the target of a fault is there
+STUCK_S = 900.0  # without a new checkpoint, result or end, after the last fault: Ray may have to start several times
 
 
 class World(Protocol):

@@ -1,11 +1,27 @@
 """The private folder and the ports of a Ray node."""
 
+import math
+import subprocess
+import sys
 import tempfile
+import time
 
+import psutil
 import pytest
 from filelock import FileLock
 
-from srcgcnn.launch.ray_node import ALIVE, RayNodeError, free_ports, private_folder
+from srcgcnn.launch.agent_ports import AgentPorts
+from srcgcnn.launch.ray_node import (
+    ALIVE,
+    RayNode,
+    RayNodeError,
+    free_ports,
+    private_folder,
+    ray_environment,
+    remove_private_folder,
+    wait_for_port,
+)
+from srcgcnn.launch.token import new_token, write_token
 
 
 def test_temporary_folders_are_private_and_short(tmp_path):
@@ -31,3 +47,52 @@ def test_a_folder_that_nobody_holds_goes_and_one_in_use_stays(monkeypatch):
         second.parent.chmod(0o755)
         with pytest.raises(RayNodeError, match="only you can enter"):
             private_folder(temp, "w1")
+
+
+A_TASK = """
+import sys, ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+task = ray.remote(lambda: __import__("os").environ["GIVEN"]).options(runtime_env={"env_vars": {"GIVEN": "all is well"}})
+print(ray.get(task.remote()))
+"""
+
+
+@pytest.mark.full
+def test_a_node_whose_agents_start_slowly_stays_up_and_works():
+    """Ray by itself gives them 15 s."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="s") as temp:
+        folder = private_folder(temp, "h1")
+        port, *of_agents = free_ports(4, (20000, 29999))
+        environment = ray_environment(write_token(folder / "token", new_token()))
+        arguments = ["--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=1", "--num-gpus=0"]
+        arguments += ["--include-dashboard=false"]
+        node = RayNode(folder, arguments, environment, math.inf, AgentPorts(*of_agents))
+        try:
+            wait_for_port(node, "127.0.0.1", port)
+            frozen = [frozen_agent(node, name) for name in ("dashboard/agent.py", "runtime_env/agent/main.py")]
+            end = time.monotonic() + 20
+            while time.monotonic() < end:
+                assert node.running, node.log
+                time.sleep(0.2)
+            for agent in frozen:
+                agent.resume()
+            task = [sys.executable, "-c", A_TASK, f"127.0.0.1:{port}"]
+            done = subprocess.run(task, env=environment, capture_output=True, text=True, timeout=200, check=False)
+            assert "all is well" in done.stdout, done.stderr + node.log
+            assert node.running
+        finally:
+            node.end()
+            remove_private_folder(folder)
+
+
+def frozen_agent(node, name):
+    """Wait for one of the agents that a raylet starts, and stop it as soon as it is there."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        assert node.running, node.log
+        for process in psutil.Process(node._process.pid).children(recursive=True):
+            if process.name() != "raylet" and name in " ".join(process.cmdline()):
+                process.suspend()
+                return process
+        time.sleep(0.05)
+    raise AssertionError(f"no {name}: {node.log}")

@@ -20,7 +20,8 @@ from srcgcnn.run.paths import RunPaths
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "cluster" / "lab"
 LAB = Path(os.environ.get("SLURMLAB", "/tmp/slurmlab"))
-FLAGS = ("--models", "srcgcnn", "--depths", 2, 3, "--seeds", 2, "--epochs", 120, "--batch-size", 64)
+FLAGS = ("--models", "srcgcnn", "--depths", 2, 3, "--seeds", 2, "--epochs", 240, "--widths", 16)
+FLAGS += ("--train-sizes", 96, "--batch-size", 32)
 
 SITE = {
     "kind": "slurm",
