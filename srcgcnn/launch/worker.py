@@ -50,6 +50,7 @@ found = torch.cuda.device_count() if torch.cuda.is_available() else 0
 if found < {count}:
     raise SystemExit(f"torch {{torch.__version__}} finds {{found}} of {count} devices")"""
 LOOK_INTERVAL_S = 10.0  # at the head's port
+UNUSED_S = 300.0  # after a partition a raylet may hold cores for ever that nobody uses (seen with Ray 2.60)
 TOLERATED_S = 15.0  # without a readable head.json while the head answers: the head writes it again
 
 
@@ -144,7 +145,6 @@ class Worker:
             environment[NODE_STORE] = str(self._store)
         node = RayNode(folder, arguments, environment, self._end_at, ports)
         self._note("joined", head.address)
-        self._named_at = self._looked_at = time.monotonic()
         try:
             idle = self._watch(node, head)
             node.drain(SAVE_ON_KILL_S if self._allocation.end_asked else SAVE_S)
@@ -169,7 +169,8 @@ class Worker:
 
     def _watch(self, node: RayNode, head: HeadAddress) -> bool:
         """Return True when idle for long enough, False when the node must leave for another reason."""
-        self._last_log, busy_at = "", time.monotonic()
+        self._last_log = ""
+        busy_at = used_at = self._named_at = self._looked_at = time.monotonic()
         while node.running:
             if self._must_leave() or self._is_lost(head):
                 return False
@@ -183,6 +184,11 @@ class Worker:
                 busy_at = time.monotonic()
             if time.monotonic() - busy_at > self._request.idle_s:
                 return True
+            if running or not (backlog and backlog.waiting):
+                used_at = time.monotonic()
+            if time.monotonic() - used_at > UNUSED_S:
+                say(f"groups wait, and this node got none for {UNUSED_S:.0f} s: it leaves Ray, and joins again")
+                return False
             time.sleep(POLL_S)
         self._last_log = node.log
         return False

@@ -1,15 +1,21 @@
 """A worker that cannot work where it is says why."""
 
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from worker_job import WORKER
 
-from srcgcnn.launch.rendezvous import HeadAddress, LaunchRequest, write_record_file, write_request
+from srcgcnn.launch import worker as worker_module
+from srcgcnn.launch.rendezvous import Backlog, HeadAddress, LaunchRequest, write_record_file, write_request
 from srcgcnn.launch.site import parse_site
+from srcgcnn.launch.slurm.calls import system
+from srcgcnn.launch.slurm.job import SlurmAllocation
 from srcgcnn.launch.status import worker_notes
 from srcgcnn.launch.token import new_token, write_token
 from srcgcnn.run.paths import RunPaths
@@ -38,3 +44,37 @@ def test_a_worker_that_cannot_work_here_is_named_with_the_reason(tmp_path, site,
     assert (note.job, note.state) == ("18", "broken")
     assert reason in note.reason
     assert not list(Path("/tmp").glob("srcgcnn-*/w18.*"))  # and leaves nothing
+
+
+@pytest.mark.parametrize(("waiting", "running", "leaves"), [(3, 0, True), (3, 1, False), (0, 0, False)])
+def test_a_node_that_gets_nothing_while_groups_wait_leaves_ray_and_joins_again(
+    tmp_path, monkeypatch, capfd, waiting, running, leaves
+):
+    monkeypatch.setenv("SLURM_JOB_ID", "18")
+    monkeypatch.setattr(worker_module, "UNUSED_S", 0.8)
+    monkeypatch.setattr(worker_module, "POLL_S", 0.05)
+    paths = RunPaths(tmp_path / "out")
+    write_request(paths, LaunchRequest(parse_site({"kind": "slurm", "worker": {"gpus": 0, "idle_s": 60}}, "site")))
+    write_record_file(paths.backlog, Backlog(waiting, running))
+    if running:  # a group trains in this process
+        (tmp_path / "running").mkdir()
+        (tmp_path / "running" / str(os.getpid())).touch()
+    with socket.create_server(("127.0.0.1", 0)) as port:
+        head = HeadAddress(f"127.0.0.1:{port.getsockname()[1]}", "boot", "17", "head")
+        write_record_file(paths.head_address, head)
+        node = NodeUntil(tmp_path, time.monotonic() + (60 if leaves else 2))
+        idle = worker_module.Worker(paths, system(), SlurmAllocation())._watch(node, head)
+    assert not idle
+    assert ("joins again" in capfd.readouterr().out) == leaves
+
+
+class NodeUntil(SimpleNamespace):
+    """A node of Ray with a folder, which runs until some time."""
+
+    def __init__(self, folder, end):
+        super().__init__(folder=folder, end=end, log="")
+
+    @property
+    def running(self):
+        """Whether its time is not over."""
+        return time.monotonic() < self.end
