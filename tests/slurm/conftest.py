@@ -180,7 +180,8 @@ class LabSweep:
 
     def processes(self, name):
         """Return the processes of our jobs that have this name."""
-        return [process for process in psutil.process_iter() if process.name() == name and self._is_ours(process)]
+        named = (process for process in psutil.process_iter(["name"]) if process.info["name"] == name)
+        return [process for process in named if self._is_ours(process)]
 
     def _is_ours(self, process):
         try:
