@@ -122,15 +122,18 @@ def local_ray(paths: RunPaths, site: LocalSite, scratch: Path, console: Console)
                     _temp_dir=str(scratch / "r"),  # a folder below: Ray makes it 0777
                 )
             if site.dashboard and context.dashboard_url:
-                port = int(context.dashboard_url.rpartition(":")[2])
-                tunnel = tunnel_command(os.environ, port)
-                where = f"http://{context.dashboard_url}" + (f"  on your own computer after: {tunnel}" if tunnel else "")
-                write_text(paths.dashboard, f"{where}\n")
-                console.print(f"Ray dashboard: {where}  (asks for the token in {shown})", soft_wrap=True)
+                _show_dashboard(paths, context.dashboard_url, shown, console)
             yield float(ray.cluster_resources().get("GPU", 0.0))
     finally:
         paths.dashboard.unlink(missing_ok=True)
         ray.shutdown()
+
+
+def _show_dashboard(paths: RunPaths, url: str, token: Path, console: Console) -> None:
+    tunnel = tunnel_command(os.environ, int(url.rpartition(":")[2]))
+    where = f"http://{url}" + (f"  on your own computer after: {tunnel}" if tunnel else "")
+    write_text(paths.dashboard, f"{where}\n")
+    console.print(f"Ray dashboard: {where}  (asks for the token in {token})", soft_wrap=True)
 
 
 @contextmanager
