@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from srcgcnn.launch.agent_ports import AgentPorts
 
-MOST_DEATHS = 10  # without anything new; on a busy machine half of the starts of Ray may fail
+MOST_DEATHS = 10  # without anything new
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 FORWARDED = (signal.SIGINT, signal.SIGTERM)
 POLL_S = 1.0
