@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from docs.site import pages
 from srcgcnn.cli.main import make_parser
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,3 +70,9 @@ def test_links_lead_somewhere(page):
         assert target.exists(), f"{link}: no such file"
         if anchor and target.suffix == ".md":
             assert anchor in slugs_of(target), f"{link}: no such heading"
+
+
+def test_every_page_is_in_the_navigation_of_the_site():
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    named = re.findall(r": (\S+\.md)$", navigation, re.M)
+    assert sorted(named) == [page.as_posix() for page in pages()]
