@@ -26,6 +26,7 @@ def run(demo_store, trial_of, tmp_path_factory):
     return srcgcnn.open_run(paths.out)
 
 
+@pytest.mark.full
 def test_the_import_loads_nothing_heavy_and_offers_what_it_lists():
     code = (
         "import sys, srcgcnn\n"

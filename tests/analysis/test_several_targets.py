@@ -85,6 +85,7 @@ def test_variants_and_folders_are_compared_target_by_target(two_target_sweep, ca
     assert pair.first == volume.interval(pair.variant)
 
 
+@pytest.mark.full
 def test_the_report_has_a_section_for_each_target_and_counts_its_trials_once(two_target_sweep):
     page = write_report(two_target_sweep)
     text = page.read_text()

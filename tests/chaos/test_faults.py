@@ -72,6 +72,7 @@ def test_damage_removes_cuts_or_overwrites_and_never_grows_by_a_cut(tmp_path_fac
         assert path.stat().st_size <= len(content) + 8
 
 
+@pytest.mark.full
 def test_a_locked_database_takes_nothing_until_it_is_unlocked(tmp_path):
     path = tmp_path / "a.db"
     with closing(sqlite3.connect(path)) as database:

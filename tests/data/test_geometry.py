@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from functools import cache
 
 import numpy as np
 import pytest
@@ -104,7 +105,7 @@ def test_an_image_too_far_is_refused():
 @pytest.mark.parametrize("name", ["default", *OTHER])
 def test_batches_hold_the_graphs_and_vectors_of_their_rows(stores, name):
     store = stores[name]
-    crystals = [row.content for row in demo_source(COUNT).rows()]
+    crystals = demo_crystals()
     graphs = GraphSet.of_store(store, CPU, vectors=True)
     rows = torch.tensor([[3, 70, 11], [60, 1, 2]])
     for static in (False, True):
@@ -203,7 +204,12 @@ def cosines_of(structure, graph):
     return bond_cosines(torch.from_numpy(found.vectors)[real], pairs).sort().values
 
 
-crystals = st.integers(0, COUNT - 1).map(lambda row: list(demo_source(COUNT).rows())[row].content)
+@cache
+def demo_crystals():
+    return [row.content for row in demo_source(COUNT).rows()]
+
+
+crystals = st.integers(0, COUNT - 1).map(lambda row: demo_crystals()[row])
 
 
 @settings(max_examples=15, deadline=None)
@@ -253,6 +259,7 @@ def test_too_many_neighbours_are_a_bad_row():
         build_graph(IRON, GraphSettings(cutoff_angstrom=20.0, neighbours="all"))
 
 
+@pytest.mark.full
 def test_settings_are_flags_and_info_tells_them(tmp_path, capsys):
     assert main(["data", "build", "demo", "--out", str(tmp_path / "s"), "--neighbours", "all", "--cutoff", "4"]) == 0
     assert "all within 4 angstrom, 0 atoms have none; vectors" in capsys.readouterr().out

@@ -71,6 +71,7 @@ def test_a_network_of_ones_own_is_swept_reported_and_predicted_with(tmp_path):
     assert "4 finished before, 4 to train" in srcgcnn(tmp_path, *sweep, "--dry-run")
 
 
+@pytest.mark.full
 def test_a_definition_that_names_code_is_refused_until_its_user_names_it(tmp_path):
     mark = tmp_path / "mark"
     (tmp_path / "theirs.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\nclass Net: pass\n")

@@ -232,8 +232,13 @@ def test_files_that_somebody_answers_for_are_written_again(tmp_path, content):
     path.unlink() if content is None else path.write_bytes(content)
     kept.mend_if_due()
     assert read_if_whole(JobIds, path) == JobIds("1")
+
+
+def test_a_file_that_nobody_answers_for_any_more_stays_away(tmp_path):
+    path, kept = tmp_path / "head.json", KeptFiles()
+    write_record_file(path, JobIds("1"))
+    kept.keep(path)
     kept.drop(path)
     path.unlink()
-    time.sleep(2.1)
     kept.mend_if_due()
     assert not path.exists()

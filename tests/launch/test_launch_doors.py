@@ -75,6 +75,7 @@ def mode(path):
     return path.stat().st_mode & 0o777
 
 
+@pytest.mark.full
 def test_a_submitted_sweep_holds_no_pickle_and_tells_nobody_the_variables(folder):
     paths = RunPaths(folder / "out")
     head, workers = submit(folder, paths)
@@ -88,6 +89,7 @@ def test_a_submitted_sweep_holds_no_pickle_and_tells_nobody_the_variables(folder
     assert [mode(path) for path in telling] == [0o600] * len(telling), telling
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not CAN_BE_ANOTHER, reason=NOT_ROOT)
 def test_a_sweep_that_its_owner_opened_to_readers_keeps_launch_and_lock_to_itself(folder):
     """Also a folder of an earlier version, made with a careless umask."""
