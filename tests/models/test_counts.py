@@ -1,6 +1,7 @@
 """Parameters of whole networks: the published numbers in their own sizes, and closed forms over depth."""
 
 import json
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -127,3 +128,29 @@ def test_our_counts_are_printed_for_every_name(capsys):
     for name in NAMES:
         config = ModelConfig(**settings_of(name), depth=2)
         assert found[config.label] == count_parameters(config).total
+
+
+def test_counts_over_distinct_blocks_are_printed_once_each(capsys):
+    assert (
+        main(["params", "--models", "schnet", "cgcnn", "--depths", "3..4", "--blocks", "1", "2", "all", "--json"]) == 0
+    )
+    rows = json.loads(capsys.readouterr().out)
+    found = {row["model"]: row["conv_params"] for row in rows}
+    assert len(rows) == len(found) == 12
+    for family, depth, blocks in product(("schnet", "cgcnn"), (3, 4), (1, 2, "all")):
+        config = ModelConfig(family, depth, blocks=blocks)
+        assert found[config.label] == count_parameters(config).convolution
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--depths", "deep"], "--depths: 'deep' must be a whole number or a range as 1..8"),
+        (["--depths", "0"], "depth=0 must lie in 1.."),
+        (["--blocks", "1.5"], "--blocks: 1.5 must be a whole number or a range as 1..8 or all"),
+        (["--blocks", "1", "--published", "--models", "gatgnn"], "--blocks: the published networks have their own"),
+    ],
+)
+def test_wrong_depths_and_blocks_are_named(words, message, capsys):
+    assert main(["params", *words]) == 2
+    assert message in capsys.readouterr().err
