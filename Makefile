@@ -13,7 +13,7 @@ PARALLEL  = -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 sweep: $(READY)
 	$(BIN)/python sweeps/depth_sweep.py $(ARGS)
 
-# The fast lane: seconds per test, no Ray, no servers, no browser.
+# The fast lane: at most about a second per test, no Ray, no servers, no browser.
 check: WORKERS = 2
 check: $(READY)
 	$(BIN)/python -m pytest -m "not full and not slurm" $(PARALLEL) $(ARGS)

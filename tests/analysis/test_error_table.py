@@ -66,6 +66,7 @@ def test_without_items_it_is_a_paired_t_test_over_seeds():
     assert table.seeds_for(table.detectable(6)) <= 6
 
 
+@pytest.mark.full
 @given(st.integers(2, 5), st.integers(2, 30), st.floats(-1, 1), st.randoms(use_true_random=False))
 @settings(max_examples=30, deadline=None)
 def test_a_shift_of_one_variant_is_its_difference_and_order_means_nothing(seeds, items, shift, random):
@@ -90,6 +91,7 @@ def test_several_splits_need_their_share_and_widen_the_interval():
     assert wide.half_width == pytest.approx(narrow.half_width * np.sqrt(1.25 / 0.35))
 
 
+@pytest.mark.full
 def test_names_are_corrected_for_their_number():
     rng = np.random.default_rng(3)
     table = ErrorTable(table_of({name: rng.random((3, 40)) for name in "abcd"}))

@@ -102,6 +102,7 @@ def test_differences_that_nobody_can_resolve_are_refused():
         seeds_needed(1.0, 1e-4)
 
 
+@pytest.mark.full
 def test_intervals_cover_and_the_bootstrap_over_three_seeds_does_not():
     shares = coverage(World(), 3, 100, 250)
     assert shares["error: seeds and crystals, t"] > 0.91
@@ -114,6 +115,7 @@ def test_seed_noise_alone_is_covered_too():
     assert shares["error: seeds and crystals, t"] > 0.91
 
 
+@pytest.mark.full
 def test_the_printed_interval_over_splits_covers_and_that_of_independent_splits_does_not():
     shares = coverage_over_splits(5, 2, 300)
     assert shares["printed"] > 0.91

@@ -104,6 +104,7 @@ def test_the_page_opens_with_the_answer_and_loads_itself_anew_while_the_sweep_ru
     assert all(f'id="{anchor}"' in page for anchor in anchors)
 
 
+@pytest.mark.full
 def test_the_cheapest_variant_that_is_not_shown_to_be_worse_is_advised(tmp_path):
     """Two steps are worse than the best by what is lost in noise; one step is clearly worse."""
     axes = (Axes(models=("cgcnn",), depths=(1, 2, 3), seeds=(0, 1, 2)),)
@@ -120,6 +121,7 @@ def test_the_cheapest_variant_that_is_not_shown_to_be_worse_is_advised(tmp_path)
     assert "one seed of each tests nothing" in told.advises
 
 
+@pytest.mark.full
 def test_a_front_of_noise_is_no_front(tmp_path):
     axes = (Axes(models=("cgcnn",), depths=(1, 2, 3), seeds=(0, 1, 2)),)
     study, told = answer(sweep_in(tmp_path / "noise", axes, by_depth({1: 0.1002, 2: 0.1001, 3: 0.1})))

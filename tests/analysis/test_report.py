@@ -104,6 +104,7 @@ def sweep(tmp_path_factory):
     return paths
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("depths", [(1, 2, 3), tuple(range(1, 17)), tuple(range(1, 33))])
 def test_names_of_points_do_not_collide_in_the_trade_off_figure(depths, tmp_path):
     axes = (Axes(models=("srcgcnn",), depths=depths, seeds=(0, 1)),)

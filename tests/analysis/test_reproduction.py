@@ -73,6 +73,7 @@ def claims(tmp_path, **values):
     return str(path)
 
 
+@pytest.mark.full
 def test_trials_are_judged_through_the_command(finished_sweep, tmp_path, capsys):
     """Two variants of three seeds: a wide tolerance is met, a far number is not, a narrow one cannot be told."""
     paths = finished_sweep([ModelConfig("cgcnn", 1), ModelConfig("srcgcnn", 2)], seeds=3)

@@ -40,6 +40,7 @@ def longer(folder):
     return folder([CGCNN, WIDE], (1, 2, 3), epochs=5)
 
 
+@pytest.mark.full
 def test_common_variants_are_paired_by_seed_and_crystal(first, longer):
     found = compare_folders(first, longer)
     (pair,) = found.pairs
@@ -60,6 +61,7 @@ def test_common_variants_are_paired_by_seed_and_crystal(first, longer):
     assert back.p_value == pytest.approx(pair.comparison.p_value)
 
 
+@pytest.mark.full
 def test_it_is_the_comparison_of_one_folder_that_holds_both(first, folder, capsys):
     """The same trials under two roofs: copies differ by nothing, and are said to be the same trials."""
     same = compare_folders(first, folder([SR2, CGCNN], (0, 1, 2)))

@@ -28,6 +28,7 @@ def test_python_m_is_the_console_script():
     assert done.stdout.startswith("srcgcnn ")
 
 
+@pytest.mark.full
 def test_build_info_verify_of_the_demonstration_data(tmp_path, capsys):
     store = tmp_path / "store"
     assert main(["data", "build", "demo", "--out", str(store)]) == 0

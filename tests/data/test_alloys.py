@@ -47,6 +47,7 @@ def test_twelve_neighbours_are_the_first_shell_and_nothing_else(rows):
         assert graph.distances.max() == pytest.approx(nearest, rel=1e-4), row.row_id  # the second shell is at 1.41
 
 
+@pytest.mark.full
 def test_crystals_whose_atoms_see_the_same_first_shells_differ_in_their_energy():
     """What one step sees is the same, what two steps see is not: L1_1 and its like share first shells."""
     found = {}

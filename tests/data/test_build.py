@@ -198,6 +198,7 @@ def test_settings_and_targets_make_another_store(good, tmp_path):
     assert two.graph(0).distances.shape == (2, 6)
 
 
+@pytest.mark.full
 def test_number_of_processes_does_not_matter(tmp_path):
     rows = [(f"row-{k}", cif(length=4 + k / 100), str(k)) for k in range(150)]  # three tasks
     rows[70:70] = BAD
@@ -319,6 +320,7 @@ def start(*arguments):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.full
 def test_two_builders_at_once_make_one_whole_store(tmp_path):
     out, flags = tmp_path / "store", [tmp_path / "a.csv", tmp_path / "b.csv"]
     builders = [start("slow", out, *flags), start("slow", out, *flags[::-1])]

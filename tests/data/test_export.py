@@ -71,6 +71,7 @@ def test_cif_texts_are_exported_as_they_are(lines, tmp_path):
     assert one.manifest.data_hash == two.manifest.data_hash
 
 
+@pytest.mark.full
 def test_the_command_and_its_mistakes(tmp_path, capsys):
     out = tmp_path / "demo.csv.gz"
     assert main(["data", "export", "demo", "--format", "csv", "--out", str(tmp_path / "x.json")]) == 2

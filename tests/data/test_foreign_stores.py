@@ -172,6 +172,7 @@ def test_damaged_headers_are_refused(copied, name, header):
         GraphStore(copied, check_hashes=True)
 
 
+@pytest.mark.full
 @quick
 @given(data=st.data())
 def test_a_garbled_header_is_refused_or_gives_arrays_in_range(demo_store, tmp_path_factory, data):
@@ -187,6 +188,7 @@ def test_a_garbled_header_is_refused_or_gives_arrays_in_range(demo_store, tmp_pa
         assert_in_range(found)
 
 
+@pytest.mark.full
 @quick
 @given(data=st.data())
 def test_garbled_arrays_are_refused_or_in_range(demo_store, tmp_path_factory, data):

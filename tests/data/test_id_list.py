@@ -50,6 +50,7 @@ def test_a_store_of_listed_rows_holds_them_and_names_those_that_are_not_there(tm
     assert only(source, chosen).content_hash == only(source, chosen[::-1]).content_hash != source.content_hash
 
 
+@pytest.mark.full
 def test_command_and_sweep_take_the_file(tmp_path, capsys):
     names = [row.row_id for row in demo_source().rows()][:40:2]
     (tmp_path / "ids.txt").write_text("\n".join(names))

@@ -65,6 +65,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.mark.full
 def test_a_stock_network_learns_the_target(dataset, demo_store, one_thread):
     torch.manual_seed(0)
     column = demo_store.manifest.targets[0]

@@ -112,6 +112,7 @@ def test_another_schema_version_is_refused(copied):
         GraphStore(copied)
 
 
+@pytest.mark.full
 @settings(quick, max_examples=200)
 @given(share=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_in_the_manifest_is_never_a_crash(demo_store, tmp_path_factory, share, bit):

@@ -59,6 +59,7 @@ def test_a_network_that_was_timed_needs_no_line_and_others_lie_on_it(trial_of):
     assert seen.seconds(three) == pytest.approx(70.0)  # a result is believed before first steps
 
 
+@pytest.mark.full
 def test_what_cannot_train_has_no_timing_and_says_why(demo_store, trial_of):
     trial = trial_of(ModelConfig("srcgcnn", 2, task="classification"))
     with pytest.raises(NoTimingError, match="needs targets 0 and 1"):

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.full
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "a-key-that-is-written-to-no-file"
 SITE = "cpus = 1\ndashboard = false\ncheckpoint_interval_s = 0.2\n"
-MID_TRAINING_EPOCHS = 200  # about 10 s of training: what is done to a running trial meets it running
+MID_TRAINING_EPOCHS = 120  # about 6 s of training: what is done to a running trial meets it running
 ENDLESS_EPOCHS = 20000  # for trials that a test stops and does not finish
 
 

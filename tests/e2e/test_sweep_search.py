@@ -43,7 +43,7 @@ def test_a_search_runs_its_proposals_on_ray_and_is_not_repeated(tmp_path):
     assert sorted(path.stat().st_mtime_ns for path in sweep.paths.results.iterdir()) == before
 
 
-ASHA_FLAGS = ("--depths", 1, 2, 3, "--seeds", 2, "--epochs", 60)
+ASHA_FLAGS = ("--depths", 1, 2, 3, "--seeds", 2, "--epochs", 20)
 ASHA = (*ASHA_FLAGS, "--scheduler", "asha", "--grace-epochs", 2)
 
 
@@ -79,7 +79,7 @@ def test_asha_stops_variants_keeps_their_checkpoints_and_changes_no_number_of_th
     assert finished
     assert len(stopped) + len(finished) == 6
     assert all(trial.epoch == len(trial.curve) for trial in stopped)
-    assert {trial.epoch for trial in stopped} <= {2, 6, 18, 54}
+    assert {trial.epoch for trial in stopped} <= {2, 6, 18}
     assert "stopped early" in srcgcnn(sweep, "status", sweep.paths.out)
 
     sweep.run(*ASHA_FLAGS)  # without a scheduler they go on

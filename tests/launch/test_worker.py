@@ -46,6 +46,7 @@ def test_a_worker_that_cannot_work_here_is_named_with_the_reason(tmp_path, site,
     assert not list(Path("/tmp").glob("srcgcnn-*/w18.*"))  # and leaves nothing
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("waiting", "running", "leaves"), [(3, 0, True), (3, 1, False), (0, 0, False)])
 def test_a_node_that_gets_nothing_while_groups_wait_leaves_ray_and_joins_again(
     tmp_path, monkeypatch, capfd, waiting, running, leaves

@@ -102,6 +102,7 @@ def test_a_task_is_trained_and_written_and_the_next_one_joins_it(tmp_path, cryst
     assert f"{TASK}, {other} came from another recipe" in capsys.readouterr().err
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("task", "parts", "message"),
     [

@@ -113,12 +113,12 @@ def test_weights_keep_the_names_of_model_files_written_before(family, crystals):
 def test_a_group_computes_what_its_members_compute_alone(family, given, training, crystals):
     """In double precision: BatchNorm over four crystals magnifies rounding."""
     config = config_of(family, **given)
-    group = network_of(config, crystals, (5, 6, 7)).train(training).double()
-    rows = torch.tensor([[0, 1, 2, 3], [7, 6, 5, 4], [11, 30, 2, 60]])
+    group = network_of(config, crystals, (5, 6)).train(training).double()
+    rows = torch.tensor([[0, 1, 2, 3], [7, 30, 5, 60]])
     together = group(doubled(crystals.batch(rows)))
     together.square().sum().backward()
     gradients = {name: gradient_of(value) for name, value in group.named_parameters()}
-    for member in range(3):
+    for member in range(2):
         alone = network_of(config, crystals, (5 + member,)).train(training).double()
         outputs = alone(doubled(crystals.batch(rows[member : member + 1])))
         torch.testing.assert_close(together[member], outputs[0], atol=1e-9, rtol=1e-9)

@@ -152,6 +152,7 @@ def test_matched_widths_are_the_nearest_and_the_plan_says_how_near(tmp_path, by)
     assert count_parameters(matching.fitted(matching.of)) == count_parameters(matching.of)
 
 
+@pytest.mark.full
 def test_a_search_chooses_from_the_same_space(tmp_path):
     text = """
     [axes]

@@ -225,6 +225,7 @@ def test_a_store_that_was_deleted_leaves_no_files_behind_after_a_rebuild(paths):
     assert not runs & {path.name for path in paths.mlflow_artifacts.iterdir()} - {"models"}
 
 
+@pytest.mark.full
 def test_a_report_and_early_stops_are_on_the_pages(paths):
     from srcgcnn.run.stopped import Stopped
 

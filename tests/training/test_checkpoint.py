@@ -81,6 +81,7 @@ def test_a_file_that_cannot_be_read_is_no_damaged_one(tmp_path):
     assert file.path.exists()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("seed", range(6))
 def test_training_ends_with_the_same_numbers_after_damage(seed, demo_store, trial_of, tmp_path):
     config, path, draw = trial_of(SR2, 2), tmp_path / "group.pt", random.Random(seed)

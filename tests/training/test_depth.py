@@ -57,6 +57,7 @@ def test_every_recipe_trains_to_other_numbers_that_repeat(recipe, demo_store, tr
     assert np.isfinite(first[2]).all()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 def test_interrupted_at_every_batch_it_ends_with_the_same_numbers(recipe, demo_store, trial_of, tmp_path):
     config = trial_of(SR3, 1, **recipe)

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from srcgcnn.cli.main import main
 
 
@@ -10,6 +12,7 @@ def rows_of(said, heading):
     return [line for line in lines[: lines.index("")] if line] if "" in lines else [line for line in lines if line]
 
 
+@pytest.mark.full
 def test_the_phases_of_a_step_add_up_and_the_operators_are_named(demo_store, capsys, tmp_path):
     trace = tmp_path / "trace.json"
     options = ["--depth", "2", "--members", "2", "--batch-size", "16", "--epochs", "2", "--trace", str(trace)]

@@ -71,6 +71,7 @@ VARIANTS = [
 ]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("training", VARIANTS, ids=lambda one: one.get("optimizer", one.get("schedule", "default")))
 @pytest.mark.parametrize("members", [1, 3])
 def test_repeated_recordings_train_as_plain_calls_do(training, members, demo_store, trial_of):

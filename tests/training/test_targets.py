@@ -75,6 +75,7 @@ def test_each_target_has_its_errors_and_the_common_one_is_their_mean(gapped_stor
     assert result.of_target(VOLUME).config.data.unit == "angstrom3"
 
 
+@pytest.mark.full
 def test_both_targets_are_learned(gapped_store, two_target_trial_of):
     recipe = {"epochs": 60, "batch_size": 8, "schedule": "onecycle", "learning_rate": 5e-3}
     _, (outcome,) = run([two_target_trial_of(SR2, **recipe)], gapped_store)

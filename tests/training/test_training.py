@@ -35,6 +35,7 @@ def numbers(outcome):
     return outcome.result.metrics, outcome.result.curves, outcome.test.predictions.tolist()
 
 
+@pytest.mark.full
 def test_training_learns_the_demonstration_target(demo_store, trial_of):
     config = trial_of(SR2, epochs=60, batch_size=8, schedule="onecycle", learning_rate=5e-3)
     trainer, (outcome,) = run([config], demo_store)
@@ -65,6 +66,7 @@ RESUMED = [
 ]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("training", RESUMED, ids=lambda training: training["schedule"])
 def test_interrupted_at_every_batch_it_ends_with_the_same_numbers(training, demo_store, trial_of, tmp_path):
     config = trial_of(ModelConfig("srcgcnn", 2, alpha="learned"), 1, **training)
