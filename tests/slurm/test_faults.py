@@ -182,8 +182,8 @@ def test_a_node_with_a_broken_environment_is_named_and_left_out(sweep, whole):
     (sweep.folder / "broken" / "torch_geometric.py").write_text("raise ImportError('no such library on this node')")
     sweep.submit()
     whole(sweep)
-    (note,) = [note for note in worker_notes(sweep.paths) if note.state == "broken"]
-    assert note.host == "n2"
+    broken = [note for note in worker_notes(sweep.paths) if note.state == "broken"]
+    assert {note.host for note in broken} == {"n2"}  # SLURM may give it to two workers before one has found out
     assert "no such library" in sweep.srcgcnn("status")
 
 
