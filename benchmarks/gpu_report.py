@@ -213,11 +213,11 @@ def authors(bench: Bench, options: argparse.Namespace) -> None:
         for items, training in ((train, True), (validation, False)):
             network.train(training)
             loader = torch.utils.data.DataLoader(items, 256, shuffle=training, collate_fn=data.collate_pool)
-            for (atoms, bonds, neighbours, crystals), wanted, _ in loader:
+            for (atoms, bonds, neighbours, crystals), targets, _ in loader:
                 inputs = (atoms.to(bench.device), bonds.to(bench.device), neighbours.to(bench.device))
                 with torch.set_grad_enabled(training):
-                    found = network(*inputs, [rows.to(bench.device) for rows in crystals])
-                    loss = torch.nn.functional.mse_loss(found, wanted.to(bench.device))
+                    outputs = network(*inputs, [rows.to(bench.device) for rows in crystals])
+                    loss = torch.nn.functional.mse_loss(outputs, targets.to(bench.device))
                 if training:
                     optimizer.zero_grad()
                     loss.backward()

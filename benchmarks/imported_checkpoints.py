@@ -97,10 +97,10 @@ def compare(checkpoint: Path, items: list[tuple], folder: Path) -> None:
     model = folder / "model.safetensors"
     import_checkpoint(checkpoint, model)
     table = Ensemble.load(model).predict([folder]).set_index("id")
-    wanted = np.array(list(expected.values()))
-    difference = np.abs(table.loc[list(expected), "prediction"].to_numpy() - wanted)
-    extent = f"{wanted.min():.3f} .. {wanted.max():.3f}"
-    print(f"| {checkpoint.name} | {task} | {len(wanted)} | {extent} | {difference.max():.1e} |", flush=True)
+    original = np.array(list(expected.values()))
+    difference = np.abs(table.loc[list(expected), "prediction"].to_numpy() - original)
+    extent = f"{original.min():.3f} .. {original.max():.3f}"
+    print(f"| {checkpoint.name} | {task} | {len(original)} | {extent} | {difference.max():.1e} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -65,15 +65,15 @@ def main() -> None:
         ("tpe", ("val_error", "conv_params")),
         ("nsga2", ("val_error", "conv_params")),
     ):
-        wanted = best_known(grid, objectives)
+        best = best_known(grid, objectives)
         shares, distinct, regrets = [], [], []
         for seed in range(options.seeds):
             values = replay(grid, SearchSpec(method, options.proposals, objectives, seed))  # type: ignore[arg-type]
-            shares.append(len(set(wanted) & set(values)) / len(wanted))
+            shares.append(len(set(best) & set(values)) / len(best))
             distinct.append(len(set(values)))
-            regrets.append(min(value[0] for value in values) - min(value[0] for value in wanted))
+            regrets.append(min(value[0] for value in values) - min(value[0] for value in best))
         print(
-            f"{method:7} {'+'.join(objectives):22} of the grid's best ({len(wanted)}): "
+            f"{method:7} {'+'.join(objectives):22} of the grid's best ({len(best)}): "
             f"{statistics.fmean(shares):5.0%} found, {statistics.fmean(distinct):4.1f} variants trained, "
             f"best error above the grid's by {statistics.fmean(regrets):.4f} on average"
         )

@@ -92,8 +92,8 @@ def authors(crystals: Crystals, depth: int, folder: Path) -> Iterator[float]:
         loader = torch.utils.data.DataLoader(
             items, batch_sampler=[rows.tolist() for rows in crystals.batches], collate_fn=data.collate_pool
         )
-        for inputs, wanted, _ in loader:
-            loss = F.mse_loss(network(*inputs), wanted)
+        for inputs, targets, _ in loader:
+            loss = F.mse_loss(network(*inputs), targets)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -150,7 +150,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
 
 
 def read_if_whole(kind: type[Record], path: Path) -> Record | None:
-    """Read one record; None where there is none, or where it is damaged, which is said once for every damage.
+    """Read one record; None where there is none, or it is damaged, which is reported once per damage.
 
     For files that their writer renews: whoever reads them goes on.
     """
@@ -159,15 +159,15 @@ def read_if_whole(kind: type[Record], path: Path) -> Record | None:
     except FileNotFoundError:
         return None
     except RecordError as error:
-        if _SAID.get(str(path)) != str(error):
-            _SAID[str(path)] = str(error)
+        if _REPORTED.get(str(path)) != str(error):
+            _REPORTED[str(path)] = str(error)
             print(f"damaged, and left out: {error}", file=sys.stderr, flush=True)
         return None
-    _SAID.pop(str(path), None)
+    _REPORTED.pop(str(path), None)
     return record
 
 
-_SAID: dict[str, str] = {}  # path -> what was said of it last
+_REPORTED: dict[str, str] = {}  # path -> what was last reported about it
 
 
 @cache
@@ -191,7 +191,7 @@ EXPECTED = {
 def describe(error: Any, kind: type, where: str) -> str:
     """Turn a pydantic error into one phrase per place: what is allowed, and what stands there."""
     phrases: list[str] = []
-    wanted: dict[str, list[str]] = {}  # the alternatives of a union are faults at one place
+    allowed: dict[str, list[str]] = {}  # the alternatives of a union are faults at one place
     found: dict[str, str] = {}
     for fault in error.errors():
         place, inner = _follow(kind, fault["loc"])
@@ -203,9 +203,9 @@ def describe(error: Any, kind: type, where: str) -> str:
         elif fault["type"] == "value_error":
             phrases.append(f"{place}: {fault['ctx']['error']}")  # our own check, which names the value
         else:
-            wanted.setdefault(place, []).append(_allowed(fault))
+            allowed.setdefault(place, []).append(_allowed(fault))
             found[place] = f"{fault['input']!r:.60}"
-    phrases += [f"{place}: must be {' or '.join(ways)} (got {found[place]})" for place, ways in wanted.items()]
+    phrases += [f"{place}: must be {' or '.join(ways)} (got {found[place]})" for place, ways in allowed.items()]
     return f"{where}: " + "; ".join(phrases)
 
 

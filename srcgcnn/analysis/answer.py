@@ -72,8 +72,10 @@ def _shows(study: Study, baselines: Sequence[Baseline]) -> str:
         f" with {best['conv_parameters']:,} convolution parameters"
     )
     names = {LINEAR: "a linear model on composition"}
-    told = " and ".join(f"{names.get(one.name, f'the {one.name}')} has {one.test.mean:.4f}" for one in baselines)
-    return f"{text}; {told}{unit}." if told else f"{text}."
+    baseline_errors = " and ".join(
+        f"{names.get(one.name, f'the {one.name}')} has {one.test.mean:.4f}" for one in baselines
+    )
+    return f"{text}; {baseline_errors}{unit}." if baseline_errors else f"{text}."
 
 
 def _advises(study: Study, findings: Findings, advised: str | None) -> str:

@@ -170,19 +170,19 @@ def crystal_systems(study: Study, ids: list[str], cache: Path) -> tuple[dict[str
     and unchanged.
     """
     known = dict(pd.read_csv(cache, dtype=str, keep_default_na=False).to_numpy()) if cache.exists() else {}
-    wanted = ids[:MOST_STRUCTURES]
-    if not set(wanted) <= known.keys():
+    examined = ids[:MOST_STRUCTURES]
+    if not set(examined) <= known.keys():
         try:
-            known |= _compute_systems(study, set(wanted))
+            known |= _compute_systems(study, set(examined))
         except (ValueError, OSError) as error:
             return {}, f"Crystal systems are not shown: {error}"
         table = pd.DataFrame(sorted(known.items()), columns=["id", "crystal_system"])
         write_text(cache, table.to_csv(index=False))
-    note = f"Crystal systems: the first {MOST_STRUCTURES:,} test crystals only." if len(ids) > len(wanted) else ""
+    note = f"Crystal systems: the first {MOST_STRUCTURES:,} test crystals only." if len(ids) > len(examined) else ""
     return known, note
 
 
-def _compute_systems(study: Study, wanted: set[str]) -> dict[str, str]:
+def _compute_systems(study: Study, ids: set[str]) -> dict[str, str]:
     from pathlib import Path
 
     from srcgcnn.data.manifest import read_manifest
@@ -200,12 +200,12 @@ def _compute_systems(study: Study, wanted: set[str]) -> dict[str, str]:
         raise ValueError(f"{spec.source} has changed since the graphs were built")
     systems = {}
     for row in source.rows():
-        if row.row_id in wanted:
+        if row.row_id in ids:
             try:
                 systems[row.row_id] = _system(parse_structure(row))
             except RowError:
                 systems[row.row_id] = "unknown"
-    return systems | dict.fromkeys(wanted - systems.keys(), "unknown")
+    return systems | dict.fromkeys(ids - systems.keys(), "unknown")
 
 
 def _system(structure: Structure) -> str:

@@ -55,28 +55,28 @@ class Findings:
             f"Lowest validation error: {study.best}, with a test error of {test.mean:.4f} {study.unit}{spread} and "
             f"{best['conv_parameters']:,} convolution parameters."
         )
-        said = [lowest]
+        sentences = [lowest]
         same = [one.variant for one in self.comparisons if one.verdict == "not distinguishable"]
         worse = [one.variant for one in self.comparisons if one.verdict == "worse"]
         if same:
-            said.append(f"Not distinguishable from it (paired, Holm-corrected, 5 %): {', '.join(same)}.")
+            sentences.append(f"Not distinguishable from it (paired, Holm-corrected, 5 %): {', '.join(same)}.")
         better = [one.variant for one in self.comparisons if one.verdict == "better"]
         if better:  # the choice stays with the validation set, but is no longer the whole truth
-            said.append(f"Significantly better than it on the test set: {', '.join(better)}.")
+            sentences.append(f"Significantly better than it on the test set: {', '.join(better)}.")
         if worse:
-            said.append(f"Significantly worse: {', '.join(worse)}.")
+            sentences.append(f"Significantly worse: {', '.join(worse)}.")
         if any(not one.difference.known for one in self.comparisons):
-            said.append("Variants with one seed are listed, not tested: a ranking needs repeated seeds.")
-        said += [claim.sentence(study.unit) for claim in self.claims]
-        said += [one.sentence(study.unit) for one in self.saturations]
-        said += sorted({one.config.model.caution for one in study.results} - {""})
+            sentences.append("Variants with one seed are listed, not tested: a ranking needs repeated seeds.")
+        sentences += [claim.sentence(study.unit) for claim in self.claims]
+        sentences += [one.sentence(study.unit) for one in self.saturations]
+        sentences += sorted({one.config.model.caution for one in study.results} - {""})
         unfinished = int((study.trials["best_epoch"] + 1 >= study.trials["epochs"]).sum())
         if unfinished:
-            said.append(
+            sentences.append(
                 f"In {unfinished} of {len(study.trials)} trials the best epoch is the last one: longer training may "
                 "change the order."
             )
-        return said + ([self.power[0].upper() + self.power[1:] + "."] if self.power else [])
+        return sentences + ([self.power[0].upper() + self.power[1:] + "."] if self.power else [])
 
 
 def find(study: Study, margin: float | None = None) -> Findings:

@@ -92,8 +92,8 @@ def told_apart(data: pd.DataFrame) -> list[str]:
         growth = (size.iloc[-1] / size.iloc[1]) ** (1 / (last - 1))
         exploding += [f"{name} ({growth:.1f})"] if growth >= EXPLODING else []
         alike += [f"{name} ({spread:.2f})"] if spread < ALIKE else []
-    said = [f"Exploding (factor a step): {', '.join(exploding)}."] if exploding else []
-    return said + ([f"Oversmoothed (spread after the last step): {', '.join(alike)}."] if alike else [])
+    sentences = [f"Exploding (factor a step): {', '.join(exploding)}."] if exploding else []
+    return sentences + ([f"Oversmoothed (spread after the last step): {', '.join(alike)}."] if alike else [])
 
 
 def probe_table(study: Study) -> pd.DataFrame:

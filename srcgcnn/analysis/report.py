@@ -75,7 +75,7 @@ class Progress:
 
     Attributes:
         finished: trials of the last request that have a result; all results where sweep.json is missing.
-        asked: trials of the last request, None where sweep.json is missing.
+        requested: trials of the last request, None where sweep.json is missing.
         others: results of this folder that the last request did not ask for.
         failed: labels and reasons of failed trials.
         stopped: trials of the last request that a scheduler stopped early.
@@ -83,7 +83,7 @@ class Progress:
     """
 
     finished: int
-    asked: int | None
+    requested: int | None
     others: int
     failed: list[tuple[str, str]]
     stopped: int = 0
@@ -92,7 +92,7 @@ class Progress:
     @property
     def partial(self) -> bool:
         """Whether something is missing."""
-        missing = self.asked is not None and self.finished + self.stopped < self.asked
+        missing = self.requested is not None and self.finished + self.stopped < self.requested
         return bool(self.failed) or missing or self.proposals_left > 0
 
 

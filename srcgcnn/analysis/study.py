@@ -41,13 +41,13 @@ class Study:
         title: data set and target, and what tells this study from the others of the sweep.
         results: its trials, ordered by key.
         run: the sweep, where the predictions are.
-        asked: whether the last request of the sweep asked for some of them.
+        requested: whether the last request of the sweep asked for some of them.
     """
 
     title: str
     results: tuple[TrialResult, ...]
     run: Run
-    asked: bool = True
+    requested: bool = True
 
     @property
     def task(self) -> str:
@@ -267,21 +267,21 @@ class Study:
         variant = str(self.variants.loc[self.variants["line"] == line, "variant"].iloc[0])
         return self.named[variant].model.depth_letter
 
-    def find(self, wanted: str) -> str:
+    def find(self, query: str) -> str:
         """Return the name of the variant that is meant: its whole name, or words that are in no other.
 
         Raises:
             ValueError: none or several are meant; the message lists them.
         """
         names = list(self.variants["variant"])
-        if wanted in names:
-            return wanted
-        found = [name for name in names if set(wanted.lower().split()) <= set(name.lower().split())]
-        found = found or [name for name in names if wanted.lower() in name.lower()]
+        if query in names:
+            return query
+        found = [name for name in names if set(query.lower().split()) <= set(name.lower().split())]
+        found = found or [name for name in names if query.lower() in name.lower()]
         if len(found) == 1:
             return found[0]
         meant = "several variants are" if found else "no variant is"
-        raise ValueError(f"{meant} meant by {wanted!r}; known: {', '.join(found or names)}")
+        raise ValueError(f"{meant} meant by {query!r}; known: {', '.join(found or names)}")
 
 
 def _absolute_errors(table: pd.DataFrame, name: str) -> pd.Series:
@@ -296,16 +296,16 @@ COMPARED = frozenset({"learning_rate", "weight_decay"})
 def studies_of(folder: Run | RunPaths) -> list[Study]:
     """Split a sweep's results into studies: those that the last request asked for first, then by number of trials."""
     run = open_run(folder)
-    asked = _asked(run)
-    keys = {trial.key for trial in asked}
-    varied = COMPARED | set(_recipe_names(differing_recipes(trial.variant for trial in asked)))
+    requested = _requested(run)
+    keys = {trial.key for trial in requested}
+    varied = COMPARED | set(_recipe_names(differing_recipes(trial.variant for trial in requested)))
     groups: dict[object, list[TrialResult]] = {}
     for result in run.results:
         groups.setdefault(_setting(result.config.variant, varied), []).append(result)
     titles = _titles([members[0].config.variant for members in groups.values()], varied)
     counts = [sum(result.key in keys for result in members) for members in groups.values()]
     studies = [
-        (count, Study(title, tuple(members), run, count > 0 or not asked))
+        (count, Study(title, tuple(members), run, count > 0 or not requested))
         for count, title, members in zip(counts, titles, groups.values(), strict=True)
     ]
     return [study for _, study in sorted(studies, key=lambda pair: (-pair[0], -len(pair[1].results), pair[1].title))]
@@ -340,15 +340,15 @@ def _recipe_names(names: Iterable[str]) -> list[str]:
     return [name for name in names if not name.startswith("model.") and name not in ("data", "target")]
 
 
-def _asked(run: Run) -> tuple[TrialConfig, ...]:
+def _requested(run: Run) -> tuple[TrialConfig, ...]:
     """Return the trials of the last request; none where it is not known."""
     from srcgcnn.records import RecordError
-    from srcgcnn.sweep.plan import asked_trials
+    from srcgcnn.sweep.plan import requested_trials
     from srcgcnn.sweep.record import read_record
 
     try:
         record = read_record(run.paths)
-        return tuple(trial for trial, _ in asked_trials(record.spec, record.data, run.paths))
+        return tuple(trial for trial, _ in requested_trials(record.spec, record.data, run.paths))
     except RecordError:  # missing or damaged: commands that need it say so
         return ()
 
@@ -411,7 +411,7 @@ def find_studies(
     found = []
     for study in studies:
         try:
-            found.append((study, tuple(study.find(wanted) for wanted in variants)))
+            found.append((study, tuple(study.find(variant) for variant in variants)))
         except ValueError as error:
             faults.append(f"{study.title}: {error}")
     if found:

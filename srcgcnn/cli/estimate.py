@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 STEPS_WORTH_TIMING = 50_000  # of all trials: a sweep of fewer is soon as far by itself
 
 
-def with_estimate(plan: Plan, found: FoundData, paths: RunPaths, site: Site, *, asked: bool, starts: bool) -> Plan:
+def with_estimate(plan: Plan, found: FoundData, paths: RunPaths, site: Site, *, requested: bool, starts: bool) -> Plan:
     """Return a plan that knows how long it takes, where that can be known.
 
     Results in its folder tell, else those of this machine in the folders beside it, on the same crystals; else first
@@ -33,12 +33,12 @@ def with_estimate(plan: Plan, found: FoundData, paths: RunPaths, site: Site, *, 
     Raises:
         ValueError: an estimate is asked for, and the sweep would not train on this machine.
     """
-    if asked and site.kind != "local":
+    if requested and site.kind != "local":
         raise ValueError("--estimate times this machine; on a cluster the first steps tell: srcgcnn status OUT")
     if _is_known(plan) or site.kind != "local":
         return plan
     beside = _knowing(plan, tuple(timings_beside(paths, plan.data)))
-    if _is_known(beside) or not (asked or (starts and _is_long(plan, found))):
+    if _is_known(beside) or not (requested or (starts and _is_long(plan, found))):
         return beside
     return _timed(plan, found, site.cpus_per_group)
 

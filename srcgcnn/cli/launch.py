@@ -66,7 +66,7 @@ def prepare_and_launch(spec: SweepSpec, stores: Path, how: Launch, *, strict: bo
     if found.manifest is not None and start.spec.training.split.lists:
         refuse_unknown_ids(start.spec.training.split, GraphStore(found.folder).ids)
     plan = plan_sweep(start.spec, found.reference, how.paths, how.site.trials_per_group)
-    plan = with_estimate(plan, found, how.paths, how.site, asked=how.estimate, starts=not how.dry_run)
+    plan = with_estimate(plan, found, how.paths, how.site, requested=how.estimate, starts=not how.dry_run)
     return launch(plan, found, how, start)
 
 

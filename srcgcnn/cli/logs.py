@@ -67,12 +67,12 @@ def log_files(paths: RunPaths, job: str | None, trial: str | None = None) -> lis
     ids = read_jobs(paths)
     if trial is not None or not (job or ids.head):
         return [find_log(paths, trial or "").path]
-    wanted = job or ids.head
-    found = sorted(paths.job_logs.glob(f"{wanted}_*_log.out")) if wanted else []
+    job_id = job or ids.head
+    found = sorted(paths.job_logs.glob(f"{job_id}_*_log.out")) if job_id else []
     if not found:
         # a log is named by job and rank: 17_3_0_log.out
         known = ", ".join(sorted({path.name.rsplit("_", 2)[0] for path in paths.job_logs.glob("*_log.out")}))
-        raise FileNotFoundError(f"no log of job {wanted or '(none submitted)'} yet; jobs with a log: {known or 'none'}")
+        raise FileNotFoundError(f"no log of job {job_id or '(none submitted)'} yet; jobs with a log: {known or 'none'}")
     return found
 
 

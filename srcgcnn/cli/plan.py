@@ -163,9 +163,9 @@ def _variants(plan: Plan) -> Table:
     labels = labels_of(variants)
     for variant, trials in variants.items():
         label, counts = labels[variant], count_parameters(variant.model)
-        asked = set(plan.aliases[trials[0].key]) - {variant.model.label, label}
+        requested = set(plan.aliases[trials[0].key]) - {variant.model.label, label}
         done = sum(trial.key in plan.finished for trial in trials)
-        also = ", ".join(sorted(asked))
+        also = ", ".join(sorted(requested))
         table.add_row(label, also, f"{counts.convolution:,}", f"{counts.total:,}", str(len(trials)), str(done))
     return table
 

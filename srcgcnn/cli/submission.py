@@ -40,9 +40,9 @@ def show_submission(plan: Plan, paths: RunPaths, site: SlurmSite) -> bool:
     for name, text in system.texts(site, paths, job_name(plan.spec.name), plan.parallel_groups).items():
         console.print(f"--- sbatch text: {name}", soft_wrap=True)
         console.print(text.rstrip(), soft_wrap=True)
-        taken, said = system.verdict(text, paths.launch)
+        taken, answer = system.verdict(text, paths.launch)
         accepted = accepted and taken
-        console.print(f"--- {system.name} on it: {said}", soft_wrap=True)
+        console.print(f"--- {system.name} on it: {answer}", soft_wrap=True)
     return accepted
 
 
@@ -102,7 +102,7 @@ def launch_slurm(
 
 def wait_for_end(paths: RunPaths, plan: Plan, console: Console) -> int:
     """Show progress until the sweep is over. Ctrl-C, or a closed terminal, ends the waiting only."""
-    pause, asked, shown = FIRST_WAIT_S, time.monotonic(), ""
+    pause, last_query, shown = FIRST_WAIT_S, time.monotonic(), ""
     while True:
         end = read_if_whole(SweepEndRecord, paths.sweep_end)
         line = _progress(paths, plan)
@@ -113,8 +113,8 @@ def wait_for_end(paths: RunPaths, plan: Plan, console: Console) -> int:
             _wait_for_jobs(paths)
             console.print(f"results: srcgcnn results {paths.out}   MLflow: srcgcnn ui {paths.out}", soft_wrap=True)
             return end.status
-        if time.monotonic() - asked > ASK_QUEUE_S:
-            asked = time.monotonic()
+        if time.monotonic() - last_query > ASK_QUEUE_S:
+            last_query = time.monotonic()
             if _all_jobs_are_gone(paths):
                 return _over_without_a_word(paths, plan, console)
         time.sleep(pause)

@@ -154,7 +154,7 @@ def _existing(out: Path, key: str) -> GraphStore | None:
     if store.manifest.build_key != key:
         raise StoreError(
             f"{out} holds another store (source {store.manifest.source!r}, build {store.manifest.build_key}, "
-            f"wanted {key}); choose another --out or delete it"
+            f"requested {key}); choose another --out or delete it"
         )
     return store
 
@@ -169,9 +169,9 @@ def _remove_leftovers(out: Path) -> None:
         out.rmdir()
 
 
-def _processes(wanted: int | None, source: Source) -> int:
-    if wanted is not None:
-        return wanted
+def _processes(requested: int | None, source: Source) -> int:
+    if requested is not None:
+        return requested
     small = source.count is not None and source.count <= SERIAL_ROWS
     return 1 if small else len(os.sched_getaffinity(0))
 

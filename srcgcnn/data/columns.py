@@ -21,10 +21,10 @@ WORDS = {"true": 1.0, "false": 0.0}
 LOOK_AHEAD_ROWS = 100  # read to tell which values are numbers, where there is no header and some are missing
 
 
-def find_key(columns: Iterable[str], wanted: Sequence[str]) -> str | None:
-    """Return the column that is called like the first of the wanted names there is, in upper or lower case."""
+def find_key(columns: Iterable[str], names: Sequence[str]) -> str | None:
+    """Return the column that has the first of these names, in upper or lower case; None if no column has one."""
     by_lower_case = {column.lower(): column for column in reversed(list(columns))}
-    return next((by_lower_case[name] for name in wanted if name in by_lower_case), None)
+    return next((by_lower_case[name] for name in names if name in by_lower_case), None)
 
 
 def row_identity(value: Any, number: int) -> str:
@@ -54,22 +54,22 @@ def numeric_keys(records: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def choose_targets(
-    where: str, wanted: Sequence[str] | None, available: Sequence[str], numeric: Sequence[str]
+    where: str, requested: Sequence[str] | None, available: Sequence[str], numeric: Sequence[str]
 ) -> tuple[str, ...]:
-    """Return the targets to read: the wanted ones, or the only numeric column; none where `wanted` is None.
+    """Return the targets to read: the requested ones, or the only numeric column; none if `requested` is None.
 
     Raises:
-        SourceError: a wanted column does not exist, or none is wanted and the choice is not clear.
+        SourceError: a requested column does not exist, or none is requested and the choice is ambiguous.
     """
-    if wanted is None:
+    if requested is None:
         return ()
-    wanted = [_full_name(name, available) for name in wanted]
-    for name in wanted:
+    requested = [_full_name(name, available) for name in requested]
+    for name in requested:
         if name not in available:
             listing = ", ".join(_closest_first(name, numeric)) or "none"
             raise SourceError(f"{where}: no target {name!r}; columns that can be one: {listing}")
-    if wanted:
-        return tuple(dict.fromkeys(wanted))
+    if requested:
+        return tuple(dict.fromkeys(requested))
     if len(numeric) != 1:
         found = f"{len(numeric)} numeric columns; name the target, one of: {', '.join(numeric)}"
         raise SourceError(f"{where}: {found if numeric else 'no numeric column that could be a target'}")

@@ -114,7 +114,7 @@ def electrostatic_energy(structure: Structure) -> float:
 
 @cache
 def shannon_radius(ion: str, coordination: int) -> float:
-    """Return Shannon's ionic radius in angstrom, high spin, at the listed coordination nearest to the wanted one."""
+    """Return Shannon's ionic radius in angstrom, high spin, at the listed coordination nearest to the given one."""
     import warnings
 
     from pymatgen.core import Species
@@ -134,8 +134,8 @@ def _scale(shape: Structure, roles: str, radii: Mapping[str, float]) -> float:
     """Return the factor that makes the cation-anion contacts, on average, the sums of the radii."""
     anions = [site for site, role in enumerate(roles) if role == "X"]
     contacts = shape.distance_matrix[:, anions].min(axis=1)
-    wanted = [(radii[role] + radii["X"]) / contacts[site] for site, role in enumerate(roles) if role != "X"]
-    return float(np.mean(wanted))
+    factors = [(radii[role] + radii["X"]) / contacts[site] for site, role in enumerate(roles) if role != "X"]
+    return float(np.mean(factors))
 
 
 def _rows(count: int, seed: int) -> Iterator[SourceRow]:

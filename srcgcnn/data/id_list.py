@@ -53,12 +53,12 @@ def _first_cell(line: str) -> str:
 
 def only(source: Source, ids: Sequence[str]) -> Source:
     """Return these rows of a source, in its order; those that it does not have are bad rows at the end."""
-    wanted = frozenset(ids)
+    listed = frozenset(ids)
 
     def rows() -> Iterator[SourceRow]:
         found = set()
         for row in source.rows():
-            if row.row_id in wanted:
+            if row.row_id in listed:
                 found.add(row.row_id)
                 yield row
         for row_id in ids:
@@ -67,8 +67,8 @@ def only(source: Source, ids: Sequence[str]) -> Source:
 
     return replace(
         source,
-        content_hash=digest([source.content_hash, "ids", sorted(wanted)]),
-        provenance=f"{source.provenance}; {len(wanted):,} listed ids of it",
-        count=len(wanted),
+        content_hash=digest([source.content_hash, "ids", sorted(listed)]),
+        provenance=f"{source.provenance}; {len(listed):,} listed ids of it",
+        count=len(listed),
         rows=rows,
     )

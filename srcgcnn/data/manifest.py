@@ -185,12 +185,12 @@ def _plain_record(kind: type[Record], data: Any) -> Record:
         raise TypeError(f"{kind.__name__} is {data!r:.60}")
     hints = get_type_hints(kind)
     for name, value in data.items():
-        wanted = hints.get(name)
-        if wanted in FIELD_TYPES and type(value) not in FIELD_TYPES[wanted]:
+        field_type = hints.get(name)
+        if field_type in FIELD_TYPES and type(value) not in FIELD_TYPES[field_type]:
             raise TypeError(f"{name} is {value!r:.60}")
-        if wanted is int and not 0 <= value <= MOST_COUNT:
+        if field_type is int and not 0 <= value <= MOST_COUNT:
             raise ValueError(f"{name} is {value!r:.60}")
-        if wanted is float and not math.isfinite(value):
+        if field_type is float and not math.isfinite(value):
             raise ValueError(f"{name} is {value}")
     return kind(**data)
 

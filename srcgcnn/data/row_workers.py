@@ -224,8 +224,8 @@ def _limit_memory(limits: SourceLimits) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     with suppress(OSError, ValueError):  # no /proc, or a limit of the site that is lower
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        wanted = pages * os.sysconf("SC_PAGE_SIZE") + int(limits.memory_gib * 2**30)
-        resource.setrlimit(resource.RLIMIT_AS, (wanted, resource.getrlimit(resource.RLIMIT_AS)[1]))
+        address_space = pages * os.sysconf("SC_PAGE_SIZE") + int(limits.memory_gib * 2**30)
+        resource.setrlimit(resource.RLIMIT_AS, (address_space, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
 def _limit_processor_time(limits: SourceLimits) -> None:

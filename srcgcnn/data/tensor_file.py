@@ -123,7 +123,7 @@ def _lengths(values: Any) -> TypeGuard[list[int]]:
     return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
 
 
-def _fits(shape: list[int], wanted: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(wanted) and all(
-        want is None or length == want for length, want in zip(shape, wanted, strict=True)
+def _fits(shape: list[int], expected: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(expected) and all(
+        size is None or length == size for length, size in zip(shape, expected, strict=True)
     )

@@ -31,7 +31,7 @@ class HandedBackError(RuntimeError):
     """A group stopped because its node leaves. Its checkpoint is written; another node goes on."""
 
 
-def stop_asked() -> bool:
+def stop_requested() -> bool:
     """Whether groups on this node are to stop."""
     folder, deadline = os.environ.get(NODE_FOLDER), os.environ.get(DEADLINE)
     if deadline and time.monotonic() > float(deadline):

@@ -141,7 +141,7 @@ class BacklogFile(Listener):
 
     def __init__(self, paths: RunPaths, state: SweepState) -> None:
         self._paths, self._state = paths, state
-        self._told = (-1, -1)
+        self._written = (-1, -1)
         self._kept = KeptFiles()
         if paths.spec.is_file():
             self._kept.keep(paths.spec)
@@ -152,8 +152,8 @@ class BacklogFile(Listener):
         state = self._state
         waiting = 0 if state.closed else state.phases["waiting"] + state.proposals_left
         now = (waiting, state.phases["running"])
-        if now != self._told and self._paths.launch.is_dir():  # only jobs of a cluster want to know
-            self._told = now
+        if now != self._written and self._paths.launch.is_dir():  # only jobs of a cluster want to know
+            self._written = now
             write_text(self._paths.backlog, json.dumps({"waiting": now[0], "running": now[1]}))
             self._kept.keep(self._paths.backlog)
 

@@ -98,7 +98,7 @@ class RungMedian(MedianStoppingRule):
         # by default it pauses trials while it knows too little: theirs would start again in another process
         never: Any = math.inf
         super().__init__(EPOCH, ERROR, "min", grace_period=grace_epochs, min_time_slice=never)
-        self._told: set[tuple[str, int]] = set()
+        self._reported: set[tuple[str, int]] = set()
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Judge a trial at a rung."""
@@ -111,7 +111,7 @@ class RungMedian(MedianStoppingRule):
             super().on_trial_complete(tune_controller, trial, result)
 
     def _is_new(self, trial: Any, result: dict[str, Any]) -> bool:
-        told = (trial.trial_id, result.get(EPOCH, 0))
-        new = EPOCH in result and told not in self._told
-        self._told.add(told)
+        report = (trial.trial_id, result.get(EPOCH, 0))
+        new = EPOCH in result and report not in self._reported
+        self._reported.add(report)
         return new

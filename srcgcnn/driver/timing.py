@@ -54,14 +54,14 @@ def time_groups(groups: Iterable[TrialGroup], store: Path, cpus: int) -> tuple[T
         ended = subprocess.run(
             command, input=json.dumps(order), capture_output=True, text=True, timeout=PATIENCE * ALL_S, check=False
         )
-        said, why = ended.stdout, ended.stderr.strip().rpartition("\n")[2]
+        output, why = ended.stdout, ended.stderr.strip().rpartition("\n")[2]
     except subprocess.TimeoutExpired as late:
-        said, why = (late.stdout or b"").decode(), f"the first steps take more than {PATIENCE * ALL_S:.0f} s"
-    told = [json.loads(line) for line in said.splitlines() if line.endswith("}")]
-    if not told:
+        output, why = (late.stdout or b"").decode(), f"the first steps take more than {PATIENCE * ALL_S:.0f} s"
+    timings = [json.loads(line) for line in output.splitlines() if line.endswith("}")]
+    if not timings:
         raise NoTimingError(why)
     trials = {group.key: group.trials[0] for group in chosen}
-    return tuple(Timing(trials[one["key"]], one["epoch_s"], one["rows"]) for one in told)
+    return tuple(Timing(trials[one["key"]], one["epoch_s"], one["rows"]) for one in timings)
 
 
 def one_of_each_shape(groups: Iterable[TrialGroup]) -> list[TrialGroup]:

@@ -17,7 +17,7 @@ from srcgcnn.driver.preemption import (
     HandedBackError,
     counted_as_running,
     fits_time_left,
-    stop_asked,
+    stop_requested,
     take_no_more,
 )
 from srcgcnn.driver.rungs import rung_error
@@ -52,7 +52,7 @@ def train_in_worker(config: dict[str, Any]) -> None:
 def _hand_back_where_time_is_short(expected_s: float | None) -> None:
     if not fits_time_left(expected_s):
         take_no_more()
-    elif not stop_asked():
+    elif not stop_requested():
         return
     time.sleep(1.0)  # a node that leaves may be offered work until Ray has heard of it
     raise HandedBackError("this node is about to leave")
@@ -77,7 +77,7 @@ def _train(order: GroupOrder, paths: RunPaths, reporter: _Reporter, log: GroupLo
             paths,
             checkpoint_interval_s=settings.checkpoint_interval_s,
             on_epoch=after_epoch,
-            should_stop=stop_asked,
+            should_stop=stop_requested,
             rungs=settings.rungs,
             on_rung=reporter.rung,
             on_pace=reporter.pace,

@@ -72,7 +72,7 @@ class Devices:
     """Devices of an allocation: how many, and the variables that say so."""
 
     count: int
-    told_by: str
+    evidence: str
 
 
 class Allocation(Protocol):
@@ -95,7 +95,7 @@ class Allocation(Protocol):
         """How often this job was started again."""
 
     @property
-    def end_asked(self) -> bool:
+    def end_requested(self) -> bool:
         """Whether this job is being cancelled, requeued or preempted; seconds are left."""
 
     @property

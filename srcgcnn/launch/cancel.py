@@ -31,9 +31,9 @@ def cancel_jobs(paths: RunPaths, chosen: list[str] | None, *, waiting_only: bool
     if unknown := [job for job in chosen or () if job not in alive]:
         raise ValueError(f"no job {', '.join(unknown)} of {paths.out}; there: {', '.join(alive) or 'none'}")
     workers = [job_id for job_id in alive if job_id != ids.head]
-    wanted = [job for job in chosen or workers if not waiting_only or alive[job].waits]
-    batch_system().cancel(tuple(wanted))
-    return wanted
+    selected = [job for job in chosen or workers if not waiting_only or alive[job].waits]
+    batch_system().cancel(tuple(selected))
+    return selected
 
 
 def cancel_sweep(paths: RunPaths) -> list[str]:

@@ -42,8 +42,8 @@ def running_cluster(paths: RunPaths, store: Path, site: RaySite, console: Consol
     try:
         ray.init(address=site.address, runtime_env=site.runtime_env, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise LaunchError(f"no Ray cluster answers at address={site.address!r}: {said}") from None
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise LaunchError(f"no Ray cluster answers at address={site.address!r}: {reason}") from None
     try:
         nodes = check_nodes(paths, store)
         console.print(f"Ray cluster at {site.address}: {len(nodes)} nodes ({', '.join(nodes)})", soft_wrap=True)
@@ -72,14 +72,14 @@ def check_nodes(paths: RunPaths, store_folder: Path) -> list[str]:
     write_text(mark, word)
     look = ray.remote(num_cpus=0)(_look)
     try:
-        asked = {
+        references = {
             node["NodeManagerHostname"] + " " + node["NodeID"][:6]: look.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             ).remote(str(mark.resolve()), str(store_folder.resolve()), SAME)
             for node in ray.nodes()
             if node["Alive"]
         }
-        answers = {name: _answer(name, reference) for name, reference in asked.items()}
+        answers = {name: _answer(name, reference) for name, reference in references.items()}
     finally:
         mark.unlink(missing_ok=True)
     here = {name: version(name) for name in SAME} | {"python": sys.version.split()[0]}
@@ -99,8 +99,8 @@ def _answer(name: str, reference: Any) -> tuple[str, bool, dict[str, str]]:
     try:
         answer: tuple[str, bool, dict[str, str]] = ray.get(reference, timeout=LOOK_TIMEOUT_S)
     except Exception as error:  # noqa: BLE001 - Ray wraps whatever goes wrong on a node in classes made on the way
-        said = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        raise LaunchError(f"node {name} cannot run this version of srcgcnn: {said}") from None
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise LaunchError(f"node {name} cannot run this version of srcgcnn: {reason}") from None
     return answer
 
 

@@ -185,7 +185,7 @@ class Head:
     def _drive_once(self, node: RayNode, address: HeadAddress, pause_s: float) -> int | None:
         """Run one driver to its end; returns its status, or None where this job itself has to leave."""
         resume_at = time.monotonic() + pause_s
-        while time.monotonic() < resume_at and not self._allocation.end_asked:
+        while time.monotonic() < resume_at and not self._allocation.end_requested:
             time.sleep(POLL_S)
         environment = {**self._environment, HEAD_ADDRESS: address.address}
         driver = subprocess.Popen(
@@ -195,7 +195,7 @@ class Head:
         )
         try:
             while (status := driver.poll()) is None:
-                if self._allocation.end_asked:
+                if self._allocation.end_requested:
                     say(f"{self._system.name} ends this job; started again it goes on from the result files")
                     return None
                 if not node.running:

@@ -117,8 +117,8 @@ class RaySite:
     @property
     def runtime_env(self) -> dict[str, Any]:
         """What Ray is asked to make for the groups."""
-        asked = {"env_vars": self.environment, "pip": list(self.pip), "image_uri": self.image}
-        return {name: value for name, value in asked.items() if value}
+        requested = {"env_vars": self.environment, "pip": list(self.pip), "image_uri": self.image}
+        return {name: value for name, value in requested.items() if value}
 
 
 Site = LocalSite | SlurmSite | RaySite

@@ -72,11 +72,11 @@ def starting_ray() -> Iterator[None]:
     except (TypeError, ValueError):  # what was asked for: another start would say the same
         raise
     except Exception as error:  # Ray has no class of its own for this
-        said = f"Ray did not start ({(str(error).strip().splitlines() or [type(error).__name__])[0]})"
+        message = f"Ray did not start ({(str(error).strip().splitlines() or [type(error).__name__])[0]})"
         if _is_child:
-            print(said, file=sys.stderr, flush=True)
+            print(message, file=sys.stderr, flush=True)
             os._exit(STATUS_RAY_DIED)
-        raise RuntimeError(f"{said}: is this machine very busy?") from error
+        raise RuntimeError(f"{message}: is this machine very busy?") from error
 
 
 @contextmanager
@@ -124,14 +124,14 @@ def _run_in_child(run: Callable[[], int]) -> tuple[int | None, str]:
             if handler is not signal.SIG_IGN:  # a shell starts `command &` so that Ctrl-C is for others
                 signal.signal(number, forward)
         with os.fdopen(reading) as pipe:
-            said = pipe.read()
+            text = pipe.read()
         _, ended = os.waitpid(child, 0)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     signalled = os.WIFSIGNALED(ended)
     how = f"signal {os.WTERMSIG(ended)}" if signalled else f"exit status {os.waitstatus_to_exitcode(ended)}"
-    return (int(said) if said else None), how
+    return (int(text) if text else None), how
 
 
 def _be_the_child(run: Callable[[], int], writing: int, parent: int) -> None:

@@ -74,7 +74,7 @@ class Worker:
         self._copy_store()
         waiting_since = time.monotonic()
         while True:
-            self._leave_if_asked()
+            self._leave_if_due()
             if self._paths.sweep_end.exists():
                 return self._left("the sweep is over")
             head = read_if_whole(HeadAddress, self._paths.head_address)
@@ -98,11 +98,11 @@ class Worker:
         if self._site.group_gpus > devices.count:
             self._broken(
                 f"a group needs {self._site.group_gpus:g} devices, and {self._system.name} gave this job "
-                f"{devices.count} ({devices.told_by}): see gpu_form, gpu_type and drop in the site file"
+                f"{devices.count} ({devices.evidence}): see gpu_form, gpu_type and drop in the site file"
             )
         self._check_python(IMPORTS, "")
         if self._site.group_gpus:
-            advice = f"; {self._system.name} gave them ({devices.told_by}): install the torch of these devices"
+            advice = f"; {self._system.name} gave them ({devices.evidence}): install the torch of these devices"
             self._check_python(DEVICES.format(count=devices.count), advice)
 
     def _check_python(self, code: str, advice: str) -> None:
@@ -113,9 +113,9 @@ class Worker:
             check=False,
             preexec_fn=ignore_warning_signal,
         )
-        if done.returncode and not self._allocation.end_asked:
-            said = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            self._broken(f"{said}{advice}" if advice else f"`{code}` fails on this node: {said}")
+        if done.returncode and not self._allocation.end_requested:
+            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            self._broken(f"{reason}{advice}" if advice else f"`{code}` fails on this node: {reason}")
 
     def _copy_store(self) -> None:
         """Give this node a copy of the store, where the site has a folder for it; else trials read the original."""
@@ -147,7 +147,7 @@ class Worker:
         self._note("joined", head.address)
         try:
             idle = self._watch(node, head)
-            node.drain(SAVE_ON_KILL_S if self._allocation.end_asked else SAVE_S)
+            node.drain(SAVE_ON_KILL_S if self._allocation.end_requested else SAVE_S)
         finally:
             node.end()
         if not idle:
@@ -212,11 +212,13 @@ class Worker:
         return now is None
 
     def _must_leave(self) -> bool:
-        return self._allocation.end_asked or self._allocation.warned or self._full or time.monotonic() > self._end_at
+        return (
+            self._allocation.end_requested or self._allocation.warned or self._full or time.monotonic() > self._end_at
+        )
 
-    def _leave_if_asked(self) -> None:
+    def _leave_if_due(self) -> None:
         """End this job; where it was only warned, put it back in the queue while work is left."""
-        if self._allocation.end_asked:
+        if self._allocation.end_requested:
             self._left(f"{self._system.name} ended the job")
             sys.exit(EXIT_TERMINATED)
         if self._must_leave():

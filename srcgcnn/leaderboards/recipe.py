@@ -49,8 +49,8 @@ def check_recipe(spec: SweepSpec) -> None:
     Raises:
         LeaderboardError: it is not, or does.
     """
-    asked = {(variant.model, variant.training) for variant in variants_of(spec)}
-    variants = len(asked) * len({seed for axes in spec.axes for seed in axes.split_seeds})
+    requested = {(variant.model, variant.training) for variant in variants_of(spec)}
+    variants = len(requested) * len({seed for axes in spec.axes for seed in axes.split_seeds})
     if variants != 1 or spec.search.proposes or spec.scheduler.stops:
         raise LeaderboardError(
             f"sweep {spec.name!r} has {variants} variants, a search or a scheduler; a record is of one network "

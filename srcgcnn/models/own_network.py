@@ -55,23 +55,23 @@ class OwnModels(Network):
             batch: one batch for each model.
             dropout_mask: int64 [M, 1], a seed for what is random in each of them, so that a trial resumes exactly.
         """
-        found = []
+        answers = []
         for member, module in enumerate(members(self.module, self.models)):
             graph = batch.flat(member)
             given = graph if self._takes_graph else as_batch(graph, self.element_features)
             with nullcontext() if dropout_mask is None else _seeded(int(dropout_mask[member]), graph.distances.device):
                 outputs = module(given)
-            found.append(self._checked(outputs, len(graph.atom_counts)))
-        return torch.stack(found)
+            answers.append(self._checked(outputs, len(graph.atom_counts)))
+        return torch.stack(answers)
 
     def _checked(self, outputs: Any, crystals: int) -> Tensor:
         name = self.config.family
         if not isinstance(outputs, Tensor):
-            raise ValueError(f"network {name!r} returned {type(outputs).__name__}; wanted is a tensor")
+            raise ValueError(f"network {name!r} returned {type(outputs).__name__}; expected a tensor")
         if self.config.task == "classification":
             if outputs.shape != (crystals, 2):
                 raise ValueError(
-                    f"network {name!r} returned {_shape(outputs)} for {crystals} crystals; wanted is [B, 2]"
+                    f"network {name!r} returned {_shape(outputs)} for {crystals} crystals; expected [B, 2]"
                 )
             return F.log_softmax(outputs, dim=-1)
         several = self.config.outputs
@@ -79,11 +79,11 @@ class OwnModels(Network):
             if outputs.shape != (crystals, several):
                 raise ValueError(
                     f"network {name!r} returned {_shape(outputs)} for {crystals} crystals and {several} targets; "
-                    "wanted is [B, outputs]: let its constructor take `outputs`"
+                    "expected [B, outputs]: let its constructor take `outputs`"
                 )
             return outputs
         if outputs.shape not in ((crystals,), (crystals, 1)):
-            raise ValueError(f"network {name!r} returned {_shape(outputs)} for {crystals} crystals; wanted is [B]")
+            raise ValueError(f"network {name!r} returned {_shape(outputs)} for {crystals} crystals; expected [B]")
         return outputs.reshape(crystals)
 
 

@@ -50,12 +50,12 @@ class Choice:
         return min(self.members, key=lambda member: member.val_error)
 
 
-def choose(folder: Run | RunPaths, wanted: str | None = None) -> Choice:
+def choose(folder: Run | RunPaths, name: str | None = None) -> Choice:
     """Choose the variant with the lowest mean validation error, or what was asked for.
 
     Args:
         folder: the sweep.
-        wanted: a variant as `srcgcnn results` names it (`SR-CGCNN T=3 step-norm`), also without what only tells recipes
+        name: a variant as `srcgcnn results` names it (`SR-CGCNN T=3 step-norm`), also without what only tells recipes
             apart; or a trial (`... seed 1`), or a trial's key.
 
     Raises:
@@ -65,34 +65,34 @@ def choose(folder: Run | RunPaths, wanted: str | None = None) -> Choice:
     if not run.results:
         raise RecordError(f"{run.paths.out}: no results yet; run the sweep first")
     labels = labels_of(result.config.variant for result in run.results)
-    chosen = run.results if wanted is None else _named(run, wanted, labels)
+    chosen = run.results if name is None else _named(run, name, labels)
     _refuse_several_targets(chosen)
     choices = _choices(chosen, labels)
     best = min(choices, key=lambda choice: choice.validation_error)
-    return replace(best, reason=_reason(len(choices), wanted))
+    return replace(best, reason=_reason(len(choices), name))
 
 
-def _reason(variants: int, wanted: str | None) -> str:
-    if wanted is not None:
+def _reason(variants: int, name: str | None) -> str:
+    if name is not None:
         return "as asked" if variants == 1 else f"as asked, the best of {variants} splits and recipes"
     return "the only variant" if variants == 1 else f"lowest mean validation error of {variants} variants"
 
 
-def _named(run: Run, wanted: str, labels: dict[Variant, str]) -> Sequence[TrialResult]:
-    trials = [result for result in run.results if _is_trial(result, wanted, labels)]
-    variants = [result for result in run.results if labels[result.config.variant] == wanted]
-    networks = [result for result in run.results if result.config.model.label == wanted]
-    words = set(wanted.split())  # a study leaves out what does not differ in it
+def _named(run: Run, name: str, labels: dict[Variant, str]) -> Sequence[TrialResult]:
+    trials = [result for result in run.results if _is_trial(result, name, labels)]
+    variants = [result for result in run.results if labels[result.config.variant] == name]
+    networks = [result for result in run.results if result.config.model.label == name]
+    words = set(name.split())  # a study leaves out what does not differ in it
     alike = [result for result in run.results if words <= set(labels[result.config.variant].split())]
     if named := trials or variants or networks or alike:
         return named
     known = ", ".join(sorted(set(labels.values())))
-    raise RecordError(f"{run.paths.out}: no variant {wanted!r}; known: {known}, each also with ' seed N', or a key")
+    raise RecordError(f"{run.paths.out}: no variant {name!r}; known: {known}, each also with ' seed N', or a key")
 
 
-def _is_trial(result: TrialResult, wanted: str, labels: dict[Variant, str]) -> bool:
+def _is_trial(result: TrialResult, name: str, labels: dict[Variant, str]) -> bool:
     names = (result.config.label, f"{labels[result.config.variant]}{result.config.repeat}")
-    return wanted in names or (len(wanted) >= SHORTEST_KEY and result.key.startswith(wanted))
+    return name in names or (len(name) >= SHORTEST_KEY and result.key.startswith(name))
 
 
 def _choices(results: Sequence[TrialResult], labels: dict[Variant, str]) -> list[Choice]:

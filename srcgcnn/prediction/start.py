@@ -102,10 +102,10 @@ def _weights_of(path: Path, variant: str | None) -> tuple[Path, TrialConfig | No
 def _refuse_other_shapes(card: ModelCard, network: ModelConfig, start: StartConfig, weights: Path) -> None:
     layouts: list[Layout] = [body_layout, head_layout] if start.head == "keep" else [body_layout]
     faults = [
-        f"{name} {found} there, {wanted} here"
+        f"{name} {there} there, {here} here"
         for layout in layouts
-        for (name, found), wanted in zip(layout(card.model).items(), layout(network).values(), strict=True)
-        if found != wanted
+        for (name, there), here in zip(layout(card.model).items(), layout(network).values(), strict=True)
+        if there != here
     ]
     if faults:
         raise RecordError(f"{network.label} cannot start from {card.model.label} in {weights}: {'; '.join(faults)}")

@@ -52,12 +52,12 @@ def read_failures(paths: RunPaths) -> Iterator[Failure]:
 def read_failure(paths: RunPaths, key: str) -> Failure | None:
     """Read why a trial failed; None where there is no such file. A damaged file tells that much and no more."""
     path, log = paths.failure(key), paths.failure_log(key)
-    told = str(log) if log.exists() else ""  # not the name in the record: the folder may have moved since
+    log_path = str(log) if log.exists() else ""  # not the name in the record: the folder may have moved since
     try:
         data = read_json(path)
         config = parse(TrialConfig, data["config"], str(path)) if "config" in data else None
-        return Failure(key, config, str(data.get("reason", UNKNOWN)), told)
+        return Failure(key, config, str(data.get("reason", UNKNOWN)), log_path)
     except FileNotFoundError:
         return None
     except (RecordError, TypeError, AttributeError):
-        return Failure(key, None, f"{UNKNOWN}: {path.name} is damaged", told)
+        return Failure(key, None, f"{UNKNOWN}: {path.name} is damaged", log_path)

@@ -20,29 +20,29 @@ class FoundLog:
     path: Path
     trials: tuple[tuple[str, str], ...]
 
-    def tells_of(self, wanted: str) -> bool:
+    def matches(self, name: str) -> bool:
         """Whether a trial is meant: by the beginning of its key or the group's, or by a part of its label."""
-        return self.path.stem.startswith(wanted) or any(
-            key.startswith(wanted) or wanted.lower() in label.lower() for key, label in self.trials
+        return self.path.stem.startswith(name) or any(
+            key.startswith(name) or name.lower() in label.lower() for key, label in self.trials
         )
 
 
-def find_log(paths: RunPaths, wanted: str) -> FoundLog:
+def find_log(paths: RunPaths, name: str) -> FoundLog:
     """Return the log of one trial; of several, where groups were put together anew, the last.
 
     Raises:
         FileNotFoundError: no trial, or more than one, is meant; the message lists those there.
     """
     logs = [_read_head(path) for path in sorted(paths.logs.glob("*.log"))]
-    exact = {key for log in logs for key, label in log.trials if wanted in (key, label)}
+    exact = {key for log in logs for key, label in log.trials if name in (key, label)}
     found = [log for log in logs if any(key in exact for key, _ in log.trials)]
-    found = found or [log for log in logs if log.tells_of(wanted)]
+    found = found or [log for log in logs if log.matches(name)]
     if len(found) == 1 or len(exact) == 1:
         return max(found, key=lambda log: log.path.stat().st_mtime)
     pairs = sorted((label, key) for log in found or logs for key, label in log.trials)
     known = "".join(f"\n  {key}  {label}" for label, key in pairs) or " none yet"
     meant = f"{len(found)} logs" if found else "no log"
-    what = f"{meant} of a trial {wanted!r}; give" if wanted else "whose log? Give"
+    what = f"{meant} of a trial {name!r}; give" if name else "whose log? Give"
     raise FileNotFoundError(f"{what} the beginning of a key, or more of a label:{known}")
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from srcgcnn.run.trial import TrialResult
 
 
-def find_trials(paths: RunPaths, wanted: str) -> list[TrialResult]:
+def find_trials(paths: RunPaths, name: str) -> list[TrialResult]:
     """Return the finished trials that are meant by a label of a variant or trial, or by the beginning of a key.
 
     Raises:
@@ -24,17 +24,17 @@ def find_trials(paths: RunPaths, wanted: str) -> list[TrialResult]:
     """
     results = open_run(paths).results
     labels = labels_of(result.config.variant for result in results)
-    found = [result for result in results if _is_meant(result, labels[result.config.variant], wanted)]
+    found = [result for result in results if _is_meant(result, labels[result.config.variant], name)]
     if not found:
         known = ", ".join(sorted(labels.values())) or "none"
-        raise ValueError(f"no trial {wanted!r} in {paths.out}; variants there: {known}")
+        raise ValueError(f"no trial {name!r} in {paths.out}; variants there: {known}")
     return found
 
 
-def _is_meant(result: TrialResult, label: str, wanted: str) -> bool:
+def _is_meant(result: TrialResult, label: str, name: str) -> bool:
     config = result.config
     names = (config.label, config.model.label, label, f"{label}{config.repeat}")
-    return wanted in names or bool(wanted and result.key.startswith(wanted))
+    return name in names or bool(name and result.key.startswith(name))
 
 
 def remove_trials(paths: RunPaths, keys: Sequence[str]) -> None:

@@ -150,7 +150,7 @@ def plan_sweep(
     paths, results = run.paths, run.results  # parsed before file names count: damaged ones are set aside
     trials: dict[str, TrialConfig] = {}
     aliases: dict[str, list[str]] = {}
-    for trial, label in asked_trials(spec, data, paths):
+    for trial, label in requested_trials(spec, data, paths):
         trials.setdefault(trial.key, trial)
         aliases.setdefault(trial.key, []).append(label)
     finished = run.finished & trials.keys()
@@ -177,7 +177,7 @@ def plan_sweep(
     return replace(plan, groups=tuple(sorted(groups_of(plan, paths, plan.trials), key=_work, reverse=True)))
 
 
-def asked_trials(spec: SweepSpec, data: DataRef, paths: RunPaths) -> Iterator[tuple[TrialConfig, str]]:
+def requested_trials(spec: SweepSpec, data: DataRef, paths: RunPaths) -> Iterator[tuple[TrialConfig, str]]:
     """Yield the trials that a sweep asks for so far, repeated ones too, each with the name it was asked by."""
     return proposed_trials(spec, data, paths) if spec.search.proposes else trials_of(spec, data)
 

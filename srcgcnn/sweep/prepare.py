@@ -107,8 +107,8 @@ def find_data(spec: DataSpec, stores: Path, builder: Builder | None, *, strict: 
         return build_data(source, spec, stores, builder, strict=strict)
     if (folder / MANIFEST_FILE).exists():
         return _of_store(GraphStore(folder), spec)
-    asked = len(spec.targets) or 1
-    targets = _targets(source.targets[:asked], source.units[:asked], spec)
+    count = len(spec.targets) or 1
+    targets = _targets(source.targets[:count], source.units[:count], spec)
     return FoundData(DataRef.of(NOT_BUILT, source.name, targets), folder, None)
 
 

@@ -60,7 +60,7 @@ class Search:
         described = [trial for trial in self._all if TRIALS in trial.user_attrs]
         self._running = [trial for trial in described if trial.state is TrialState.RUNNING]
         self._resumed = list(self._running)
-        self._asked = sum(KNOWN not in trial.user_attrs for trial in described)
+        self._proposed = sum(KNOWN not in trial.user_attrs for trial in described)
 
     @property
     def _all(self) -> list[optuna.trial.FrozenTrial]:
@@ -69,7 +69,7 @@ class Search:
     @property
     def left(self) -> int:
         """Proposals that are still to be made."""
-        return max(self._spec.proposals - self._asked, 0)
+        return max(self._spec.proposals - self._proposed, 0)
 
     @property
     def over(self) -> bool:
@@ -100,11 +100,11 @@ class Search:
 
     def _ask(self) -> Params:
         """Make the next proposal, with a sampler that depends on nothing but the seed and the proposal's number."""
-        self._study.sampler = _sampler(self._spec, self._asked)
+        self._study.sampler = _sampler(self._spec, self._proposed)
         trial = self._study.ask()
         params = self._space.draw(trial)
         self._describe(trial, self._space.variant(params))
-        self._asked += 1
+        self._proposed += 1
         self._running.append(self._all[trial.number])
         return params
 

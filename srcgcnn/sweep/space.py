@@ -119,9 +119,9 @@ class Space:
     def _of(self, family: Any) -> list[Dimension]:
         """Return the choices of one family, after the family itself."""
         return [
-            found
-            for found in self.dimensions
-            if found.field != "model.family" and has(family, found.field, self._spec.networks)
+            dimension
+            for dimension in self.dimensions
+            if dimension.field != "model.family" and has(family, dimension.field, self._spec.networks)
         ]
 
     @property
@@ -132,27 +132,27 @@ class Space:
 
     def described(self) -> dict[str, str]:
         """Return the choices for people: name -> values."""
-        choices = {found.drawn: found.values for found in self.dimensions}
+        choices = {dimension.drawn: dimension.values for dimension in self.dimensions}
         listed = {name: " ".join(map(str, values)) for name, values in choices.items() if len(values) > 1}
         scale = {True: "on a logarithmic scale", False: "evenly"}
         return listed | {
-            name: f"{wanted.low:g} .. {wanted.high:g}, {scale[wanted.log]}" for name, wanted in self._ranges.items()
+            name: f"{bounds.low:g} .. {bounds.high:g}, {scale[bounds.log]}" for name, bounds in self._ranges.items()
         }
 
     def points(self) -> Iterator[Params]:
         """Yield every combination of the discrete choices; a family has only those that it knows."""
         for family in self._axes.models:
             own = self._of(family)
-            for values in product(*[found.values for found in own]):
-                yield {"model": family} | {found.drawn: value for found, value in zip(own, values, strict=True)}
+            for values in product(*[dimension.values for dimension in own]):
+                yield {"model": family} | {dimension.drawn: value for dimension, value in zip(own, values, strict=True)}
 
     def draw(self, trial: optuna.Trial) -> Params:
         """Draw one point; norms and damping only where the family has them."""
         params: Params = {"model": trial.suggest_categorical("model", self._axes.models)}
-        for found in self._of(params["model"]):
-            params[found.drawn] = trial.suggest_categorical(found.drawn, found.values)
-        for name, wanted in self._ranges.items():
-            params[name] = trial.suggest_float(name, wanted.low, wanted.high, log=wanted.log)
+        for dimension in self._of(params["model"]):
+            params[dimension.drawn] = trial.suggest_categorical(dimension.drawn, dimension.values)
+        for name, bounds in self._ranges.items():
+            params[name] = trial.suggest_float(name, bounds.low, bounds.high, log=bounds.log)
         return params
 
     def network(self, params: Params) -> ModelConfig:
@@ -200,10 +200,10 @@ class Space:
     @cached_property
     def _recipe_names(self) -> tuple[str, ...]:
         """Settings of the recipe that are varied here."""
-        axes = [found.field for found in self.dimensions if found.field.startswith("training.")]
+        axes = [dimension.field for dimension in self.dimensions if dimension.field.startswith("training.")]
         return tuple(dict.fromkeys([*(name.removeprefix("training.") for name in axes), *self._ranges]))
 
-    def asked_label(self, point: Params) -> str:
+    def requested_label(self, point: Params) -> str:
         """Name a point as it was asked for: another point may be the same network."""
         return label_of(self.variant(point), self._recipe_names, self.network(point).label)
 
@@ -280,15 +280,17 @@ class Matching:
 
     def fitted(self, network: ModelConfig) -> ModelConfig:
         """Return a network in the width whose count comes nearest; of two equally near the narrower one."""
-        wanted = self.count(self.of)
-        above = bisect_left(range(1, LARGEST[WIDTH]), wanted, key=lambda width: self.count(_wide(network, width))) + 1
+        reference = self.count(self.of)
+        above = (
+            bisect_left(range(1, LARGEST[WIDTH]), reference, key=lambda width: self.count(_wide(network, width))) + 1
+        )
         near = [_wide(network, width) for width in (above - 1, above) if width >= 1]
-        return min(near, key=lambda candidate: abs(self.count(candidate) - wanted))
+        return min(near, key=lambda candidate: abs(self.count(candidate) - reference))
 
     def describe(self, network: ModelConfig) -> str:
         """Say how near a network comes."""
-        count, wanted = self.count(network), self.count(self.of)
-        return f"{network.label}: {count:,}, {100 * (count / wanted - 1):+.2f} %"
+        count, reference = self.count(network), self.count(self.of)
+        return f"{network.label}: {count:,}, {100 * (count / reference - 1):+.2f} %"
 
 
 def _wide(network: ModelConfig, width: int) -> ModelConfig:
@@ -300,7 +302,7 @@ def trials_of(spec: SweepSpec, data: DataRef) -> Iterator[tuple[TrialConfig, str
     for axes in spec.axes:
         space = Space(spec, data, axes)
         for point in space.points():
-            label = space.asked_label(point)
+            label = space.requested_label(point)
             for trial in space.trials(space.variant(point)):
                 yield trial, label
 

@@ -141,7 +141,7 @@ class _WritingProcess:
         return self._process.pid
 
     @property
-    def told_all(self) -> bool:
+    def all_sent(self) -> bool:
         """Whether it was handed all that was sent."""
         return self._lines.empty()
 
@@ -183,9 +183,9 @@ def serve(stream: TextIO) -> None:
     opening = stream.readline()
     if not opening:
         return
-    told = json.loads(opening)
-    paths = RunPaths(Path(told["out"]))
-    writer = MlflowWriter(paths, told["name"], told["uri"])
+    sweep = json.loads(opening)
+    paths = RunPaths(Path(sweep["out"]))
+    writer = MlflowWriter(paths, sweep["name"], sweep["uri"])
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(stream, lines), daemon=True).start()
     over = False

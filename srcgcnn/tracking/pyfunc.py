@@ -107,8 +107,8 @@ def signature_of(card: ModelCard) -> ModelSignature:
             ColSpec(DataType.string, column_of("unit", name)),
         )
     ]
-    said = [ColSpec(DataType.string, name) for name in ("warning", "error")]
-    return ModelSignature(inputs=Schema([ColSpec(DataType.string, "cif")]), outputs=Schema([*predicted, *said]))
+    messages = [ColSpec(DataType.string, name) for name in ("warning", "error")]
+    return ModelSignature(inputs=Schema([ColSpec(DataType.string, "cif")]), outputs=Schema([*predicted, *messages]))
 
 
 def graph_or_reason(text: Any, settings: GraphSettings) -> tuple[CrystalGraph | None, str]:

@@ -57,9 +57,9 @@ def draw_noise(batch: GraphBatch, generators: Sequence[torch.Generator]) -> Tens
     return torch.stack(draws)
 
 
-def denoising_loss(found: Tensor, noise: Tensor, batch: GraphBatch) -> Tensor:
+def denoising_loss(predicted: Tensor, noise: Tensor, batch: GraphBatch) -> Tensor:
     """Mean square of what was not told of the noise, over real edges: [M, N, K] twice gives [M]."""
-    square = (found - noise).square().flatten(1)
+    square = (predicted - noise).square().flatten(1)
     if batch.edge_mask is None and batch.atom_mask is None:
         return square.mean(dim=1)
     real = torch.isfinite(batch.distances) if batch.edge_mask is None else batch.edge_mask

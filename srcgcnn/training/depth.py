@@ -77,7 +77,7 @@ class DepthTraining:
         self,
         network: StepwiseNetwork,
         batch: GraphBatch,
-        wanted: Tensor,
+        targets: Tensor,
         dropout: Tensor | None,
         steps: int,
         shares: Tensor | None,
@@ -88,7 +88,7 @@ class DepthTraining:
         Args:
             network: the M models.
             batch: clean crystals.
-            wanted: standardised targets [M, B] or [M, B, P].
+            targets: standardised targets [M, B] or [M, B, P].
             dropout: mask of the readout.
             steps: how many steps this batch takes.
             shares: from `shares_of`.
@@ -97,11 +97,11 @@ class DepthTraining:
         if noise is not None:
             batch = replace(batch, distances=batch.distances + self._recipe.noise_angstrom * noise)
         states = list(islice(network.steps(network.initial_state(batch), batch, shares), steps))
-        total = wanted.new_zeros(len(wanted))
+        total = targets.new_zeros(len(targets))
         for state, weight in zip(states, step_weights(self._recipe, steps), strict=True):
             if weight:
                 outputs = network.readout(state, batch, dropout)
-                total = total + weight * loss_per_model(self._training, self._model.task, outputs, wanted)
+                total = total + weight * loss_per_model(self._training, self._model.task, outputs, targets)
         if self.denoiser is None or noise is None:
             return total
         return total + self._recipe.denoising * denoising_loss(self.denoiser(states[-1].atoms, batch), noise, batch)

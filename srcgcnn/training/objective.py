@@ -65,42 +65,43 @@ def _known(targets: np.ndarray) -> np.ndarray:
     return targets[~np.isnan(targets)]
 
 
-def loss_per_model(config: TrainingConfig, task: Task, outputs: Tensor, wanted: Tensor) -> Tensor:
-    """Mean loss over the batch for each model: outputs [M, B] or [M, B, 2], wanted [M, B], gives [M].
+def loss_per_model(config: TrainingConfig, task: Task, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean loss over the batch for each model, [M]: outputs are [M, B] or [M, B, 2], targets [M, B].
 
-    Of several targets, outputs and wanted [M, B, P] with NaN for gaps, it is the mean of their losses, with equal
-    weights, each over the crystals of the batch that have it.
+    With several targets per crystal, outputs and targets are [M, B, P] with NaN for gaps, and the loss is the mean of
+    their losses, with equal weights, each over the crystals of the batch that have the target.
     """
     if task == "classification":
-        picked = outputs.gather(-1, wanted.long()[..., None]).squeeze(-1)
+        picked = outputs.gather(-1, targets.long()[..., None]).squeeze(-1)
         return -picked.mean(dim=1)
     losses: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
-    if wanted.dim() == 2:
-        return losses[config.loss](outputs, wanted, reduction="none").mean(dim=1)
-    return _mean_of_known(losses[config.loss](outputs, wanted.nan_to_num(), reduction="none"), wanted).mean(dim=1)
+    if targets.dim() == 2:
+        return losses[config.loss](outputs, targets, reduction="none").mean(dim=1)
+    return _mean_of_known(losses[config.loss](outputs, targets.nan_to_num(), reduction="none"), targets).mean(dim=1)
 
 
-def _mean_of_known(values: Tensor, wanted: Tensor) -> Tensor:
+def _mean_of_known(values: Tensor, targets: Tensor) -> Tensor:
     """Average values [M, R, P] over the rows whose target is known: [M, P]; 0 where none is."""
-    known = ~wanted.isnan()
+    known = ~targets.isnan()
     return values.where(known, 0.0).sum(dim=1) / known.sum(dim=1).clamp(min=1)
 
 
 def errors_per_model(
-    task: Task, predictions: Tensor, wanted: Tensor, deviations: Sequence[Sequence[float]] = ()
+    task: Task, predictions: Tensor, targets: Tensor, deviations: Sequence[Sequence[float]] = ()
 ) -> Tensor:
     """Validation error that picks the best epoch: MAE in the target's unit, or 1 - accuracy. [M, R] gives [M].
 
-    Of several targets [M, R, P] it is the mean of their MAE over their standard deviation, `deviations` [M, P].
+    With several targets [M, R, P] it is the mean of their MAEs, each divided by its standard deviation in `deviations`
+    [M, P].
     """
     if task == "classification":
-        return ((predictions > 0.5).to(wanted.dtype) != wanted).to(wanted.dtype).mean(dim=1)
-    if wanted.dim() == 2:
-        return (predictions - wanted).abs().mean(dim=1)
-    errors = _mean_of_known((predictions - wanted.nan_to_num()).abs(), wanted)
+        return ((predictions > 0.5).to(targets.dtype) != targets).to(targets.dtype).mean(dim=1)
+    if targets.dim() == 2:
+        return (predictions - targets).abs().mean(dim=1)
+    errors = _mean_of_known((predictions - targets.nan_to_num()).abs(), targets)
     return (errors / torch.tensor(deviations, dtype=errors.dtype, device=errors.device)).mean(dim=1)
 
 
-def root_mean_square(predictions: np.ndarray, wanted: np.ndarray) -> float:
+def root_mean_square(predictions: np.ndarray, targets: np.ndarray) -> float:
     """RMSE in the target's unit."""
-    return float(np.sqrt(np.mean((predictions - wanted) ** 2)))
+    return float(np.sqrt(np.mean((predictions - targets) ** 2)))

@@ -180,7 +180,7 @@ def _without(config: SplitConfig, seed: int, held_out: np.ndarray) -> Split:
 
 
 def _by_units(config: SplitConfig, seed: int, units: Sequence[object]) -> Split:
-    """Shuffle what must stay together, then cut the row count at the wanted shares."""
+    """Shuffle what must stay together, then cut the row count at the requested shares."""
     rows_of: dict[object, list[int]] = {}
     for row, unit in enumerate(units):
         rows_of.setdefault(unit, []).append(row)
@@ -191,8 +191,8 @@ def _by_units(config: SplitConfig, seed: int, units: Sequence[object]) -> Split:
     borders = _borders(config, len(units))
     part = np.searchsorted(borders, middle, side="right")
 
-    def rows(wanted: tuple[int, ...]) -> np.ndarray:
-        chosen = [row for place, index in enumerate(order) if part[place] in wanted for row in groups[index]]
+    def rows(parts: tuple[int, ...]) -> np.ndarray:
+        chosen = [row for place, index in enumerate(order) if part[place] in parts for row in groups[index]]
         return np.array(chosen, dtype=np.int64)
 
     if config.kind == "kfold":

@@ -48,10 +48,10 @@ def start_from(network: Network, start: StartConfig, path: Path) -> None:
     kept = {
         name: value for name, value in trained.state_dict().items() if start.head == "keep" or not name.startswith(HEAD)
     }
-    wanted = {name for name in own if start.head == "keep" or not name.startswith(HEAD)}
+    required = {name for name in own if start.head == "keep" or not name.startswith(HEAD)}
     differing = sorted(
         name
-        for name in wanted | kept.keys()
+        for name in required | kept.keys()
         if name not in own or name not in kept or own[name][:1].shape != kept[name].shape
     )
     if differing:

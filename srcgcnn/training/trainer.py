@@ -256,8 +256,8 @@ class GroupTrainer:
         if not isinstance(self.network, StepwiseNetwork):
             return
         before = time.monotonic()
-        wanted = self.targets.standardised(rows)
-        losses = partial(loss_per_model, self._training, self._model.task, wanted=wanted)
+        targets = self.targets.standardised(rows)
+        losses = partial(loss_per_model, self._training, self._model.task, targets=targets)
         found = probe_gradients(self.network, self.crystals.batch(rows), losses)
         for member, gradients in zip(self.progress.members, found.T.tolist(), strict=True):
             member.gradients[self.progress.epoch :] = [gradients]
@@ -269,10 +269,10 @@ class GroupTrainer:
         dropout = dropout_masks(generators, rows.shape[1], self._model)
         with record_function(BATCH):
             batch = self.crystals.batch(rows)
-            wanted = self.targets.standardised(rows)
+            targets = self.targets.standardised(rows)
             dropout = None if dropout is None else dropout.to(self.device, non_blocking=True)
         with tensor_cores(self._training):
-            losses, *gradients = self._losses_and_gradients(batch, wanted, dropout, number + 1)
+            losses, *gradients = self._losses_and_gradients(batch, targets, dropout, number + 1)
         for parameter, gradient in zip(self._trained, gradients, strict=True):
             parameter.grad = gradient  # a repeated recording has written it, and sets no attribute
         with record_function(OPTIMISER):
@@ -284,27 +284,32 @@ class GroupTrainer:
         return losses.double()
 
     def _losses_and_gradients(
-        self, batch: GraphBatch, wanted: Tensor, dropout: Tensor | None, number: int
+        self, batch: GraphBatch, targets: Tensor, dropout: Tensor | None, number: int
     ) -> tuple[Tensor, ...]:
         if self._depth is None:
-            return self._replay(self._gradients, wanted, dropout, *batch.tensors)
+            return self._replay(self._gradients, targets, dropout, *batch.tensors)
         epoch = self.progress.epoch
         self._steps = self._depth.steps_of(epoch, number)
         draws = (self._depth.shares_of(epoch, number), self._depth.noise_of(batch, epoch, number))
         shares, noise = (None if one is None else one.to(self.device, non_blocking=True) for one in draws)
-        return self._replay(self._depth_gradients, wanted, dropout, shares, noise, *batch.tensors)
+        return self._replay(self._depth_gradients, targets, dropout, shares, noise, *batch.tensors)
 
-    def _gradients(self, wanted: Tensor, dropout: Tensor | None, *batch: Tensor | None) -> tuple[Tensor, ...]:
+    def _gradients(self, targets: Tensor, dropout: Tensor | None, *batch: Tensor | None) -> tuple[Tensor, ...]:
         """Return the loss of each member [M] and the gradients of all that is trained."""
         self._optimizer.zero_grad()
         with record_function(FORWARD):
             with autocast(self._training, self.device):
                 outputs = self.network(GraphBatch.of(batch), dropout)
-            losses = loss_per_model(self._training, self._model.task, outputs, wanted)
+            losses = loss_per_model(self._training, self._model.task, outputs, targets)
         return self._backward(losses)
 
     def _depth_gradients(
-        self, wanted: Tensor, dropout: Tensor | None, shares: Tensor | None, noise: Tensor | None, *batch: Tensor | None
+        self,
+        targets: Tensor,
+        dropout: Tensor | None,
+        shares: Tensor | None,
+        noise: Tensor | None,
+        *batch: Tensor | None,
     ) -> tuple[Tensor, ...]:
         """Do the same for a recipe that asks for more than the error after the last step."""
         depth = cast("DepthTraining", self._depth)
@@ -312,7 +317,7 @@ class GroupTrainer:
         with record_function(FORWARD), autocast(self._training, self.device):
             graph = GraphBatch.of(batch)
             losses = depth.losses(
-                cast("StepwiseNetwork", self.network), graph, wanted, dropout, self._steps, shares, noise
+                cast("StepwiseNetwork", self.network), graph, targets, dropout, self._steps, shares, noise
             )
         return self._backward(losses)
 

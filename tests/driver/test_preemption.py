@@ -10,25 +10,25 @@ from srcgcnn.driver.preemption import (
     counted_as_running,
     fits_time_left,
     running_groups,
-    stop_asked,
+    stop_requested,
     take_no_more,
     too_full_for_more,
 )
 
 
 def test_a_node_asks_its_groups_to_stop_by_a_file_or_by_the_clock(monkeypatch, tmp_path):
-    assert not stop_asked()
+    assert not stop_requested()
     monkeypatch.setenv(NODE_FOLDER, str(tmp_path))
     monkeypatch.setenv(DEADLINE, "9e9")
     with counted_as_running():
         assert running_groups(tmp_path) == 1
     assert running_groups(tmp_path) == 0
-    assert not stop_asked()
+    assert not stop_requested()
     (tmp_path / STOP_FILE).touch()
-    assert stop_asked()
+    assert stop_requested()
     (tmp_path / STOP_FILE).unlink()
     monkeypatch.setenv(DEADLINE, "1")
-    assert stop_asked()
+    assert stop_requested()
 
 
 def test_a_group_starts_where_it_fits_or_where_no_job_could_hold_it(monkeypatch, tmp_path):

@@ -241,7 +241,7 @@ def test_classification_gets_log_probabilities(odd, crystals):
 
 def test_several_targets_have_an_output_each(odd, tmp_path):
     try_out(odd("Targets", outputs=3))
-    with pytest.raises(ValueError, match=r"returned \[3\] for 3 crystals and 3 targets; wanted is \[B, outputs\]"):
+    with pytest.raises(ValueError, match=r"returned \[3\] for 3 crystals and 3 targets; expected \[B, outputs\]"):
         try_out(odd("Sums", outputs=3))
     text = {"name": "x", "data": {"target": ["a", "b"]}, "axes": [{"models": ("odd:Targets",)}]}
     spec = with_own_networks(parse(SweepSpec, text, "test"))
@@ -252,7 +252,7 @@ def test_several_targets_have_an_output_each(odd, tmp_path):
     ("name", "words"),
     [
         ("Mixing", "depends on the others of its batch"),
-        ("Wide", r"returned \[3, 3\] for 3 crystals; wanted is \[B\]"),
+        ("Wide", r"returned \[3, 3\] for 3 crystals; expected \[B\]"),
         ("Failing", "returned NoneType"),
         ("Lazy", "leaves the sizes of layer.weight, layer.bias open"),
         ("NoModule", "is no torch.nn.Module"),

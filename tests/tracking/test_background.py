@@ -54,7 +54,7 @@ from srcgcnn.run.paths import RunPaths
 from srcgcnn.tracking.background import BackgroundWriter
 tracker = BackgroundWriter(RunPaths(Path(sys.argv[1])), SWEEP, None)
 tracker.trial_started(a_config(1))
-while not tracker._process.told_all:
+while not tracker._process.all_sent:
     time.sleep(0.01)
 time.sleep(0.2)
 print(tracker._process.pid, flush=True)

@@ -106,9 +106,9 @@ class MpClient:
                 task_ids=list(ids), fields=["material_id", "task_ids"], chunk_size=PAGE_DOCUMENTS, num_chunks=1
             )
         )
-        wanted, found = set(ids), {}
+        requested, found = set(ids), {}
         for document in documents:
-            for former in wanted & {str(one) for one in document.get("task_ids") or ()}:
+            for former in requested & {str(one) for one in document.get("task_ids") or ()}:
                 found[former] = str(document["material_id"])
         return found
 

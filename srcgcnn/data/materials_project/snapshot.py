@@ -151,11 +151,11 @@ def fetch_snapshot(
         return _finish(client, start, folder, on_page)
 
 
-def _same_query(folder: Path, found: MpQuery, wanted: MpQuery) -> None:
-    if found != wanted:
+def _same_query(folder: Path, found: MpQuery, requested: MpQuery) -> None:
+    if found != requested:
         raise SourceError(
-            f"{folder} holds another query ({', '.join(found.targets)}; {found}), wanted "
-            f"({', '.join(wanted.targets)}; {wanted}); choose another --out"
+            f"{folder} holds another query ({', '.join(found.targets)}; {found}), requested "
+            f"({', '.join(requested.targets)}; {requested}); choose another --out"
         )
 
 

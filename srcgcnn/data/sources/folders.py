@@ -173,14 +173,16 @@ def _inside(folder: Path, name: str) -> Path | None:
     return file if file.is_relative_to(folder.resolve()) else None
 
 
-def _folder_targets(table: Path, wanted: Sequence[str] | None, columns: int) -> tuple[str, ...]:
+def _folder_targets(table: Path, requested: Sequence[str] | None, columns: int) -> tuple[str, ...]:
     """Name the value columns, which have no header."""
     if columns < 1:
         raise SourceError(f"{table} has no value column; its lines must be: id,target")
-    if wanted and len(wanted) != columns:
-        raise SourceError(f"{table} has {columns} value columns without names; name each of them (got {list(wanted)})")
+    if requested and len(requested) != columns:
+        raise SourceError(
+            f"{table} has {columns} value columns without names; name each of them (got {list(requested)})"
+        )
     default = ["target"] if columns == 1 else [f"target_{number + 1}" for number in range(columns)]
-    return tuple(wanted or default)
+    return tuple(requested or default)
 
 
 def _folder_rows(path: Path, targets: Sequence[str], limits: SourceLimits) -> Iterator[SourceRow]:

@@ -65,12 +65,12 @@ def open_json_lines(path: Path, targets: Sequence[str] | None, limits: SourceLim
 
 
 def _choose(
-    path: Path, wanted: Sequence[str] | None, columns: Sequence[str], first: Sequence[Mapping[str, Any]]
+    path: Path, requested: Sequence[str] | None, columns: Sequence[str], first: Sequence[Mapping[str, Any]]
 ) -> tuple[str, ...]:
     if find_key(columns, CRYSTAL_KEYS) is None:
         raise SourceError(f"{path}: no 'structure' (pymatgen dict) or 'cif' (text); found: {', '.join(columns)}")
     free = [key for key in columns if key.lower() not in CRYSTAL_KEYS and key != find_key(columns, ID_KEYS)]
-    chosen = choose_targets(str(path), wanted, free, [key for key in numeric_keys(first) if key in free])
+    chosen = choose_targets(str(path), requested, free, [key for key in numeric_keys(first) if key in free])
     for target in chosen:
         refuse_words(str(path), target, [record.get(target) for record in first])
     return chosen

@@ -134,11 +134,11 @@ def _cif_column(path: Path, columns: Sequence[str]) -> str:
 
 
 def _choose(
-    path: Path, wanted: Sequence[str] | None, columns: Sequence[str], numeric: Sequence[str]
+    path: Path, requested: Sequence[str] | None, columns: Sequence[str], numeric: Sequence[str]
 ) -> tuple[str, ...]:
     taken = {_cif_column(path, columns), find_key(columns, ID_KEYS)}
     free = [[name for name in names if name not in taken] for names in (columns, numeric)]
-    return choose_targets(str(path), wanted, *free)
+    return choose_targets(str(path), requested, *free)
 
 
 def _csv_rows(path: Path, targets: Sequence[str], limits: SourceLimits) -> Iterator[SourceRow]:
@@ -179,8 +179,8 @@ def _parquet_rows(path: Path, columns: Sequence[str], targets: Sequence[str]) ->
 
 
 def _needed(path: Path, columns: Sequence[str], targets: Sequence[str]) -> list[str]:
-    wanted = {_cif_column(path, columns), find_key(columns, ID_KEYS), *targets}
-    return [column for column in columns if column in wanted]
+    needed = {_cif_column(path, columns), find_key(columns, ID_KEYS), *targets}
+    return [column for column in columns if column in needed]
 
 
 def _row(row_id: str, column: str, crystal: Any, values: dict[str, Any]) -> SourceRow:

@@ -26,7 +26,7 @@ class SlurmAllocation:
     """The allocation that this process runs in."""
 
     def __init__(self) -> None:
-        self.end_asked = self.warned = False
+        self.end_requested = self.warned = False
         self._started = time.monotonic()
 
     def listen(self) -> None:
@@ -36,7 +36,7 @@ class SlurmAllocation:
         signal.signal(signal.SIGUSR2, self._on_warning)
 
     def _on_term(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self.end_asked = True
+        self.end_requested = True
 
     def _on_warning(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self.warned = True
@@ -87,8 +87,8 @@ def devices_of(variables: Mapping[str, str]) -> Devices:
     of them is set, as on sites whose SLURM confines devices by cgroups alone, SLURM's own variables tell.
     """
     if visible := [name for name in VISIBLE if name in variables]:
-        told_by = ", ".join(f"{name}={variables[name]!r}" for name in visible)
-        return Devices(min(_listed(variables[name]) for name in visible), told_by)
+        evidence = ", ".join(f"{name}={variables[name]!r}" for name in visible)
+        return Devices(min(_listed(variables[name]) for name in visible), evidence)
     for name in GRANTED:
         if name in variables:
             return Devices(_listed(variables[name]), f"{name}={variables[name]!r}")

@@ -26,7 +26,7 @@ LATE_S = 5.0  # a shared file system may show a result late
 
 
 @dataclass(frozen=True)
-class Asked:
+class PendingJob:
     """A job that answers: its id, its log, and the file of its answer."""
 
     job_id: str
@@ -45,7 +45,7 @@ def run_in_job(
     return wait_for_answer(submit_call(executor, call, console), timeout_s)
 
 
-def submit_call(executor: SweepExecutor, call: Callable[[], Any], console: Console) -> Asked:
+def submit_call(executor: SweepExecutor, call: Callable[[], Any], console: Console) -> PendingJob:
     """Submit a call and say where its log is.
 
     Raises:
@@ -56,30 +56,30 @@ def submit_call(executor: SweepExecutor, call: Callable[[], Any], console: Conso
     call_file, answer = folder / f"{mark}.call.json", folder / f"{mark}.answer.json"
     write_private(call_file, json.dumps(as_dict(call)))
     job_id = submitted(executor, ["ask", type(call).__name__, str(call_file), str(answer)])
-    asked = Asked(job_id, folder / f"{job_id}_0_log.out", answer)
-    console.print(f"waiting for job {job_id}; its log: {asked.log}", soft_wrap=True)
-    return asked
+    job = PendingJob(job_id, folder / f"{job_id}_0_log.out", answer)
+    console.print(f"waiting for job {job_id}; its log: {job.log}", soft_wrap=True)
+    return job
 
 
-def wait_for_answer(asked: Asked, timeout_s: float | None = None) -> Any:
+def wait_for_answer(job: PendingJob, timeout_s: float | None = None) -> Any:
     """Return what the call of a job returned.
 
     Raises:
         SlurmError: the job ended without an answer (the end of its log is shown), or time is over.
     """
-    job_id, started, pause = asked.job_id, time.monotonic(), FIRST_PAUSE_S
-    while not asked.answer.exists():
+    job_id, started, pause = job.job_id, time.monotonic(), FIRST_PAUSE_S
+    while not job.answer.exists():
         time.sleep(pause)
         pause = min(1.5 * pause, LONGEST_PAUSE_S)
-        if not asked.answer.exists() and not queued((job_id,)):
+        if not job.answer.exists() and not queued((job_id,)):
             time.sleep(LATE_S)
-            if not asked.answer.exists():
-                said = asked.log.read_text(encoding="utf-8", errors="replace") if asked.log.exists() else ""
-                raise SlurmError(f"job {job_id} ended without an answer: {said or 'its log is empty'}")
+            if not job.answer.exists():
+                log = job.log.read_text(encoding="utf-8", errors="replace") if job.log.exists() else ""
+                raise SlurmError(f"job {job_id} ended without an answer: {log or 'its log is empty'}")
         if timeout_s is not None and time.monotonic() - started > timeout_s:
             cancel((job_id,))
             raise SlurmError(f"job {job_id} did not run within {timeout_s:.0f} s; try again when the queue is short")
-    answer = json.loads(asked.answer.read_text(encoding="utf-8"))
+    answer = json.loads(job.answer.read_text(encoding="utf-8"))
     if "error" in answer:
-        raise SlurmError(f"job {job_id} failed: {answer['error'].strip().splitlines()[-1]}; log: {asked.log}")
+        raise SlurmError(f"job {job_id} failed: {answer['error'].strip().splitlines()[-1]}; log: {job.log}")
     return answer["value"]

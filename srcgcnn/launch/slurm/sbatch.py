@@ -124,8 +124,8 @@ def _parameters(site: SlurmSite, cpus: int, memory_gb: float, time_min: int, war
 
 
 def _placement(site: SlurmSite, partition: str, qos: str, constraint: str) -> dict[str, Any]:
-    wanted = {"account": site.account, "partition": partition, "qos": qos, "constraint": constraint}
-    return {name: value for name, value in wanted.items() if value}
+    options = {"account": site.account, "partition": partition, "qos": qos, "constraint": constraint}
+    return {name: value for name, value in options.items() if value}
 
 
 def _options(site: SlurmSite, ours: dict[str, Value], own: dict[str, Value]) -> dict[str, Value]:

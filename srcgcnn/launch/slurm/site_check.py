@@ -1,4 +1,4 @@
-"""`srcgcnn cluster check NAME`: does this site file work here? Asked before anything is paid for.
+"""`srcgcnn cluster check NAME`: does this site file work here? To be asked before anything is paid for.
 
 On the login node: commands, SLURM's verdict on every job, and what the shared folder can do. With `--on-node` also what
 nodes see: a job of a minute as the head asks for it, and one of every kind of worker. They have to find the folder, the
@@ -24,7 +24,7 @@ from srcgcnn.files import write_text
 from srcgcnn.launch.batch import Finding
 from srcgcnn.launch.ray_node import RayNodeError, free_ports, node_address, private_folder, remove_private_folder
 from srcgcnn.launch.slurm.job import SlurmAllocation
-from srcgcnn.launch.slurm.one_job import Asked, submit_call, wait_for_answer
+from srcgcnn.launch.slurm.one_job import PendingJob, submit_call, wait_for_answer
 from srcgcnn.launch.slurm.queue import SlurmError
 from srcgcnn.launch.slurm.sbatch import head_executor, sbatch_texts, worker_executor
 from srcgcnn.launch.slurm_site import SlurmSite
@@ -68,8 +68,8 @@ def _commands() -> Finding:
 def _verdicts(system: BatchSystem, site: SlurmSite, paths: RunPaths) -> list[Finding]:
     most_groups = site.workers * 1000  # so many that every kind of worker is asked for
     texts = sbatch_texts(site, paths, "check", most_groups)
-    said = {name: system.verdict(text, paths.launch) for name, text in texts.items()}
-    return [Finding(f"SLURM on the {name}", taken, text) for name, (taken, text) in said.items()]
+    verdicts = {name: system.verdict(text, paths.launch) for name, text in texts.items()}
+    return [Finding(f"SLURM on the {name}", taken, text) for name, (taken, text) in verdicts.items()]
 
 
 def _rename(paths: RunPaths) -> Finding:
@@ -145,12 +145,12 @@ def _refused(path: Path) -> str:
 def _devices(group_gpus: float) -> str:
     found = SlurmAllocation().devices
     if found.count < group_gpus:
-        raise OSError(f"SLURM gave {found.count} ({found.told_by}), a group needs {group_gpus:g}: see gpu_form")
+        raise OSError(f"SLURM gave {found.count} ({found.evidence}), a group needs {group_gpus:g}: see gpu_form")
     code = DEVICES.format(count=found.count)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     if done.returncode:
         raise OSError((done.stderr.strip().splitlines() or ["no message"])[-1])
-    return f"{found.count} ({found.told_by}), and torch finds them"
+    return f"{found.count} ({found.evidence}), and torch finds them"
 
 
 def _see(folder: Path) -> str:
@@ -201,7 +201,7 @@ def _on_node(site: SlurmSite, paths: RunPaths) -> list[Finding]:
 
 def _probe(site: SlurmSite, paths: RunPaths, executors: dict[str, SweepExecutor], mark: str) -> list[Finding]:
     findings: list[Finding] = []
-    jobs: dict[str, Asked] = {}
+    jobs: dict[str, PendingJob] = {}
     for name, executor in executors.items():
         executor.update_parameters(time=min(MINUTES, int(executor.parameters["time"])))
         probe = NodeProbe(str(paths.launch.resolve()), site, wants_devices=name != "head" and site.group_gpus > 0)
@@ -212,16 +212,16 @@ def _probe(site: SlurmSite, paths: RunPaths, executors: dict[str, SweepExecutor]
     expected = {"shared folder on the node": (mark, "this folder has"), PYTHON: (repr(environment()), "here it is")}
     for name, job in jobs.items():
         try:
-            said = wait_for_answer(job, NODE_TIMEOUT_S)
+            answer = wait_for_answer(job, NODE_TIMEOUT_S)
         except SlurmError as error:
             findings.append(Finding(f"{name}: a job on a node", False, str(error)))
             continue
-        findings += [_judged(name, what, text, *expected.get(what, (text, ""))) for what, text in said.items()]
+        findings += [_judged(name, what, text, *expected.get(what, (text, ""))) for what, text in answer.items()]
         if name == "head":
-            expected[PYTHON] = (said[PYTHON], "on the head's node it is")
+            expected[PYTHON] = (answer[PYTHON], "on the head's node it is")
     return findings
 
 
-def _judged(name: str, what: str, text: str, wanted: str, where: str) -> Finding:
-    good = text == wanted and not text.startswith("FAILED")
-    return Finding(f"{name}: {what}", good, text if text == wanted else f"{text}, but {where} {wanted}")
+def _judged(name: str, what: str, text: str, expected: str, where: str) -> Finding:
+    good = text == expected and not text.startswith("FAILED")
+    return Finding(f"{name}: {what}", good, text if text == expected else f"{text}, but {where} {expected}")

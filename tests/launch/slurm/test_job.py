@@ -39,4 +39,4 @@ def test_a_clock_that_is_wrong_moves_no_time_limit(monkeypatch, step_s, told):
 def test_devices_are_counted_from_the_variables_of_slurm_cuda_and_rocm(variables, count):
     devices = devices_of(variables)
     assert devices.count == count
-    assert all(name in devices.told_by for name in variables) or count
+    assert all(name in devices.evidence for name in variables) or count

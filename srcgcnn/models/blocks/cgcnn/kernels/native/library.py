@@ -155,8 +155,8 @@ def _place(tensor: Tensor) -> ctypes.c_void_p:
 def block_starts(atom_counts: Tensor, atoms: int) -> Tensor:
     """Cut a batch into BLOCKS runs of whole crystals with about as many atoms each: first atoms, int64 [BLOCKS + 1]."""
     starts = torch.cat([atom_counts.new_zeros(1), atom_counts.cumsum(0)]).long()
-    wanted = torch.arange(BLOCKS) * int(starts[-1]) // BLOCKS
-    blocks = starts[torch.searchsorted(starts, wanted)]
+    ideal = torch.arange(BLOCKS) * int(starts[-1]) // BLOCKS
+    blocks = starts[torch.searchsorted(starts, ideal)]
     return torch.cat([blocks, torch.tensor([atoms])])  # padding atoms belong to the last one
 
 
