@@ -127,7 +127,7 @@ def draw_depths(study: Study, names: list[str]) -> Drawing:
         ValueError: a line is not known, or none has two depths.
     """
     if unknown := sorted(set(names) - set(study.lines)):
-        raise ValueError(f"no line {', '.join(map(repr, unknown))}; there are: {', '.join(study.lines)}")
+        raise ValueError(f"no line {', '.join(map(repr, unknown))}; available: {', '.join(study.lines)}")
     drawing = draw_depth(study, names)
     if drawing is None:
         raise ValueError("no line has two depths")
@@ -148,7 +148,7 @@ def draw(study: Study, kind: str, names: list[str]) -> Drawing:
         ValueError: no such kind, or these names do not fit it.
     """
     if kind not in KINDS:
-        raise ValueError(f"no figure {kind!r}; there are: {', '.join(KINDS)}")
+        raise ValueError(f"no figure {kind!r}; available: {', '.join(KINDS)}")
     drawn, style = KINDS[kind]
     with _page_style(style):
         return drawn(study, names)

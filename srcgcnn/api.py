@@ -131,8 +131,8 @@ class OpenRun:
     def trials(self) -> pd.DataFrame:
         """Return one row per trial: variant, seeds, errors in the target's unit, parameters, seconds, settings.
 
-        Of several targets the errors are the common ones, `mean of MAE/std`, and those of each stand in columns such as
-        `test_mae_NAME`.
+        With several targets the errors are the common ones, `mean of MAE/std`, and those of each are in columns such
+        as `test_mae_NAME`.
         """
         import pandas as pd
 

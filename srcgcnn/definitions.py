@@ -40,7 +40,7 @@ def known_definitions(kind: Kind) -> dict[str, Path]:
 
 
 def shipped(kind: Kind) -> Path:
-    """Return the folder of what ships: inside of an installed package, or beside the package in a checkout."""
+    """Return the folder of what ships: inside an installed package, or next to the package in a checkout."""
     package = Path(str(files("srcgcnn")))
     installed = package / "shipped" / kind
     return installed if installed.is_dir() else package.parent / kind

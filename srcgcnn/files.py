@@ -1,6 +1,6 @@
-"""Files that are either whole or absent: write beside, flush, rename. A full disk, or one that is away, is waited for.
+"""Files that are either complete or absent: write a temporary file, flush, rename. A full or absent disk is waited for.
 
-Logs are the exception: a line that finds no space is lost, and whoever wrote it goes on.
+Logs are the exception: a line that finds no space is lost, and the process that wrote it continues.
 """
 
 from __future__ import annotations

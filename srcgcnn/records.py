@@ -150,9 +150,9 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
 
 
 def read_if_whole(kind: type[Record], path: Path) -> Record | None:
-    """Read one record; None where there is none, or it is damaged, which is reported once per damage.
+    """Read one record; None if there is none, or it is damaged, which is reported once per damage.
 
-    For files that their writer renews: whoever reads them goes on.
+    For files that their writer rewrites: readers continue without them.
     """
     try:
         record = read_record_file(kind, path)
@@ -182,14 +182,14 @@ EXPECTED = {
     "int": "a whole number",
     "float": "a number",
     "bool": "true or false",
-    "string": "a text",
+    "string": "a string",
     "tuple": "a list",
     "dataclass": "a table",
 }
 
 
 def describe(error: Any, kind: type, where: str) -> str:
-    """Turn a pydantic error into one phrase per place: what is allowed, and what stands there."""
+    """Turn a pydantic error into one phrase per place: what is allowed, and what was found."""
     phrases: list[str] = []
     allowed: dict[str, list[str]] = {}  # the alternatives of a union are faults at one place
     found: dict[str, str] = {}
@@ -217,7 +217,7 @@ def _allowed(fault: Any) -> str:
 
 
 def _follow(kind: Any, path: tuple[Any, ...]) -> tuple[str, Any]:
-    """Return the place that a pydantic location names, without branches of unions, and the type that stands there."""
+    """Return the place that a pydantic location names, without branches of unions, and the type at that place."""
     place = []
     for part in path:
         if dataclasses.is_dataclass(kind):

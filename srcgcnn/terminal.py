@@ -25,7 +25,7 @@ LOG_WIDTH = 160  # a file or pipe has no width; tables must not be folded to 80 
 
 def make_console(*, stderr: bool = False) -> Console:
     """Return a console that colours on a terminal and stays plain and wide in a file."""
-    console = _Console(stderr=stderr, highlight=False, markup=False)  # units stand in brackets
+    console = _Console(stderr=stderr, highlight=False, markup=False)  # units are in brackets
     if console.is_terminal:
         return console
     return _Console(stderr=stderr, highlight=False, markup=False, width=LOG_WIDTH)
@@ -85,7 +85,7 @@ def error_line(error: Exception) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write a time span for people."""
+    """Write a time span in readable form."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:

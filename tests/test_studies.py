@@ -61,7 +61,7 @@ def test_what_a_study_has_not_trained_yet_is_said_where_it_will_stand():
     assert "| T or L | SR-CGCNN step-norm |" in page
     assert "Not trained yet: SchNet." in page
     assert "> CGCNN-16 minus CGCNN-3: not trained yet." in page
-    assert "> No figure yet: no variant 'CGCNN-16'; there are: CGCNN-3" in page
+    assert "> No figure yet: no variant 'CGCNN-16'; available: CGCNN-3" in page
     assert "> No trial has finished yet." in page
     assert not figures
     assert with_numbers(page, ROOT)[0] == page

@@ -24,7 +24,7 @@ class Answer:
     Attributes:
         shows: which variant has the lowest error, and what is reached without a network.
         advises: which variant to take, and what more seeds would decide.
-        advised: that variant; None where nothing was repeated.
+        advised: that variant; None if nothing was repeated.
     """
 
     shows: str
@@ -82,7 +82,7 @@ def _advises(study: Study, findings: Findings, advised: str | None) -> str:
     if advised is None:
         if len(study.peers) == 1:
             return "There is nothing to choose from yet: this is the only variant."
-        return "Train more seeds before choosing: one seed of each tests nothing, three give intervals."
+        return "Train more seeds before choosing: with one seed of each nothing can be tested; three give intervals."
     if advised == study.best:
         return _only_best(study, findings)
     counts = study.variants.set_index("variant")["conv_parameters"]
@@ -99,7 +99,10 @@ def _only_best(study: Study, findings: Findings) -> str:
     cheaper = _cheaper(study, study.best)
     untested = [one.variant for one in findings.comparisons if one.variant in cheaper and not one.difference.known]
     if untested:
-        return f"Take it for now: {', '.join(untested)} would be cheaper, but one seed tests nothing; train more."
+        return (
+            f"Take it for now: {', '.join(untested)} would be cheaper, but nothing can be tested with one seed; "
+            "train more."
+        )
     if cheaper:
         return "Take it: every variant with fewer convolution parameters is shown to be worse."
     return "Take it: no variant has fewer convolution parameters."
@@ -119,5 +122,5 @@ def _decides(study: Study, findings: Findings, comparison: Comparison) -> str:
     needed = seeds_to_decide(differences, findings.margin)
     repeats = "splits" if len(differences.by_split) > 1 else "seeds"
     if needed is None:
-        return f"more {repeats} alone are not likely to decide whether it is within {margin}: test on more crystals"
+        return f"more {repeats} alone are unlikely to decide whether it is within {margin}: test on more crystals"
     return f"about {needed} {repeats} of each would decide whether it is worse or within {margin}"

@@ -1,6 +1,6 @@
 """A sweep as a folder to publish: everything that a reader needs to check its answer, and nothing that trains.
 
-The folder holds the result files, the predictions for validation and test crystals, the baselines, what was asked for,
+The folder holds the result files, the predictions for validation and test crystals, the baselines, the request,
 and the ids of the crystals. It is itself the folder of a sweep: `srcgcnn results`, `compare` and `report` read it like
 any other. Structures and learned weights stay out; so do host names and the paths of the machine that trained.
 """
@@ -55,13 +55,13 @@ def archive_sweep(paths: RunPaths, folder: Path) -> Archived:
 
     Args:
         paths: the sweep.
-        folder: where to; made if absent, extended otherwise. Other files in it, such as a README, stay.
+        folder: where to; created if missing, otherwise extended. Other files in it, such as a README, stay.
 
     Raises:
-        ArchiveError: the folder has another result of the same trial, or one of other data.
+        ArchiveError: the folder has another result of the same trial, or one for other data.
     """
     record, target, run = read_record(paths), RunPaths(folder), open_run(paths)
-    results = run.results  # damaged ones are named, and are no evidence
+    results = run.results  # damaged ones are named, and count for nothing
     for result in results:
         if result.config.data.data_hash != record.data.data_hash:
             raise ArchiveError(
@@ -93,7 +93,8 @@ def _is_there(path: Path, result: TrialResult) -> bool:
         return False
     if there.metrics != result.metrics:
         raise ArchiveError(
-            f"{path} has other errors than the same trial of the sweep: find out which is right, and remove the other"
+            f"{path} has different errors from the same trial of the sweep: find out which is right, "
+            "and remove the other"
         )
     return True
 

@@ -1,6 +1,6 @@
 """What predictors without a network reach on the same split: the mean or the majority class, and a linear model.
 
-They need the graph store, so they are computed where it is at hand and kept in the folder of the sweep. A page that is
+They need the graph store, so they are computed if it is available and kept in the folder of the sweep. A page that is
 written elsewhere takes them from there, or says that they are missing.
 """
 
@@ -69,7 +69,7 @@ class Baseline:
 
 
 def baselines_of(study: Study, split: SplitConfig | None = None) -> list[Baseline]:
-    """Return the baselines of a study; none where they were never computed and the store is away.
+    """Return the baselines of a study; none if they were never computed and the store is absent.
 
     Args:
         study: comparable trials.
@@ -128,13 +128,13 @@ def _computed(study: Study, config: TrialConfig) -> tuple[BaselineScores, ...]:
         return ()
     baselines = fit_baselines(store, config)
     text = json.dumps(as_dict(BaselineFile(baselines)), indent=1, allow_nan=False)
-    with suppress(OSError):  # a folder that may be read only
+    with suppress(OSError):  # a read-only folder
         write_text(_path(study, config), text + "\n")
     return baselines
 
 
 def _store_of(study: Study, config: TrialConfig) -> GraphStore | None:
-    """Return the store of the sweep, where it is at hand and holds the numbers that this trial saw."""
+    """Return the store of the sweep, if it is available and holds the numbers that this trial saw."""
     from srcgcnn.data.store import GraphStore, StoreError
     from srcgcnn.sweep.record import read_record
 

@@ -67,11 +67,11 @@ class NonInferiority:
         return self.p_value < SIGNIFICANCE
 
     def sentence(self, unit: str) -> str:
-        """Say it in words."""
+        """Return the result in words."""
         who, whom = self.comparison.variant, self.comparison.reference
         difference = f"difference {self.comparison.difference.mean:+.4f} {unit}"
         if not self.comparison.difference.known:
-            return f"{who} against {whom}: {difference} from one seed; nothing was repeated, so nothing is tested."
+            return f"{who} against {whom}: {difference} from one seed; without repeats nothing can be tested."
         numbers = f"{difference}, one-sided 95 % upper limit {self.upper:+.4f}, {p_phrase(self.p_value)}"
         if self.holds:
             return f"{who} keeps the accuracy of {whom} within {self.margin:g} {unit}: {numbers}."

@@ -33,9 +33,9 @@ COSTS = {
     "seconds": ("training time per trial (s)", 1.0),
     "memory_mb": ("peak memory (GiB)", 1 / 1024),
 }
-MOST_NAMES = 16  # beside a panel
+MOST_NAMES = 16  # next to a panel
 RING: dict[str, Any] = {"mfc": "none", "mec": "black", "ms": 10, "mew": 0.9}
-NEAR = 1.4  # a baseline within this factor of the worst variant is drawn, not only told
+NEAR = 1.4  # a baseline within this factor of the worst variant is drawn, not only listed
 FRONT = "Black steps: every variant on them is significantly better than the one before (paired, 5 %, corrected)"
 BARS = "Bars: 95 % interval, as in the table"
 
@@ -64,7 +64,9 @@ def draw_tradeoff(study: Study, answer: Answer, baselines: Sequence[Baseline]) -
     _name_points(axes, study, table, front, answer.advised)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, markerscale=0.8)
     caption = f"Error against convolution parameters. {BARS}."
-    caption += f" {FRONT}." if len(front) > 1 else " No front is drawn: the trials tell no two steps of it apart."
+    caption += (
+        f" {FRONT}." if len(front) > 1 else " No front is drawn: the trials do not distinguish any two of its steps."
+    )
     return Drawing("tradeoff", caption, figure, table.assign(front=table["variant"].isin(front)))
 
 
@@ -94,7 +96,7 @@ def draw_pareto(study: Study) -> Drawing:
 
 
 def draw_widths(study: Study) -> Drawing | None:
-    """Error against convolution parameters at equal depth, one line per network; None where no depth has two widths."""
+    """Error against convolution parameters at equal depth, one line per network; None if no depth has two widths."""
     table = _points(study, "conv_parameters")
     models = {name: study.named[name].model for name in table["variant"]}
     table["width"] = [models[name].hidden_channels for name in table["variant"]]
@@ -176,7 +178,7 @@ def _log_costs(axes: Axes, costs: pd.Series) -> None:
 
 
 def _name_points(axes: Axes, study: Study, table: pd.DataFrame, front: Sequence[str], advised: str | None) -> None:
-    """Write the depths in a column beside the panel, as near to the height of their points as their size allows."""
+    """Write the depths in a column next to the panel, as near to the height of their points as their size allows."""
     important = {*front, study.best, advised}
     few = len(table) <= MOST_NAMES
     named = (table if few else table[table["variant"].isin(important)]).sort_values(["mean", "cost"])

@@ -37,10 +37,10 @@ class ErrorTable:
     test_share: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse tables that say less than is needed, or say it twice.
+        """Refuse tables with too little information, or with duplicates.
 
         Raises:
-            ValueError: a column is missing, an error is no number, or a row stands there twice.
+            ValueError: a column is missing, an error is not a number, or a row appears twice.
         """
         missing = [name for name in NEEDED if name not in self.frame]
         if missing:
@@ -50,7 +50,7 @@ class ErrorTable:
         bad = ~np.isfinite(numbers.to_numpy(dtype=float))
         if bad.any():
             found = self.frame["error"][bad].iloc[0]
-            raise ValueError(f"{bad.sum()} errors are no finite numbers, the first is {found!r}: leave these rows out")
+            raise ValueError(f"{bad.sum()} errors are not finite numbers, the first is {found!r}: leave these rows out")
         columns = {
             "variant": self.frame["variant"].astype(str),
             "seed": self.frame["seed"],
@@ -63,7 +63,7 @@ class ErrorTable:
         if twice.any():
             first = frame[twice].iloc[0]
             raise ValueError(
-                f"{twice.sum()} rows stand there twice, the first is variant {first['variant']!r}, seed "
+                f"{twice.sum()} rows appear twice, the first is variant {first['variant']!r}, seed "
                 f"{first['seed']}, item {first['item']!r}: give one error for each"
             )
         if frame["split"].nunique() > 1 and not (self.test_share and 0 < self.test_share < math.inf):
@@ -85,7 +85,7 @@ class ErrorTable:
         """
         rows = self.frame[self.frame["variant"] == variant]
         if rows.empty:
-            raise ValueError(f"no variant {variant!r}; there are: {', '.join(self.variants)}")
+            raise ValueError(f"no variant {variant!r}; available: {', '.join(self.variants)}")
         by_split = {}
         for split, part in rows.groupby("split"):
             found = part.pivot_table(index="seed", columns="item", values="error").dropna(axis="columns")
@@ -135,7 +135,7 @@ class ErrorTable:
         parts = [part.mean(axis=1) for name in self.variants for part in self.repeats(name).by_split.values()]
         degrees = sum(len(part) - 1 for part in parts)
         if not degrees:
-            raise ValueError("no variant has two seeds: how much they differ is not known")
+            raise ValueError("no variant has two seeds: how much seeds differ is unknown")
         return math.sqrt(sum((len(part) - 1) * float(part.var()) for part in parts if len(part) > 1) / degrees)
 
     def seeds_for(self, difference: float) -> int:

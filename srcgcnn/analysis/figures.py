@@ -34,7 +34,7 @@ BAND = "bands: 95 % interval, as in the table; small points: single trials"
 
 
 def draw_depth(study: Study, names: Sequence[str] = ()) -> Drawing | None:
-    """Error against depth on test and training rows, one line per network and recipe; None where no line has two.
+    """Error against depth on test and training rows, one line per network and recipe; None if no line has two.
 
     Results of older versions have no training error; where all are of those, there is the test error only.
 
@@ -92,7 +92,7 @@ def _draw_training(axes: Axes, study: Study, table: pd.DataFrame, places: pd.Ser
 
 
 def draw_train_sizes(study: Study) -> Drawing | None:
-    """Test error against the number of training rows, one line per variant; None where they did not differ."""
+    """Test error against the number of training rows, one line per variant; None if they did not differ."""
     rows = [
         {"variant": name, "network": _without_size(study, name), "rows": study.members[name][0].rows[0]}
         for name in study.variants["variant"]
@@ -257,7 +257,7 @@ def draw_curves(study: Study) -> Drawing | None:
 
 
 def draw_alphas(study: Study) -> Drawing | None:
-    """Learned damping per step; None where nothing was learned."""
+    """Learned damping per step; None if nothing was learned."""
     learned = [one for one in study.results if str(one.config.model.alpha).startswith("learned") and one.alphas]
     if not learned:
         return None

@@ -1,4 +1,4 @@
-"""The answer in words: every sentence comes from a test, and says which."""
+"""The answer in words: every sentence comes from a test, and names it."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ RELATIVE_MARGIN = 0.05
 
 @dataclass(frozen=True)
 class Findings:
-    """What a study says.
+    """The findings of a study.
 
     Attributes:
         margin: of non-inferiority, in the unit of the errors.
         comparisons: every variant against the one of lowest validation error, Holm-corrected.
         claims: each network with tied weights against the stacked one of the same block and depth.
         saturations: one per line with two depths.
-        power: what the seeds resolve; None where no variant has two.
+        power: what the seeds resolve; None if no variant has two.
     """
 
     margin: float
@@ -47,7 +47,7 @@ class Findings:
     power: str | None
 
     def sentences(self, study: Study) -> list[str]:
-        """Say it."""
+        """Return the findings as sentences."""
         best = study.variants.set_index("variant").loc[study.best]
         test = study.interval(study.best)
         spread = f" (95 % interval {test.low:.4f} to {test.high:.4f}, over {test.repeats})" if test.known else ""
@@ -61,7 +61,7 @@ class Findings:
         if same:
             sentences.append(f"Not distinguishable from it (paired, Holm-corrected, 5 %): {', '.join(same)}.")
         better = [one.variant for one in self.comparisons if one.verdict == "better"]
-        if better:  # the choice stays with the validation set, but is no longer the whole truth
+        if better:  # the choice stays with the validation set, but it is not the only result
             sentences.append(f"Significantly better than it on the test set: {', '.join(better)}.")
         if worse:
             sentences.append(f"Significantly worse: {', '.join(worse)}.")
@@ -80,7 +80,7 @@ class Findings:
 
 
 def find(study: Study, margin: float | None = None) -> Findings:
-    """Test what there is to test."""
+    """Run all tests that the study allows."""
     margin = default_margin(study) if margin is None else margin
     check_margin(margin)
     recurrent = [name for name, variant in study.named.items() if variant.model.depth_letter == "T"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def on_front(costs: np.ndarray, errors: np.ndarray) -> np.ndarray:
     """Return which points are not dominated, bool [V].
 
-    A point is dominated where another is no worse in both and better in one. Equal points stand together.
+    A point is dominated where another is no worse in both and better in one. Equal points do not dominate each other.
     """
     costs, errors = np.asarray(costs, dtype=float), np.asarray(errors, dtype=float)
     no_worse = (costs[:, None] <= costs[None]) & (errors[:, None] <= errors[None])  # [by, of]
@@ -27,7 +27,7 @@ def on_front(costs: np.ndarray, errors: np.ndarray) -> np.ndarray:
 
 
 def shown_front(study: Study, names: Sequence[str], costs: Sequence[float]) -> list[str]:
-    """Return the front that the trials show, from the cheapest variant on; a single one is no front.
+    """Return the front that the trials show, from the cheapest variant on; a single one is not a front.
 
     Means alone make a front of noise. Here every variant is significantly better than the one before it: paired tests
     at 5 %, divided by the number of steps that the front of the means has.

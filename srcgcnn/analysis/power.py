@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SIGNIFICANCE = 0.05
 POWER = 0.8
 MOST_SEEDS = 10_000
-MOST_MORE = 200  # seeds that anybody would add
+MOST_MORE = 200  # more seeds than anybody would add
 
 
 def seed_deviation(results: Iterable[TrialResult]) -> tuple[float, int] | None:
@@ -62,7 +62,9 @@ def seeds_needed(deviation: float, difference: float) -> int:
     while test.power(min(effect, 50.0), seeds, SIGNIFICANCE) < POWER:  # stepping: solve_power fails below 2
         seeds += 1 if seeds < 200 else 50
         if seeds > MOST_SEEDS:
-            raise ValueError(f"a difference of {difference:g} needs more than {MOST_SEEDS:,} seeds: it is not resolved")
+            raise ValueError(
+                f"a difference of {difference:g} needs more than {MOST_SEEDS:,} seeds: it cannot be resolved"
+            )
     return seeds
 
 
@@ -81,10 +83,10 @@ def power_line(results: Iterable[TrialResult], seeds: int) -> str | None:
     unit = results[0].config.data.unit if results[0].metrics.val_mae is not None else "of the error rate"
     line = f"seeds: the error spreads by {deviation:.4f} {unit} over seeds ({degrees} degrees of freedom); "
     if seeds < 2:
-        return line + "one seed resolves nothing"
+        return line + "one seed cannot resolve any difference"
     half = detectable(deviation, seeds) / 2
     return (
-        line + f"with {seeds} seeds only differences above {2 * half:.4f} are found reliably; for {half:.4f} plan "
+        line + f"with {seeds} seeds only differences above {2 * half:.4f} are detected reliably; for {half:.4f} plan "
         f"{seeds_needed(deviation, half)} seeds (80 % power, paired t test over seeds at 5 %; tests that "
         "pair the test crystals, too, may resolve smaller ones)"
     )
@@ -95,7 +97,7 @@ def seeds_to_decide(differences: Repeats, margin: float) -> int | None:
 
     Decided is that the difference is not zero (two-sided, 5 %), or that it is below the margin (one-sided, 5 %), with
     80 % power. More seeds shrink what seeds add to the error of the mean; what test crystals add stays. Of several
-    splits it is the number of splits. None where 200 do not decide.
+    splits it is the number of splits. None if 200 do not decide.
 
     Args:
         differences: of two variants, on the same seeds and crystals.
@@ -123,7 +125,7 @@ def _error_of_splits(differences: Repeats) -> Callable[[int], tuple[float, float
 
 
 def _error_of_seeds(differences: Repeats) -> Callable[[int], tuple[float, float]] | None:
-    """Standard error and degrees of freedom of the mean, by the number of seeds; None where one seed tells nothing.
+    """Standard error and degrees of freedom of the mean, by the number of seeds; None if one seed is not enough.
 
     The variances of the interval (`intervals.seeds_and_crystals`), with what seeds and crystals add together taken out
     of that of the crystals, since it shrinks with the seeds.

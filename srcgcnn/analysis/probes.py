@@ -35,13 +35,13 @@ CAPTION = (
     "variance of the atoms of a crystal over their mean square; 0 means all alike (oversmoothed). Dirichlet energy "
     "over the mean square: the same of neighbours. Change of the states: one that comes to rest goes to 0. Gradient "
     "of the loss by the states after step t, at the start of the first epoch. Error if the readout came after step t;"
-    " it was trained for the last one. Beyond that step, where blocks are shared, the network goes on as it is, with "
-    "norms estimated anew on training rows."
+    " it was trained for the last one. Beyond that step, where blocks are shared, the network continues as it is, with "
+    "norm statistics re-estimated on training rows."
 )
 
 
 def draw_probes(study: Study) -> Drawing | None:
-    """Size, spread, Dirichlet energy, change, gradient and early-exit error over steps; None where no trial has them.
+    """Size, spread, Dirichlet energy, change, gradient and early-exit error over steps; None if no trial has them.
 
     Of more than eight variants those with the lowest validation error are drawn; the data file has all.
     """

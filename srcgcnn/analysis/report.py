@@ -1,4 +1,4 @@
-"""`OUT/report/`: one page that opens from a file, and every figure and table beside it.
+"""`OUT/report/`: one page that opens from a file, and every figure and table next to it.
 
 index.html            everything inside: no network, no other file
 figures/*.png, *.pdf  each figure, with its numbers in data/*.csv
@@ -75,7 +75,7 @@ class Progress:
 
     Attributes:
         finished: trials of the last request that have a result; all results where sweep.json is missing.
-        requested: trials of the last request, None where sweep.json is missing.
+        requested: trials of the last request, None if sweep.json is missing.
         others: results of this folder that the last request did not ask for.
         failed: labels and reasons of failed trials.
         stopped: trials of the last request that a scheduler stopped early.
@@ -139,7 +139,7 @@ def write_report(folder: Run | RunPaths, margin: float | None = None, *, running
     Args:
         folder: of the sweep, opened or not.
         margin: of non-inferiority, in the unit of the errors; None takes 0.005 eV/atom, or 5 % of the best error.
-        running: the sweep goes on, and the report is written again: the page loads itself anew.
+        running: the sweep continues and the report will be rewritten: the page reloads itself.
 
     Raises:
         ValueError: no trial has finished, or the margin is not positive.
@@ -161,7 +161,7 @@ def write_report(folder: Run | RunPaths, margin: float | None = None, *, running
 
 
 def _remove_earlier(folder: Path) -> None:
-    """Remove figures, tables and data of an earlier report, so that no old number stays; computed symmetries stay."""
+    """Remove figures, tables and data of an earlier report, so that no old number remains; computed symmetries stay."""
     for path in sorted(folder.glob("**/*"), reverse=True):
         if path.is_dir():
             with suppress(OSError):  # it holds something that is not ours
@@ -235,7 +235,7 @@ def _chemistry(study: Study, section: Section, home: Path) -> list[Drawing]:
 
 def _save(drawing: Drawing, home: Path, folder: str) -> Picture:
     drawing.figure.draw_without_rendering()
-    drawing.figure.set_layout_engine(None)  # laid out once, not anew for each file
+    drawing.figure.set_layout_engine(None)  # laid out once, not again for each file
     large = _drawn(drawing, "png", dpi=DPI)
     write_bytes(home / "figures" / f"{drawing.name}.png", large)
     write_bytes(home / "figures" / f"{drawing.name}.pdf", _drawn(drawing, "pdf", metadata={"CreationDate": None}))
@@ -262,7 +262,7 @@ def _reduced(png: bytes, scale: float) -> bytes:
 
 
 def progress_of(folder: Run | RunPaths, record: SweepRecord | None) -> Progress:
-    """Count what the last request asked for, and what failed."""
+    """Count the trials of the last request, and those that failed."""
     from srcgcnn.sweep.plan import plan_sweep
 
     run = open_run(folder)

@@ -1,4 +1,4 @@
-"""Published numbers as targets: is a claim reproduced, not reproduced, or can these trials not tell?
+"""Published numbers as targets: is a claim reproduced, not reproduced, or undecided by these trials?
 
 A claim is a number with a tolerance, and the tolerance has a reason. The verdict compares the 95 % interval of our own
 trials with the band of the claim: inside it the claim is reproduced, outside it is not, and an interval that crosses a
@@ -55,11 +55,13 @@ class Claim:
         if not 0 < self.tolerance < math.inf:
             raise ValueError(f"tolerance={self.tolerance} must be positive")
         if self.against is None and (self.target is None or self.unit is None):
-            raise ValueError(f"the error of {self.variant} needs target and unit: numbers of other targets say nothing")
+            raise ValueError(
+                f"the error of {self.variant} needs target and unit: numbers of other targets cannot be compared"
+            )
 
     @property
     def name(self) -> str:
-        """What is claimed, for people."""
+        """What is claimed, in readable form."""
         return f"error of {self.variant}" + (f" / error of {self.against}" if self.against else "")
 
 
@@ -84,7 +86,7 @@ class FoldsClaim:
     reason: str
 
     def __post_init__(self) -> None:
-        """Refuse a tolerance that nothing meets, and folds that are none."""
+        """Refuse a tolerance that nothing meets, and a wrong number of folds."""
         if not 0 < self.tolerance < math.inf:
             raise ValueError(f"tolerance={self.tolerance} must be positive")
         if len(self.values) != FOLDS:
@@ -97,7 +99,7 @@ class FoldsClaim:
 
     @property
     def name(self) -> str:
-        """What is claimed, for people."""
+        """What is claimed, in readable form."""
         return f"error of {self.variant} on {self.task}"
 
 
@@ -106,10 +108,10 @@ class Publication:
     """Contents of `sweeps/published/NAME.toml`.
 
     Attributes:
-        source: where the numbers stand.
+        source: where the numbers were published.
         sweep: the sweep definition that trains what is needed: NAME of `sweeps/NAME.toml`.
         claims: the numbers.
-        folds: numbers that are of matbench's folds; `sweep` is then the recipe that `srcgcnn matbench` takes.
+        folds: numbers for matbench's folds; `sweep` is then the recipe that `srcgcnn matbench` takes.
     """
 
     source: str
@@ -120,7 +122,7 @@ class Publication:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What our trials say of one claim; `reason` says why they cannot tell, or is empty."""
+    """The verdict of our trials on one claim; `reason` says why they cannot decide, or is empty."""
 
     claim: Claim | FoldsClaim
     ours: Interval | None
@@ -153,7 +155,7 @@ def _judge(claim: Claim, study: Study) -> Reproduction:
     ours = study.repeats(claim.variant)
     interval = interval_of(ours) if claim.against is None else ratio_of(ours, study.repeats(claim.against))
     if not interval.known:
-        return Reproduction(claim, interval, "cannot tell", "nothing was repeated: train more seeds")
+        return Reproduction(claim, interval, "cannot tell", "there are no repeats: train more seeds")
     return _verdict(claim, interval)
 
 
@@ -181,7 +183,9 @@ def _verdict(claim: Claim | FoldsClaim, interval: Interval) -> Reproduction:
         return Reproduction(claim, interval, "reproduced")
     if interval.high < low or interval.low > high:
         return Reproduction(claim, interval, "not reproduced")
-    return Reproduction(claim, interval, "cannot tell", "the interval crosses a border of the tolerance: more seeds")
+    return Reproduction(
+        claim, interval, "cannot tell", "the interval crosses a limit of the tolerance: train more seeds"
+    )
 
 
 def ratio_of(errors: Repeats, others: Repeats) -> Interval:

@@ -1,4 +1,4 @@
-"""Saturation depth: the smallest T that the trials cannot tell from the best."""
+"""Saturation depth: the smallest T that the trials cannot distinguish from the best."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Saturation:
-    """What one line of variants says.
+    """The result for one line of variants.
 
     Attributes:
         best_depth: T of lowest mean validation error.
         depth: smallest T that is not significantly worse than it (one-sided paired t tests on test errors,
-            Holm-corrected over the shallower T); None where one seed tests nothing.
+            Holm-corrected over the shallower T); None if nothing can be tested with one seed.
         safe_depth: smallest T shown to be within the margin of the best (non-inferiority; the same correction).
         comparisons: the shallower T against the best, not corrected.
         letter: what the depth counts, `T` or `L`.
@@ -34,7 +34,7 @@ class Saturation:
     letter: str = "T"
 
     def sentence(self, unit: str) -> str:
-        """Say it in words."""
+        """Return the result in words."""
         letter = self.letter
         best = f"{self.line}: lowest validation error at {letter} = {self.best_depth}"
         if self.depth is None:

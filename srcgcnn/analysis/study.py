@@ -1,6 +1,6 @@
 """Results to studies: trials that may be compared, as pandas frames.
 
-A study is one data set, target, task and recipe. Networks of all kinds and widths stand in it side by side, with all
+A study is one data set, target, task and recipe. Networks of all kinds and widths are in it side by side, with all
 learning rates and weight decays, and whatever else of the recipe the last request of the sweep varied. Trials of
 different studies are never averaged or compared. Of networks that predict several targets the errors of a study are the
 common ones, and it has parts: the same trials as a study of each target, in its unit.
@@ -38,10 +38,10 @@ class Study:
     """Comparable trials.
 
     Attributes:
-        title: data set and target, and what tells this study from the others of the sweep.
+        title: data set and target, and what distinguishes this study from the others of the sweep.
         results: its trials, ordered by key.
         run: the sweep, where the predictions are.
-        requested: whether the last request of the sweep asked for some of them.
+        requested: whether the last request of the sweep requested some of them.
     """
 
     title: str
@@ -74,7 +74,7 @@ class Study:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether all trials ran on GPUs, so that their memory is that of a trial."""
+        """Whether all trials ran on GPUs, where memory is measured per trial."""
         return all(is_gpu(result) for result in self.results)
 
     @property
@@ -162,7 +162,7 @@ class Study:
         return str(self.variants.loc[self.variants["val_error"].idxmin(), "variant"])
 
     def predictions(self, key: str, rows: Rows = "test") -> pd.DataFrame | None:
-        """Predictions of a trial: id, formula, target, prediction; None where they were not kept.
+        """Predictions of a trial: id, formula, target, prediction; None if they were not kept.
 
         None of several targets, too, whose parts have them.
         """
@@ -214,7 +214,7 @@ class Study:
     def repeats(self, variant: str, rows: Rows = "test") -> Repeats:
         """Errors of a variant by split, seed and crystal; by split and seed where predictions are missing."""
         if variant not in self.members:
-            raise ValueError(f"no variant {variant!r}; there are: {', '.join(self.variants['variant'])}")
+            raise ValueError(f"no variant {variant!r}; available: {', '.join(self.variants['variant'])}")
         results = self.members[variant]
         by_split: dict[int, dict[int, Any]] = {}
         for one in results:
@@ -268,10 +268,10 @@ class Study:
         return self.named[variant].model.depth_letter
 
     def find(self, query: str) -> str:
-        """Return the name of the variant that is meant: its whole name, or words that are in no other.
+        """Return the name of the variant that a query selects: its full name, or words that are in no other name.
 
         Raises:
-            ValueError: none or several are meant; the message lists them.
+            ValueError: none or several match; the message lists them.
         """
         names = list(self.variants["variant"])
         if query in names:
@@ -280,8 +280,8 @@ class Study:
         found = found or [name for name in names if query.lower() in name.lower()]
         if len(found) == 1:
             return found[0]
-        meant = "several variants are" if found else "no variant is"
-        raise ValueError(f"{meant} meant by {query!r}; known: {', '.join(found or names)}")
+        meant = "several variants match" if found else "no variant matches"
+        raise ValueError(f"{meant} {query!r}; known: {', '.join(found or names)}")
 
 
 def _absolute_errors(table: pd.DataFrame, name: str) -> pd.Series:
@@ -289,12 +289,12 @@ def _absolute_errors(table: pd.DataFrame, name: str) -> pd.Series:
     return (table[column_of(PREDICTION, name)] - table[column_of(TARGET, name)]).abs()
 
 
-# Settings of the recipe in which the variants of one study may differ, beside those that the last request varied
+# Settings of the recipe in which the variants of one study may differ, besides those that the last request varied
 COMPARED = frozenset({"learning_rate", "weight_decay"})
 
 
 def studies_of(folder: Run | RunPaths) -> list[Study]:
-    """Split a sweep's results into studies: those that the last request asked for first, then by number of trials."""
+    """Split a sweep's results into studies: those that the last request requested first, then by number of trials."""
     run = open_run(folder)
     requested = _requested(run)
     keys = {trial.key for trial in requested}
@@ -361,14 +361,14 @@ def _setting(variant: Variant, varied: Iterable[str]) -> object:
 
 
 def _titles(variants: Sequence[Variant], varied: Iterable[str]) -> list[str]:
-    """Name studies by their data, and by the settings that tell them apart, from a variant of each."""
+    """Name studies by their data, and by the settings that distinguish them, from a variant of each."""
     differs = [name for name in differing_recipes(variants) if name not in varied]
-    told = [name for name in differs if name == "model.task" or name in _recipe_names(differs)]
+    names = [name for name in differs if name == "model.task" or name in _recipe_names(differs)]
     titles = []
     for variant in variants:
         data, settings = variant.data, settings_of(variant)
         name = f"{data.name} ({data.data_hash})" if "data" in differs else data.name
-        recipe = ", ".join(f"{each}={shown(settings[each])}" for each in told if each in settings)
+        recipe = ", ".join(f"{each}={shown(settings[each])}" for each in names if each in settings)
         titles.append(f"{name}: {data.target}" + (f" [{recipe}]" if recipe else ""))
     return titles
 
@@ -397,7 +397,7 @@ def _row(result: TrialResult, label: str, line: str) -> dict[str, object]:
 def find_studies(
     folder: Run | RunPaths, *variants: str, target: str | None = None
 ) -> list[tuple[Study, tuple[str, ...]]]:
-    """Return the studies that have all these variants, with their names there; what was asked for last comes first.
+    """Return the studies that have all these variants, with their names there; the last request comes first.
 
     Args:
         folder: the sweep.

@@ -1,4 +1,4 @@
-"""Tables as files: CSV with plain numbers, Markdown and LaTeX (booktabs) for people."""
+"""Tables as files: CSV with plain numbers, Markdown and LaTeX (booktabs) in readable form."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LATEX = {
 
 
 def shown_tradeoff(table: pd.DataFrame, quantity: str, baselines: Sequence[Baseline] = ()) -> pd.DataFrame:
-    """Return the trade-off table as people read it, baselines last; columns that say nothing are left out."""
+    """Return the trade-off table as people read it, baselines last; empty columns are left out."""
     shown = pd.DataFrame({"variant": table["variant"]})
     shown["conv. params"] = [f"{count:,}" for count in table["conv_parameters"]]
     shown["all params"] = [f"{count:,}" for count in table["total_parameters"]]
@@ -134,7 +134,7 @@ def as_markdown(table: pd.DataFrame) -> str:
 
 
 def as_latex(table: pd.DataFrame) -> str:
-    """Return a table as LaTeX, as wide as the column of the page it stands in; the first of its columns may break.
+    """Return a table as LaTeX, as wide as the column of the page; the first of its columns may break.
 
     Its rules need the package booktabs, and nothing else.
     """
@@ -144,7 +144,7 @@ def as_latex(table: pd.DataFrame) -> str:
     share = FIRST_SHARES.get(len(heads), 0.3)
     columns = rf"@{{}}p{{{share}\columnwidth}}@{{\extracolsep{{\fill}}}}" + "r" * (len(heads) - 1) + "@{}"
     text = [
-        "% needs \\usepackage{booktabs}; as wide as the column it stands in",
+        "% needs \\usepackage{booktabs}; as wide as the column of the page",
         r"{\footnotesize\setlength{\tabcolsep}{2pt}",
         rf"\noindent\begin{{tabular*}}{{\columnwidth}}{{{columns}}}",
         r"\toprule",

@@ -32,7 +32,7 @@ class TradeoffRow:
 
     `train`, `val` and `test` are MAE in `unit`, or 1 - accuracy (`unit` is then "error rate"), or the common error of
     several targets ("mean of MAE/std"). `train` is the mean
-    error on the training rows, None where older versions trained. `rmse`, `r2` and `roc_auc` are those of the test
+    error on the training rows, None if older versions trained. `rmse`, `r2` and `roc_auc` are those of the test
     rows, means over trials; None for the other task, and where they need predictions that were not kept. `variant` is
     the name that `compare` takes. `study` says what tells its study from the others of the sweep, `data_hash` which
     data it was trained on.
@@ -60,7 +60,7 @@ class TradeoffRow:
 
 
 def tradeoff_of(folder: Run | RunPaths, target: str | None = None) -> list[TradeoffRow]:
-    """Return the rows of a sweep: those of what was asked for last first, then by model, norm, damping and depth.
+    """Return the rows of a sweep: those of the last request first, then by model, norm, damping and depth.
 
     Rows of several targets are followed by those of each; `target` asks for one of them.
     """
@@ -118,12 +118,12 @@ HEADINGS = {
     "study": "study",
 }
 LEFT = ("variant", "unit", "study")
-OPTIONAL = ("train", "rmse", "r2", "roc_auc")  # columns that say nothing where nobody knows them
+OPTIONAL = ("train", "rmse", "r2", "roc_auc")  # columns that are left out if they are empty
 LEFT_OUT_FIRST = ("seconds", "rmse", "r2", "total_parameters", "train", "unit", "val", "splits")  # on a narrow terminal
 
 
 def _columns(rows: Sequence[TradeoffRow]) -> dict[str, str]:
-    """Headings; a column that says nothing is left out."""
+    """Headings; an empty column is left out."""
     columns = dict(HEADINGS)
     if all(row.unit == "error rate" for row in rows):
         columns |= {"train": "train error", "val": "val error", "test": "test error"}
@@ -147,7 +147,7 @@ def _cell(row: TradeoffRow, name: str) -> str:
 
 
 def print_tradeoff(rows: Sequence[TradeoffRow], console: Console) -> None:
-    """Print the table for people."""
+    """Print the table in readable form."""
     from rich.table import Table
 
     columns, caption = _columns(rows), CAPTION

@@ -29,7 +29,7 @@ class Pair:
         variant: its name in the first sweep.
         first: its test error there.
         second: its test error in the second sweep.
-        comparison: second minus first, p values corrected for all pairs (Holm); None where nothing pairs them.
+        comparison: second minus first, p values corrected for all pairs (Holm); None if nothing pairs them.
         same_trials: whether they are the same trials: equal keys.
     """
 
@@ -50,7 +50,7 @@ class TwoFolders:
         pairs: the variants of both, in the order of the first.
         only_first: names of variants that only the first has.
         only_second: names of those that only the second has.
-        differences: settings in which all trials of the second differ from those of the first, for people.
+        differences: settings in which all trials of the second differ from those of the first, in readable form.
     """
 
     first: Study
@@ -62,7 +62,7 @@ class TwoFolders:
 
 
 def compare_folders(first: Run | RunPaths, second: Run | RunPaths, target: str | None = None) -> TwoFolders:
-    """Compare what was last asked for in two sweeps; of networks for several targets `target` asks for one of them.
+    """Compare the last requests of two sweeps; of networks for several targets `target` asks for one of them.
 
     Raises:
         ValueError: one has no results, they predict different things, or they have no variant in common.

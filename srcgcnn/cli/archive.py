@@ -18,10 +18,11 @@ def add_archive_command(commands: Any) -> None:
         "archive",
         "copy results, predictions and ids into a small folder",
         _archive,
-        description="Copy what a publication needs of a sweep; `srcgcnn report FOLDER` reads it like the sweep itself.",
+        description="Copy the parts of a sweep that a publication needs; `srcgcnn report FOLDER` reads the copy like "
+        "the sweep itself.",
         examples="srcgcnn archive runs/depth published/depth",
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="made if absent, extended otherwise")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="created if missing, otherwise extended")
 
 
 def _archive(options: argparse.Namespace) -> int:

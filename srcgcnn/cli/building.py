@@ -1,4 +1,4 @@
-"""Stores and snapshots made while somebody looks on: a progress bar, and what is odd in the data."""
+"""Stores and snapshots made at a terminal: a progress bar, and remarks on the data."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def add_command(
         summary: a few words for the list of commands.
         run: takes the options and returns the exit status.
         description: what it does, in sentences.
-        examples: command lines, one a line.
+        examples: command lines, one per line.
     """
     lines = "\n".join(f"  {line.strip()}" for line in examples.strip().splitlines())
     parser: argparse.ArgumentParser = commands.add_parser(
@@ -90,12 +90,12 @@ def existing_run(out: Path) -> RunPaths:
     if inside:
         raise FileNotFoundError(f"{out} is a folder of sweeps, not a sweep; in it: {', '.join(inside)}")
     known = sorted(str(path.parent) for path in out.parent.glob("*/sweep.json"))
-    raise FileNotFoundError(f"{out} holds no sweep; beside it: {', '.join(known) or 'none'}")
+    raise FileNotFoundError(f"{out} holds no sweep; next to it: {', '.join(known) or 'none'}")
 
 
 def add_budget(parser: argparse.ArgumentParser) -> None:
     """Add the flag of a budget."""
-    what = "take no new group when the whole sweep has used N GPU-hours (core-hours where there are no GPUs)"
+    what = "start no new group once the whole sweep has used N GPU-hours (core-hours where there are no GPUs)"
     parser.add_argument("--budget-gpu-hours", type=_hours, metavar="N", help=what)
 
 

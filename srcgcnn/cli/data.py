@@ -22,7 +22,7 @@ SOURCES_HELP = (
 )
 FORMATS = ("csv", "cgcnn", "matbench")
 LIMIT_FLAGS: dict[str, tuple[type, str, str]] = {  # fields of SourceLimits
-    "atoms": (int, "N", "atoms of a cell"),
+    "atoms": (int, "N", "atoms in a cell"),
     "symmetry_operations": (int, "N", "symmetry operations that a CIF lists"),
     "cell_angstrom": (float, "A", "longest cell vector, in angstrom"),
     "text_mib": (float, "MIB", "size of a CIF or JSON object, in 2^20 characters"),
@@ -48,12 +48,14 @@ def add_data_commands(commands: Any) -> None:
     build.add_argument("--out", type=Path, required=True, metavar="STORE", help="folder of the store")
     _add_target(build)
     _add_ids(build)
-    build.add_argument("--strict", action="store_true", help="bad rows are an error")
+    build.add_argument("--strict", action="store_true", help="treat bad rows as an error")
     build.add_argument("--processes", type=int, help="default: all cores")
-    graph = build.add_argument_group("graphs", "another graph is another store, with results of its own")
-    graph.add_argument("--neighbours", metavar="K", default="12", help="nearest that are kept, or all (default 12)")
+    graph = build.add_argument_group("graphs", "different graphs need a different store, which has its own results")
+    graph.add_argument(
+        "--neighbours", metavar="K", default="12", help="nearest neighbours to keep, or all (default 12)"
+    )
     graph.add_argument("--cutoff", type=float, default=8.0, metavar="A", help="of neighbours, in angstrom (default 8)")
-    graph.add_argument("--whole-shells", action="store_true", help="keep all of the shell of the K-th neighbour")
+    graph.add_argument("--whole-shells", action="store_true", help="keep the whole shell of the K-th neighbour")
     _add_limits(build)
     info = add_command(
         inner,
@@ -77,7 +79,7 @@ def add_data_commands(commands: Any) -> None:
     export = add_command(
         inner,
         "export",
-        "write the crystals of a source as files that others read",
+        "write the crystals of a source as files for other programs",
         _export,
         description="Write crystals and targets for other codes.",
         examples="srcgcnn data export demo --format cgcnn --out demo_cgcnn",
@@ -94,7 +96,7 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_ids(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--ids", type=Path, metavar="FILE", help="only these: one id a line, or the first column")
+    parser.add_argument("--ids", type=Path, metavar="FILE", help="only these: one id per line, or the first column")
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
@@ -144,7 +146,7 @@ def _add_fetch(commands: Any) -> None:
     parser.add_argument("--target", action="append", default=[], help="may be given several times")
     parser.add_argument("--out", type=Path, metavar="SNAPSHOT", help="default: a folder per query in the user's cache")
     parser.add_argument(
-        "--ids", type=Path, metavar="FILE", help="exactly these: one id a line; lost and renamed ones are listed"
+        "--ids", type=Path, metavar="FILE", help="exactly these: one id per line; lost and renamed ones are listed"
     )
     parser.add_argument("--limit", type=int, metavar="N", help="the first N by material id, compared as text")
     parser.add_argument("--stable-only", action="store_true", help="on the convex hull")

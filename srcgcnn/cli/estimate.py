@@ -1,4 +1,4 @@
-"""How long a sweep will take, before its first result: from sweeps beside it, or from first steps on this machine."""
+"""How long a sweep will take, before its first result: from sweeps next to it, or from first steps on this machine."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from srcgcnn.sweep.plan import Plan
     from srcgcnn.sweep.prepare import FoundData
 
-STEPS_WORTH_TIMING = 50_000  # of all trials: a sweep of fewer is soon as far by itself
+STEPS_WORTH_TIMING = 50_000  # of all trials: a shorter sweep soon gets as far by itself
 
 
 def with_estimate(plan: Plan, found: FoundData, paths: RunPaths, site: Site, *, requested: bool, starts: bool) -> Plan:
     """Return a plan that knows how long it takes, where that can be known.
 
-    Results in its folder tell, else those of this machine in the folders beside it, on the same crystals; else first
-    steps: where they are asked for, and before a long sweep starts.
+    The estimate is from results in its folder, else from those of this machine in the folders next to it, on the same
+    crystals; else from first steps, if requested and before a long sweep starts.
 
     Raises:
-        ValueError: an estimate is asked for, and the sweep would not train on this machine.
+        ValueError: an estimate is requested, and the sweep would not train on this machine.
     """
     if requested and site.kind != "local":
-        raise ValueError("--estimate times this machine; on a cluster the first steps tell: srcgcnn status OUT")
+        raise ValueError("--estimate times this machine; on a cluster, look at the first steps: srcgcnn status OUT")
     if _is_known(plan) or site.kind != "local":
         return plan
     beside = _knowing(plan, tuple(timings_beside(paths, plan.data)))
@@ -44,7 +44,7 @@ def with_estimate(plan: Plan, found: FoundData, paths: RunPaths, site: Site, *, 
 
 
 def timings_beside(paths: RunPaths, data: DataRef) -> Iterator[Timing]:
-    """Yield how fast trials of the sweeps beside a folder were, those on the same crystals and on this machine."""
+    """Yield how fast trials of the sweeps next to a folder were, if on the same crystals and on this machine."""
     here = socket.gethostname()
     for file in sorted(paths.out.parent.glob("*/sweep.json")):
         other = RunPaths(file.parent)
@@ -67,7 +67,7 @@ def _is_long(plan: Plan, found: FoundData) -> bool:
 
 
 def _timed(plan: Plan, found: FoundData, cpus: int) -> Plan:
-    """Time first steps; where that does not work the sweep is no worse off, and its training will say why."""
+    """Time first steps; if that does not work, nothing is lost, and training will show why."""
     from srcgcnn.driver.timing import NoTimingError, time_groups
 
     console = make_console(stderr=True)

@@ -18,7 +18,7 @@ class MissingExtraError(RuntimeError):
 
 
 def require(*extras: str) -> None:
-    """See that the packages of some extras are there, before anything is done.
+    """Check that the packages of some extras are there, before anything is done.
 
     Raises:
         MissingExtraError: one is not.
@@ -30,7 +30,7 @@ def require(*extras: str) -> None:
 
 
 def advice_on(error: ModuleNotFoundError) -> str | None:
-    """Return what to install for an import that failed; None where no extra brings that package."""
+    """Return what to install for an import that failed; None if no extra brings that package."""
     package = (error.name or "").partition(".")[0]
     return next((_advice(package, extra) for extra, packages in EXTRAS.items() if package in packages), None)
 

@@ -61,7 +61,7 @@ def _jarvis(options: argparse.Namespace) -> int:
     store = GraphStore(found.folder)
     lists = task.lists(store, spec)
     run = plan_recipe(spec, task.name, lists, found.reference, paths, site.trials_per_group)
-    check_folder(contribution, run)  # another recipe there is said before training
+    check_folder(contribution, run)  # another recipe there is reported before training
     if missing := task.missing(store):
         print(f"not in {data}: {len(missing):,} of the task's training and validation crystals ({few(missing)})")
     status = launch(run.plan, found, Launch(paths, site, options.command_line, options.tracking_uri))

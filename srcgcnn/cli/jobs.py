@@ -20,19 +20,19 @@ def add_job_commands(commands: Any) -> None:
     )
     cancel.add_argument("--job", action="append", metavar="ID", help="only this job (17_3); may be given several times")
     cancel.add_argument("--waiting", action="store_true", help="only jobs that wait in the queue")
-    resume = add_sweep_command(commands, "resume", "submit what is left of a sweep again, to the same site", _resume)
+    resume = add_sweep_command(commands, "resume", "resubmit the unfinished part of a sweep to the same site", _resume)
     add_budget(resume)
     check = add_command(
         add_group(commands, "cluster", "try a site file"),
         "check",
-        "does this site file work here?",
+        "check that a site file works here",
         _check,
-        description="Read a site file and check what it asks for: here, and with --on-node on a compute node, too.",
+        description="Read a site file and check what it requests: here and, with --on-node, also on a compute node.",
         examples="srcgcnn cluster check slurm --on-node",
     )
     check.add_argument("name", metavar="NAME", help="cluster/NAME.toml, or a .toml file")
     check.add_argument("--folder", type=Path, default=Path(), help="a folder on the shared file system (here)")
-    check.add_argument("--on-node", action="store_true", help="also run one short job and look from a node")
+    check.add_argument("--on-node", action="store_true", help="also run one short job and check from a node")
 
 
 def _cancel(options: argparse.Namespace) -> int:
@@ -42,22 +42,22 @@ def _cancel(options: argparse.Namespace) -> int:
     paths = existing_run(options.out)
     if options.job or options.waiting:
         some = cancel_jobs(paths, options.job, waiting_only=options.waiting)
-        print(f"cancelled: {', '.join(some)}" if some else "no such job of this sweep was there")
+        print(f"cancelled: {', '.join(some)}" if some else "this sweep has no such job")
         return 0
     cancelled = cancel_sweep(paths)
     if cancelled:
         print(f"cancelled: {', '.join(cancelled)}")
     elif stop_driver(paths):
-        print("stopped; finished trials are kept, and the same command goes on")
+        print("stopped; finished trials are kept, and the same command resumes")
     else:
-        print("nothing of this sweep runs")
+        print("nothing of this sweep is running")
     if cancelled and not paths.sweep_end.exists():
         _end_pages(paths)
     return 0
 
 
 def _end_pages(paths: RunPaths) -> None:
-    """Say in MLflow that nobody works on this sweep any more: its driver is gone, so this is the one writer."""
+    """Record in MLflow that this sweep has no driver any more: so this is the one writer."""
     from srcgcnn.launch.rendezvous import read_request
     from srcgcnn.sweep.record import read_record
 

@@ -71,12 +71,12 @@ def prepare_and_launch(spec: SweepSpec, stores: Path, how: Launch, *, strict: bo
 
 
 def _refuse_impossible_splits(plan: Plan, found: FoundData) -> None:
-    """Split the rows as the trials will, so that what cannot be done is said before anything starts.
+    """Split the rows as the trials will, so that what cannot be done is reported before anything starts.
 
     Clusters of compositions are left out: they take seconds, and fail with too few rows only.
 
     Raises:
-        SplitError: a set would be empty, or too small for what is asked.
+        SplitError: a set would be empty, or smaller than requested.
     """
     from srcgcnn.data.store import GraphStore
     from srcgcnn.training.split import Crystals, split_rows
@@ -92,7 +92,7 @@ def _refuse_impossible_splits(plan: Plan, found: FoundData) -> None:
 
 
 def launch(plan: Plan, found: FoundData, how: Launch, start: FoundStart | None = None) -> int:
-    """Show a plan and run what is left of it; returns the exit status."""
+    """Show a plan and run what remains of it; returns the exit status."""
     from srcgcnn.cli.plan import show_plan
     from srcgcnn.sweep.prepare import refuse_missing_vectors
 

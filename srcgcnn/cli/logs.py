@@ -30,7 +30,7 @@ def add_logs_command(commands: Any) -> None:
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of lines: 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of lines (1 or more)")
     return int(text)
 
 
@@ -82,7 +82,7 @@ def tail(path: Path, lines: int) -> str:
 
 
 def follow(path: Path) -> None:
-    """Print what is written to a log from now on, until Ctrl-C. Polls: shared file systems tell nobody of changes."""
+    """Print what is written to a log from now on, until Ctrl-C. Polls: shared file systems do not notify of changes."""
     with path.open(encoding="utf-8", errors="replace") as stream:
         stream.seek(0, os.SEEK_END)
         while True:

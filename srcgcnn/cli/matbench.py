@@ -36,7 +36,7 @@ def _matbench(options: argparse.Namespace) -> int:
     from srcgcnn.leaderboards.matbench_task import find_task
 
     task = find_task(options.task)
-    task.test_rows(options.fold)  # a wrong number is said before the graphs are built
+    task.test_rows(options.fold)  # a wrong number is reported before the graphs are built
     from srcgcnn.cli.building import ShownBuilder
     from srcgcnn.cli.extras import require
     from srcgcnn.cli.launch import Launch, launch
@@ -54,7 +54,7 @@ def _matbench(options: argparse.Namespace) -> int:
     found = find_data(spec.data, options.stores, ShownBuilder(), strict=False)
     store = GraphStore(found.folder)
     run = plan_fold(task, options.fold, spec, store, found.reference, paths, site.trials_per_group)
-    read_folds(record, task, run.recipe)  # another recipe in the record is said before training
+    read_folds(record, task, run.recipe)  # another recipe in the record is reported before training
     status = launch(run.plan, found, Launch(paths, site, options.command_line, options.tracking_uri))
     if status:
         return status

@@ -38,7 +38,7 @@ def add_prediction_commands(commands: Any) -> None:
     )
     predict.add_argument("model", metavar="RUN_OR_MODEL", help="folder of a sweep, or a model file (.safetensors)")
     predict.add_argument(
-        "crystals", nargs="+", metavar="CRYSTAL", help="CIF file, folder of CIF files, or table as of `data build`"
+        "crystals", nargs="+", metavar="CRYSTAL", help="CIF file, folder of CIF files, or table as for `data build`"
     )
     predict.add_argument("--variant", help=VARIANT_HELP)
     add_network_flag(predict)
@@ -59,7 +59,7 @@ def add_prediction_commands(commands: Any) -> None:
     )
     embed.add_argument("model", metavar="RUN_OR_MODEL", help="folder of a sweep, or a model file (.safetensors)")
     embed.add_argument(
-        "crystals", nargs="+", metavar="CRYSTAL", help="CIF file, folder of CIF files, or table as of `data build`"
+        "crystals", nargs="+", metavar="CRYSTAL", help="CIF file, folder of CIF files, or table as for `data build`"
     )
     embed.add_argument("--variant", help=VARIANT_HELP)
     embed.add_argument("--step", type=int, metavar="T", help="after this step, 0 .. depth (the last)")
@@ -73,7 +73,7 @@ def add_prediction_commands(commands: Any) -> None:
         "import-cgcnn",
         "read a checkpoint of txie-93/cgcnn or sata-deep/SR-CGCNN",
         _import_cgcnn,
-        description="Write a model file from a checkpoint of the original codes, without running what is in it.",
+        description="Write a model file from a checkpoint of the original codes, without running any code in it.",
         examples="srcgcnn import-cgcnn model_best.pth.tar --out formation-energy.safetensors --unit eV/atom",
     )
     imported.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="model_best.pth.tar")
@@ -102,7 +102,7 @@ def add_network_flag(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="MODULE:CLASS",
-        help="import this network of your own where a model names it (nothing is imported otherwise)",
+        help="import this network of your own if a model names it (nothing is imported otherwise)",
     )
 
 
@@ -112,7 +112,7 @@ def _predict(options: argparse.Namespace) -> int:
 
     permit(options.network)
     if options.out is not None:
-        _writer(options.out)  # an unknown suffix is said before an hour of predicting, not after it
+        _writer(options.out)  # an unknown suffix is reported before an hour of predicting, not after it
     ensemble = Ensemble.load(options.model, options.variant)
     _describe(ensemble)
     table = ensemble.predict(options.crystals)
@@ -179,11 +179,16 @@ def _describe(ensemble: Ensemble) -> None:
     elif ensemble.members[0].classify:
         print("no intervals: the prediction is a probability")
     else:
-        print("no intervals: no validation predictions are at hand (a model alone has none; use the sweep's folder)")
+        print(
+            "no intervals: no validation predictions are available (a model file alone has none; "
+            "use the sweep's folder)"
+        )
     if ensemble.card.domain is None:
         print("no warnings about unfamiliar crystals: the model file does not say what it was trained on")
     if ensemble.seen is None:
-        print("training crystals are not marked: the graph store is not at hand (a model alone knows none)")
+        print(
+            "training crystals are not marked: the graph store is not available (a model file alone does not list them)"
+        )
 
 
 def _print_table(table: pd.DataFrame) -> None:
@@ -194,7 +199,7 @@ def _print_table(table: pd.DataFrame) -> None:
     if len(known) > PRINTED_ROWS:
         print(f"... and {len(known) - PRINTED_ROWS:,} more")
     if "seen" in table:
-        _print_notes("seen in training, so no test of the model", table, "seen")
+        _print_notes("seen in training, so not a test of the model", table, "seen")
     _print_notes("outside of the training domain", table, "warning")
     _print_notes("not predicted", table, "error")
 
@@ -227,4 +232,4 @@ def _writer(path: Path) -> Callable[[pd.DataFrame], bytes]:
     for suffix, writer in writers.items():
         if path.name.lower().endswith(suffix):
             return writer
-    raise ValueError(f"--out {path}: unknown kind of file; written are {', '.join(writers)}")
+    raise ValueError(f"--out {path}: unknown kind of file; can write: {', '.join(writers)}")

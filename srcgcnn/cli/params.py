@@ -44,7 +44,7 @@ def add_params_command(commands: Any) -> None:
     )
     params.add_argument("--outputs", type=int, default=1, metavar="N", help="targets of one network (1)")
     params.add_argument(
-        "--published", action="store_true", help="in the sizes of their papers, with parameters that nothing reads"
+        "--published", action="store_true", help="in the sizes of their papers, including parameters that nothing reads"
     )
     params.add_argument("--json", action="store_true", help="print JSON instead of a table")
 

@@ -1,4 +1,4 @@
-"""A plan for people."""
+"""A plan in readable form."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def show_plan(
     for line in (*_classes(plan, found), *_remarks(plan)):
         console.print(f"  {line}", soft_wrap=True)
     if plan.others:
-        console.print(f"  {plan.others} results in {paths.results} are of other data and left alone", soft_wrap=True)
+        console.print(
+            f"  {plan.others} results in {paths.results} belong to other data and are left alone", soft_wrap=True
+        )
     if spec.search.proposes:
         _show_search(plan, paths, console)
         return
@@ -103,12 +105,12 @@ def _show_power(plan: Plan, paths: RunPaths) -> None:
 
 
 def _show_search(plan: Plan, paths: RunPaths, console: Console) -> None:
-    """Print what a search chooses from, what it makes small, and what is known."""
+    """Print what a search chooses from, what it minimises, and what is known."""
     spec = plan.spec.search
     space = Space(plan.spec, plan.data)
     console.print(
         f"  search: {spec.method}, {spec.proposals} proposals, {spec.parallel} at a time, seed {spec.seed}; "
-        f"makes small: {', '.join(spec.objectives)} (means over {len(space.seeds)} trials each)",
+        f"minimises: {', '.join(spec.objectives)} (means over {len(space.seeds)} trials each)",
         soft_wrap=True,
     )
     for name, choices in space.described().items():
@@ -134,7 +136,7 @@ def _data_line(found: FoundData) -> str:
 
 
 def _statistics(data: DataSpec, found: FoundData) -> list[str]:
-    """Our targets beside published ones, where the sweep definition has some."""
+    """Our targets next to published ones, if the sweep definition has some."""
     if data.published is None or data.published.target != data.target:
         return []
     lines = [] if data.mp is None else [f"Materials Project: {data.mp}"]
@@ -155,8 +157,8 @@ def _spread(crystals: int, target: TargetColumn | PublishedStatistics) -> str:
 def _variants(plan: Plan) -> Table:
     """One line per variant: counts, seeds and how many are done."""
     table = Table(box=None, pad_edge=True, header_style="dim")
-    for heading in ("variant", "also asked for as", "conv params", "total params", "trials", "finished"):
-        table.add_column(heading, justify="left" if heading in ("variant", "also asked for as") else "right")
+    for heading in ("variant", "also requested as", "conv params", "total params", "trials", "finished"):
+        table.add_column(heading, justify="left" if heading in ("variant", "also requested as") else "right")
     variants: dict[Variant, list[TrialConfig]] = {}
     for trial in plan.trials:
         variants.setdefault(trial.variant, []).append(trial)

@@ -23,7 +23,7 @@ def add_training_commands(commands: Any) -> None:
         "profile",
         "where the time of a training step goes",
         _profile,
-        description="Train a few epochs on a store and print the time of its parts and of the dearest operators.",
+        description="Train a few epochs on a store and print the time of its parts and the most expensive operators.",
         examples="srcgcnn profile stores/demo-480 --depth 8 --trace trace.json",
     )
     parser.add_argument("store", type=Path, metavar="STORE", help="a graph store (srcgcnn data build)")
@@ -38,7 +38,9 @@ def add_training_commands(commands: Any) -> None:
     parser.add_argument("--epochs", type=int, default=3, help="the first is not counted (3)")
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
     parser.add_argument("--threads", type=int, help="of PyTorch (default: its own choice)")
-    parser.add_argument("--operators", type=int, default=15, metavar="N", help="print the N dearest operators (15)")
+    parser.add_argument(
+        "--operators", type=int, default=15, metavar="N", help="print the N most expensive operators (15)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--trace", type=Path, metavar="FILE.json", help="write a timeline for ui.perfetto.dev")
 

@@ -29,14 +29,14 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", metavar="MODEL", help=" ".join(NAMES))
     parser.add_argument("--depth", type=int, metavar="T", help="steps T, or layers L where they share no weights")
-    parser.add_argument("--seeds", type=int, metavar="N", help="networks, of which the mean prediction is recorded")
+    parser.add_argument("--seeds", type=int, metavar="N", help="networks whose mean prediction is recorded")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--learning-rate", type=float)
 
 
 def read_recipe(options: argparse.Namespace, data: dict[str, str]) -> SweepSpec:
-    """Read the recipe, with the flags on top and these data in the place of its own, and check it.
+    """Read the recipe, with the flags on top and these data in place of its own, and check it.
 
     Raises:
         LeaderboardError: it is not one network on one split, or may see test crystals.

@@ -1,4 +1,4 @@
-"""The command `srcgcnn reproduce`: train what a publication trained, and say whether its numbers come out."""
+"""The command `srcgcnn reproduce`: train what a publication trained, and say whether its numbers are reproduced."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DESCRIPTION = """Train what a publication trained, and say of each of its number
 tell.
 
 A number is reproduced when the 95 % interval of these trials lies inside the tolerance around it, and not reproduced
-when it lies outside. The numbers, their tolerances and the reasons stand in sweeps/published/NAME.toml. Numbers of
+when it lies outside. The numbers, their tolerances and the reasons are in sweeps/published/NAME.toml. Numbers of
 matbench are judged by the record of its five folds, which `srcgcnn matbench` trains."""
 EXAMPLES = """
 srcgcnn reproduce srcgcnn --data my_crystals.csv.gz --target formation_energy_per_atom

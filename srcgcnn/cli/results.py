@@ -71,14 +71,14 @@ def add_analysis_commands(commands: Any) -> None:
         "report",
         "write OUT/report: page, figures, tables",
         _report,
-        description="Write the report of a sweep: one page that needs no network, figures for a paper, LaTeX tables.",
+        description="Write the report of a sweep: one page that works offline, figures for a paper, LaTeX tables.",
     )
     _add_margin(report)
 
 
 def _add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--target", metavar="NAME", help="of networks that predict several targets: only this one, in its unit"
+        "--target", metavar="NAME", help="for networks that predict several targets: only this one, in its unit"
     )
 
 

@@ -33,11 +33,11 @@ def add_runs_commands(commands: Any) -> None:
         "remove trials of a sweep, with their files",
         _remove,
         description="Remove the results of a variant or of a trial, with predictions, models and logs of failures. "
-        "Without --yes it only lists what would go.",
+        "Without --yes it only lists what would be removed.",
         examples="srcgcnn remove runs/depth CGCNN-3 --yes",
     )
     remove.add_argument("trial", metavar="TRIAL", help="label of a variant or trial, or the beginning of a key")
-    remove.add_argument("--yes", action="store_true", help="remove, do not only list")
+    remove.add_argument("--yes", action="store_true", help="remove them instead of only listing them")
 
 
 def _runs(options: argparse.Namespace) -> int:
@@ -88,5 +88,7 @@ def _remove(options: argparse.Namespace) -> int:
     if not options.yes:
         print(f"{len(results)} trials; nothing was removed: add --yes")
         return 0
-    print(f"{len(results)} trials removed; MLflow and the report keep them until: srcgcnn track, srcgcnn report")
+    print(
+        f"{len(results)} trials removed; MLflow and the report show them until you run: srcgcnn track, srcgcnn report"
+    )
     return 0

@@ -1,4 +1,4 @@
-"""`srcgcnn status`: where a sweep stands, in words."""
+"""`srcgcnn status`: the status of a sweep, in words."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENDS = {0: "finished", 1: "finished, with failed trials", 130: "stopped", 2: "en
 
 def add_status_command(commands: Any) -> None:
     """Add the command to a parser's subparsers."""
-    status = add_sweep_command(commands, "status", "where a sweep stands", _status)
+    status = add_sweep_command(commands, "status", "show how far a sweep is", _status)
     status.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -46,7 +46,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def status_text(status: SweepStatus, paths: RunPaths) -> str:
-    """Write a status for people."""
+    """Write a status in readable form."""
     from srcgcnn.run.failures import read_failures
 
     lines = [f"sweep      {paths.out}: {phase_of(status, paths)}"]
@@ -57,7 +57,7 @@ def status_text(status: SweepStatus, paths: RunPaths) -> str:
         counts.append(f"{status.progress.proposals_left} proposals to be made")
     lines.append(f"trials     {', '.join(counts)}")
     if status.backlog and status.end is None:
-        lines.append(f"groups     {status.backlog.running} train, {status.backlog.waiting} wait for a worker")
+        lines.append(f"groups     {status.backlog.running} training, {status.backlog.waiting} waiting for a worker")
     lines.append(f"used       {status.spent}")
     lines += [f"job        {_job_line(job)}" for job in status.jobs or ()]
     if status.deaths.deaths and status.end is None:
@@ -97,11 +97,11 @@ def show_groups(progress: SweepProgress) -> None:
     if table.row_count:
         console.print(table)
     if len(waiting) > WAITING_SHOWN:
-        console.print(f"and {len(waiting) - WAITING_SHOWN} more groups that wait")
+        console.print(f"and {len(waiting) - WAITING_SHOWN} more waiting groups")
 
 
 def phase_of(status: SweepStatus, paths: RunPaths) -> str:
-    """Say in a few words what goes on."""
+    """Describe the status in a few words."""
     from srcgcnn.launch.systems import batch_system
 
     if not status.submitted:
@@ -110,11 +110,11 @@ def phase_of(status: SweepStatus, paths: RunPaths) -> str:
         how = ENDS.get(status.end, f"the driver ended with status {status.end}; srcgcnn logs {paths.out}")
         return f"{how}: {status.end_reason}" if status.end_reason else how
     if status.jobs is None:
-        return f"{batch_system().name} gives no answer (not a login node, or busy)"
+        return f"{batch_system().name} does not answer (not a login node, or busy)"
     head = next((job for job in status.jobs if job.belongs_to(status.head_job)), None)
     if head is None:
         return _headless_phase(status, paths)
-    return f"running{_time_left(status)}" if status.head and not head.waits else "waits for its head"
+    return f"running{_time_left(status)}" if status.head and not head.waits else "waiting for its head"
 
 
 def _local_phase(status: SweepStatus, paths: RunPaths) -> str:
@@ -124,7 +124,7 @@ def _local_phase(status: SweepStatus, paths: RunPaths) -> str:
         return f"running on this machine{_time_left(status)}"
     if not status.left:
         return "finished"
-    return f"not running, and not over; to go on: {read_record(paths).command}"
+    return f"not running and not finished; to continue: {read_record(paths).command}"
 
 
 def _time_left(status: SweepStatus) -> str:
@@ -133,12 +133,12 @@ def _time_left(status: SweepStatus) -> str:
 
 
 def _headless_phase(status: SweepStatus, paths: RunPaths) -> str:
-    """Say where a sweep stands whose head is not in the queue, and which did not say that it is over."""
+    """Describe a sweep whose head is not in the queue and which has not recorded its end."""
     if not status.left:
         return "finished"
     if not status.jobs:
         return f"no job is left, and the sweep is not over: srcgcnn resume {paths.out}"
-    return f"its head is gone; a worker submits another soon, or you: srcgcnn resume {paths.out}"
+    return f"its head is gone; a worker will soon submit another, or do it yourself: srcgcnn resume {paths.out}"
 
 
 def _job_line(job: QueuedJob) -> str:

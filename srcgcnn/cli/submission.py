@@ -31,7 +31,7 @@ EXIT_LOST = 3  # the jobs are gone and the sweep is not over
 
 
 def show_submission(plan: Plan, paths: RunPaths, site: SlurmSite) -> bool:
-    """Print GPU-hours, every text, and what the batch system says of each; returns whether it would take them."""
+    """Print GPU-hours, every text, and the batch system's verdict on each; returns whether it would accept them."""
     console, system, accepted = make_console(), batch_system(), True
     if plan.over:
         return accepted
@@ -47,7 +47,7 @@ def show_submission(plan: Plan, paths: RunPaths, site: SlurmSite) -> bool:
 
 
 def gpu_hours(plan: Plan, site: SlurmSite) -> str:
-    """Return the estimate of what the sweep will be charged for, for people."""
+    """Return the estimate of what the sweep will be charged for, in readable form."""
     if not site.worker.gpus:
         return "0 (workers train on the CPU)"
     seconds = plan.estimate_seconds()
@@ -67,14 +67,14 @@ def launch_slurm(
     wait: bool = False,
     budget_gpu_hours: float | None = None,
 ) -> int:
-    """Submit what is left of a plan; returns the exit status.
+    """Submit what remains of a plan; returns the exit status.
 
     Args:
         plan: what to do.
         paths: the sweep's folder.
         site: the cluster.
         tracking_uri: MLflow store; None takes the one in the folder.
-        record: what is asked for now, kept once nobody else runs this sweep; None where the folder has it.
+        record: the present request, kept once nobody else runs this sweep; None if the folder has it.
         wait: stay and show progress.
         budget_gpu_hours: no new group is taken when the sweep has used so many.
 
@@ -122,7 +122,7 @@ def wait_for_end(paths: RunPaths, plan: Plan, console: Console) -> int:
 
 
 def _all_jobs_are_gone(paths: RunPaths) -> bool:
-    """Whether nobody is left who could go on. A batch system that is away for a while says nothing."""
+    """Whether no job is left that could continue. A batch system that does not answer for a while decides nothing."""
     try:
         return not batch_system().jobs(read_jobs(paths).all) and not paths.sweep_end.exists()
     except BatchError:
@@ -130,11 +130,11 @@ def _all_jobs_are_gone(paths: RunPaths) -> bool:
 
 
 def _over_without_a_word(paths: RunPaths, plan: Plan, console: Console) -> int:
-    """Say how a sweep ended whose jobs are gone and left no word: by its results."""
+    """Say from its results how a sweep ended whose jobs are gone without a record of the end."""
     if plan_sweep(plan.spec, plan.data, paths).over:
         console.print(f"results: srcgcnn results {paths.out}   MLflow: srcgcnn ui {paths.out}", soft_wrap=True)
         return 0
-    console.print(f"its jobs are gone: srcgcnn logs {paths.out}; to go on: srcgcnn resume {paths.out}")
+    console.print(f"its jobs are gone: srcgcnn logs {paths.out}; to continue: srcgcnn resume {paths.out}")
     return EXIT_LOST
 
 
@@ -158,7 +158,7 @@ def _progress(paths: RunPaths, plan: Plan) -> str:
         parts.append(f"{failed} failed")
     backlog = read_if_whole(Backlog, paths.backlog)
     if backlog:
-        parts.append(f"{backlog.running} groups train, {backlog.waiting} wait")
+        parts.append(f"{backlog.running} groups training, {backlog.waiting} waiting")
     elif not paths.head_address.exists():
         parts.append("the head has not started")
     return ", ".join(parts)

@@ -44,10 +44,10 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cluster", default="local", help="site: NAME of cluster/NAME.toml, or a .toml file (local)")
     parser.add_argument("--out", type=Path, help="folder of the sweep (default: runs/NAME[-DATA][-TARGET])")
     parser.add_argument("--name", help="name of the sweep")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan, and what would be submitted, and stop")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and what would be submitted, then stop")
     what = "time the first steps of each network on this machine, to say how long the sweep takes"
     parser.add_argument("--estimate", action="store_true", help=f"{what}; with --dry-run, and stop")
-    parser.add_argument("--wait", action="store_true", help="on a cluster: stay and show progress to the end")
+    parser.add_argument("--wait", action="store_true", help="on a cluster: stay and show progress until the end")
     parser.add_argument("--gang", action="store_true", help="on a cluster: one job holds the head and all workers")
     add_budget(parser)
     parser.add_argument(
@@ -57,11 +57,15 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     data.add_argument("--data", metavar="SOURCE", help="demo, mp, a file or folder of crystals, a graph store")
     data.add_argument(
-        "--target", nargs="+", action="extend", metavar="COLUMN", help="target column; several: one network for all"
+        "--target",
+        nargs="+",
+        action="extend",
+        metavar="COLUMN",
+        help="target column; with several, one network predicts all of them",
     )
     data.add_argument("--unit", help="unit of the target, a label: nothing is converted")
-    data.add_argument("--ids", metavar="FILE", help="only these crystals: one id a line, or the first column")
-    data.add_argument("--strict", action="store_true", help="bad rows of the source are an error")
+    data.add_argument("--ids", metavar="FILE", help="only these crystals: one id per line, or the first column")
+    data.add_argument("--strict", action="store_true", help="treat bad rows of the source as an error")
     data.add_argument("--stores", type=Path, default=Path("stores"), help="where graph stores are kept")
 
     add_axis_flags(parser)
@@ -69,7 +73,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     search = parser.add_argument_group("which combinations")
     search.add_argument("--search", metavar="METHOD", help="grid: all (default) | random | tpe | nsga2: proposals")
     search.add_argument("--proposals", type=int, metavar="N", help="proposals of a search in all, repeats included")
-    objectives = "what a search makes small: val_error conv_params total_params seconds"
+    objectives = "what a search minimises: val_error conv_params total_params seconds"
     search.add_argument("--objectives", nargs="+", metavar="NAME", help=objectives)
     search.add_argument("--search-seed", type=int, metavar="N", help="seed of the proposals")
     search.add_argument("--scheduler", metavar="NAME", help="stop variants that fall behind: none | asha | median")
@@ -92,7 +96,9 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     start.add_argument(
         "--init-head", choices=["new", "keep"], help="readout: new from the seed (default), or the file's"
     )
-    start.add_argument("--freeze", nargs="+", metavar="PART", help="parts not trained: embedding blocks norms head ...")
+    start.add_argument(
+        "--freeze", nargs="+", metavar="PART", help="parts that are not trained: embedding blocks norms head ..."
+    )
 
 
 def overrides_of(options: argparse.Namespace) -> dict[str, Any]:
@@ -136,7 +142,7 @@ def default_folder(name: str, data: str | None = None, targets: Sequence[str] | 
 
 
 def _folder(name: str, options: argparse.Namespace) -> Path:
-    """A name of one's own stands alone; data given by flags are a study of their own."""
+    """A user's own name stands alone; data given by flags are a separate study."""
     return default_folder(name) if options.name else default_folder(name, options.data, options.target)
 
 

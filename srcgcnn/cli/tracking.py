@@ -18,7 +18,7 @@ def add_tracking_commands(commands: Any) -> None:
         "track",
         "rebuild the MLflow store from the result files",
         _track,
-        description="Write MLflow's runs anew from the result files, into the sweep's own store or another one.",
+        description="Rewrite MLflow's runs from the result files, into the sweep's own store or another one.",
         examples="srcgcnn track runs/depth --tracking-uri http://127.0.0.1:5000",
     )
     track.add_argument("--tracking-uri", type=tracking_uri, metavar="URI", help="default: the SQLite store in OUT")
@@ -42,7 +42,7 @@ def _track(options: argparse.Namespace) -> int:
     paths = existing_run(options.out)
     run = open_run(paths)
     rows = tradeoff.tradeoff_of(run)
-    # without sweep.json only the name is missing; the folder has it, unless --name or --out said otherwise
+    # without sweep.json only the name is missing; the folder has it, unless --name or --out changed it
     name = read_record(paths).spec.name if paths.spec.exists() else options.out.resolve().name
     uri = options.tracking_uri or paths.default_tracking_uri
     try:

@@ -1,6 +1,6 @@
 """Source to store: parse and build graphs in parallel processes, list bad rows, publish by one rename.
 
-A build works in a folder beside its destination and renames it at the end, under a lock: a killed build leaves nothing
+A build works in a folder next to its destination and renames it at the end, under a lock: a killed build leaves nothing
 that a reader accepts, and two builders of one store do the work once.
 """
 
@@ -86,7 +86,7 @@ def build_key(source: Source, settings: GraphSettings) -> str:
 
 
 def default_store(root: Path, source: Source, settings: GraphSettings | None = None) -> Path:
-    """Return where the store of a source lies when nobody says otherwise."""
+    """Return where the store of a source is by default."""
     name = "".join(char if char.isalnum() or char in "-_" else "-" for char in source.name)
     return root / f"{name[:40]}-{build_key(source, settings or GraphSettings())}"
 
@@ -108,7 +108,7 @@ def build_store(
         out: folder of the store; it must not exist, or hold the same store.
         settings: what a graph is.
         processes: worker processes; default all cores of this process.
-        strict: bad rows are an error.
+        strict: treat bad rows as an error.
         shard_bytes: start a new shard beyond this size.
         on_rows: called with the number of rows that were just finished.
 
@@ -160,7 +160,7 @@ def _existing(out: Path, key: str) -> GraphStore | None:
 
 
 def _remove_leftovers(out: Path) -> None:
-    """Delete what killed builds of this store left; the lock says that nobody builds now."""
+    """Delete what killed builds of this store left; the lock ensures that no other build runs now."""
     ours = re.compile(rf"\.{re.escape(out.name)}\.\d+\.building")  # not those of `<name>.v2`, under its own lock
     for leftover in out.parent.iterdir():
         if ours.fullmatch(leftover.name):
@@ -222,7 +222,7 @@ def _build_rows(source: Source, settings: GraphSettings, processes: int) -> Iter
 
 
 def _import_parsers() -> None:
-    """Import what the first row needs, which is not its fault."""
+    """Import what the first row needs, whose time limit must not include it."""
     import pymatgen.core
     import pymatgen.io.cif
     import pymatgen.optimization.neighbors  # noqa: F401

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ID_KEYS = ("id", "material_id", "mp_id", "task_id", "name")  # the first one present is taken
-MISSING = ("", "nan", "na", "n/a", "none", "null")  # text of a value that is not there
+MISSING = ("", "nan", "na", "n/a", "none", "null")  # text of a missing value
 WORDS = {"true": 1.0, "false": 0.0}
 LOOK_AHEAD_ROWS = 100  # read to tell which values are numbers, where there is no header and some are missing
 
@@ -44,7 +44,7 @@ def is_number(value: Any) -> bool:
 
 
 def numeric_keys(records: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the keys whose values are all numbers or missing, with one number at least, in order of appearance."""
+    """Return the keys whose values are all numbers or missing, with at least one number, in order of appearance."""
     numbers: dict[str, bool] = {}
     for record in records:
         for key, value in record.items():
@@ -91,7 +91,7 @@ def refuse_words(where: str, column: str, values: Iterable[Any]) -> None:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell says that there is no value."""
+    """Whether a cell marks a missing value."""
     return value is None or (isinstance(value, str) and value.strip().lower() in MISSING)
 
 
@@ -118,13 +118,13 @@ def _reads_as_number(value: Any) -> bool:
 
 
 def all_numbers(values: Iterable[Any]) -> bool:
-    """Whether every value that is there is a number, and one is."""
+    """Whether all values that are not missing are numbers, and there is at least one."""
     filled = [value for value in values if not is_missing(value)]
     return bool(filled) and all(_reads_as_number(value) for value in filled)
 
 
 def _full_name(name: str, available: Sequence[str]) -> str:
-    """Return the column that is called like this, or like this with a unit: `gap` finds `gap [eV]`."""
+    """Return the column with this name, or with this name and a unit: `gap` finds `gap [eV]`."""
     with_unit = [column for column in available if without_unit(column) == name]
     return with_unit[0] if name not in available and len(with_unit) == 1 else name
 

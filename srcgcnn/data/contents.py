@@ -1,4 +1,4 @@
-"""What the arrays of a store may hold: a store may come from a stranger, and the compiled convolution trusts indices.
+"""What the arrays of a store may hold: stores may come from strangers, and the compiled convolution checks no index.
 
 Minima and maxima are enough; a million atoms take some 50 ms.
 """
@@ -115,7 +115,7 @@ def _check_offsets(path: Path, offsets: np.ndarray, atoms: int) -> np.ndarray:
     """Return the atoms of each crystal [G]."""
     if offsets[0] != 0 or offsets[-1] != atoms:
         raise StoreError(
-            f"{path}: array 'offsets' runs from {offsets[0]} to {offsets[-1]}, must from 0 to {atoms} (atoms)"
+            f"{path}: array 'offsets' runs from {offsets[0]} to {offsets[-1]}, must run from 0 to {atoms} (atoms)"
         )
     if ((offsets < 0) | (offsets > atoms)).any():  # before differences, which could overflow
         worst = offsets[(offsets < 0) | (offsets > atoms)][0]
@@ -139,7 +139,7 @@ def _check_neighbours(path: Path, neighbours: np.ndarray, edges: np.ndarray, ato
     filled = np.flatnonzero(edges[1:] > edges[:-1])  # an isolated atom has no edge where degrees differ
     if not len(filled):
         return
-    # as unsigned numbers the negative ones are the largest: one look finds both
+    # as unsigned numbers the negative ones are the largest: one check finds both
     largest = np.maximum.reduceat(neighbours.reshape(-1).view(np.uint16), edges[filled])
     outside = np.flatnonzero(largest >= atoms[filled])
     if len(outside):
@@ -166,7 +166,7 @@ def _longest_of_padded(path: Path, distances: np.ndarray) -> float:
     """Return the longest finite distance; the infinite ones, of missing neighbours, must come last."""
     missing = np.isinf(distances)
     if distances.ndim == 1:
-        raise StoreError(f"{path}: array 'distances' has inf, but where degrees differ no neighbour is missing")
+        raise StoreError(f"{path}: array 'distances' has inf, but no neighbour can be missing if degrees differ")
     first = np.flatnonzero((missing[:, :-1] & ~missing[:, 1:]).any(axis=1))
     if len(first):
         raise StoreError(f"{path}: array 'distances' has a neighbour after a missing one (inf) at atom {first[0]}")

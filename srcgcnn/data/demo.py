@@ -149,7 +149,7 @@ def _rows(count: int, seed: int) -> Iterator[SourceRow]:
 
 
 def _plan(count: int, seed: int) -> Iterator[tuple[Prototype, dict[str, str]]]:
-    """Take the prototypes in turn, each with its ions in a shuffled order, so that a short list is varied too."""
+    """Take the prototypes in turn, each with its ions in a shuffled order, so that even a short list varies."""
     rng = np.random.default_rng(seed)
     shuffled = [[choices[k] for k in rng.permutation(len(choices))] for choices in _all_decorations()]
     for number in range(count):

@@ -1,7 +1,7 @@
-"""What a model has seen in training, in the terms of its graphs, and what of a new crystal lies outside.
+"""What a model has seen in training, in the terms of its graphs, and in what a new crystal differs.
 
 A network answers for any graph. Whether it has a reason to is another question: its training set covers some elements,
-cell sizes and densities. The graphs hold no volume, so the mean distance to the last (12th) neighbour stands for
+cell sizes and densities. The graphs hold no volume, so the mean distance to the last (12th) neighbour represents
 density: it goes as the cube root of the volume per atom.
 """
 

@@ -20,7 +20,7 @@ def excel_records(path: Path, limits: SourceLimits) -> Iterator[list[str]]:
     """Yield the rows of the first sheet, the header first; empty rows are left out.
 
     Raises:
-        SourceError: openpyxl is missing, or this is no such file, or a larger one than the limit.
+        SourceError: openpyxl is missing, or this is not such a file, or a larger one than the limit.
     """
     try:
         from openpyxl import load_workbook
@@ -37,7 +37,7 @@ def excel_records(path: Path, limits: SourceLimits) -> Iterator[list[str]]:
     except SourceError:
         raise
     except Exception as error:  # noqa: BLE001 - openpyxl raises whatever the parser of a part does
-        raise SourceError(f"{path} is no Excel table (.xlsx): {type(error).__name__}: {error}") from None
+        raise SourceError(f"{path} is not an Excel table (.xlsx): {type(error).__name__}: {error}") from None
     try:
         for row in book.worksheets[0].iter_rows(values_only=True):
             cells = [_text(value) for value in row]

@@ -1,4 +1,4 @@
-"""A source as files that others read: a table with CIFs, a CGCNN folder, matbench's JSON; with how to cite it."""
+"""A source as files for other programs: a table with CIFs, a CGCNN folder, matbench's JSON; with how to cite it."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _values(row: SourceRow, source: Source) -> list[Any]:
 
 @contextmanager
 def _text(path: Path) -> Iterator[IO[str]]:
-    """Open a new text file, compressed if its name says so, that appears when it is whole."""
+    """Open a new text file, compressed if its name says so, that appears when it is complete."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.parent.mkdir(parents=True, exist_ok=True)
     opener = gzip.open if path.suffix == ".gz" else open
@@ -123,17 +123,17 @@ def _cgcnn(source: Source, out: Path, left_out: list[str]) -> int:
     out.mkdir(parents=True)
     for row, structure in _readable(source, left_out):
         if "/" in row.row_id or row.row_id.startswith("."):
-            left_out.append(f"{row.row_id}: the id cannot be the name of a file")
+            left_out.append(f"{row.row_id}: the id cannot be used as a file name")
             continue
         (out / f"{row.row_id}.cif").write_text(_cif(row, structure), encoding="utf-8")
         lines.append([row.row_id, *_values(row, source)])
-    with _text(out / ID_PROP_FILE) as stream:  # last: the folder is one that CGCNN reads when it is whole
+    with _text(out / ID_PROP_FILE) as stream:  # last: CGCNN reads the folder only when it is complete
         csv.writer(stream, lineterminator="\n").writerows(lines)
     return len(lines)
 
 
 def _matbench(source: Source, out: Path, left_out: list[str]) -> int:
-    """Write {"index", "columns", "data"}; the rows wait in a file, since all ids stand before them."""
+    """Write {"index", "columns", "data"}; the rows wait in a file, since all ids come before them."""
     from monty.json import MontyEncoder
 
     ids: list[str] = []

@@ -7,7 +7,7 @@ Tie rule. The cut after the 12th neighbour may go through a shell of equal dista
 by less than `tie_tolerance_angstrom` form one shell; within a shell the order is by atomic number, then by the
 direction of the bond (x, y, z in steps of 0.01 angstrom). None of this depends on the order of the atoms, on the choice
 of origin, or on the repetition of the cell. What remains (two neighbours of one element in one direction at one
-distance) is two atoms on one place, which is refused.
+distance) is two atoms in one place, which is refused.
 
 Rule 0 is the original code's: whatever order pymatgen's search returns equal distances in. Imported models use it:
 which of several neighbours is kept does change what they predict.
@@ -78,7 +78,7 @@ class GraphSettings:
 
     @property
     def degree(self) -> int | None:
-        """Slots of every atom, None where degrees differ."""
+        """Slots of every atom, None if degrees differ."""
         return None if self.neighbours == "all" or self.whole_shells else self.neighbours
 
     @property
@@ -131,7 +131,7 @@ def build_graph(structure: Structure, settings: GraphSettings | None = None) -> 
     """Build the graph of one crystal.
 
     Raises:
-        RowError: partial occupancy, an element above Z = 100, too many atoms, or two atoms on one place.
+        RowError: partial occupancy, an element above Z = 100, too many atoms, or two atoms in one place.
     """
     settings = settings or GraphSettings()
     original = settings.rule == ORIGINAL_RULE
@@ -140,7 +140,7 @@ def build_graph(structure: Structure, settings: GraphSettings | None = None) -> 
     numbers = _atomic_numbers(structure)
     pairs = _search(structure, settings.cutoff_angstrom) if original else _find_pairs(structure, settings)
     if pairs.distance.size and pairs.distance.min() < SAME_PLACE_ANGSTROM:
-        raise RowError(f"two atoms on one place: {pairs.distance.min():.4f} angstrom apart")
+        raise RowError(f"two atoms in one place: {pairs.distance.min():.4f} angstrom apart")
     pairs = pairs.take(np.lexsort((pairs.distance, pairs.centre)))
     if not original:
         pairs = _up_to_last_shell(pairs, settings)
@@ -156,7 +156,7 @@ def _atomic_numbers(structure: Structure) -> np.ndarray:
 
 def _atomic_number(species: Composition) -> int:
     if species.num_atoms > 1 + OCCUPANCY_TOLERANCE:  # a CIF reader merges such sites
-        raise RowError(f"two atoms on one place ({species}): occupancies add up to more than 1")
+        raise RowError(f"two atoms in one place ({species}): occupancies add up to more than 1")
     if len(species) != 1 or species.num_atoms < 1 - OCCUPANCY_TOLERANCE:
         raise RowError(f"partial occupancy ({species}): CGCNN graphs need one element on every site")
     (specie,) = species

@@ -21,7 +21,7 @@ NOT_THERE = "listed by --ids, but the source has no such id"
 
 
 def read_ids(path: Path) -> tuple[str, ...]:
-    """Read a list of ids: one a line, or the first cell of each line of a table; each id once, in order.
+    """Read a list of ids: one per line, or the first cell of each line of a table; each id once, in order.
 
     Empty lines and lines that begin with # are left out, and a first line that names the column (`id`, ...).
 
@@ -35,13 +35,13 @@ def read_ids(path: Path) -> tuple[str, ...]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise SourceError(f"--ids {path}: not text in UTF-8; write one id a line") from None
+        raise SourceError(f"--ids {path}: not UTF-8 text; write one id per line") from None
     found = [_first_cell(line) for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if found and found[0].lower() in ID_KEYS:
         found = found[1:]
     ids = tuple(dict.fromkeys(one for one in found if one))
     if not ids:
-        raise SourceError(f"--ids {path}: no id in it; write one a line")
+        raise SourceError(f"--ids {path}: no id in it; write one per line")
     return ids
 
 

@@ -1,7 +1,7 @@
-"""Periodic images of neighbours in one number each: three small whole numbers in 15 or 30 bits.
+"""Periodic images of neighbours in one number each: three small integers in 15 or 30 bits.
 
-Cells of crystals are wider than half an angstrom, so that within 8 angstrom five bits a component (-16..15) are enough;
-ten bits (-512..511) hold what is left. Two bytes an edge instead of three save an eighth of a store.
+Cells of crystals are wider than half an angstrom, so within 8 angstrom five bits per component (-16..15) are enough;
+ten bits (-512..511) hold the rest. Two bytes per edge instead of three save an eighth of a store.
 """
 
 from __future__ import annotations

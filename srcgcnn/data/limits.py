@@ -1,4 +1,4 @@
-"""What a source of crystals and its rows may cost: a hostile row is listed with its reason and costs nothing more."""
+"""What a source of crystals and its rows may cost: a hostile row is listed with its reason and costs no more."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SourceLimits:
         cell_angstrom: longest cell vector.
         text_mib: size of a CIF or of a JSON object in 2^20 characters.
         seconds: processor time to read the crystal and to build its graph.
-        memory_gib: address space that a worker process may take beside what it starts with, in 2^30 bytes.
+        memory_gib: address space that a worker process may take besides what it starts with, in 2^30 bytes.
         unpacked_gib: size of a compressed file when it is unpacked, in 2^30 bytes.
     """
 

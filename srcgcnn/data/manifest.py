@@ -1,4 +1,4 @@
-"""The manifest of a shard store: what is in it, where it came from, and how to tell that it is whole."""
+"""The manifest of a shard store: what is in it, where it came from, and how to check that it is complete."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from srcgcnn.records import as_dict, digest
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCHEMA_VERSION = 2  # 2 has the geometry beside the graphs
+SCHEMA_VERSION = 2  # 2 has the geometry in addition to the graphs
 READABLE_VERSIONS = (1, 2)
 CONTENT_VERSION = 1  # of the graphs themselves, which are those of format 1: data hashes and build keys stay
 MANIFEST_FILE = "manifest.json"
@@ -118,7 +118,7 @@ class Manifest:
         raise StoreError(f"target {name!r} is not in this store; it has: {known}")
 
     def write(self, folder: Path) -> None:
-        """Write the manifest into a folder that no reader knows yet."""
+        """Write the manifest into a folder that is not published yet."""
         (folder / MANIFEST_FILE).write_text(json.dumps(as_dict(self), indent=1) + "\n", encoding="utf-8")
 
 
@@ -196,11 +196,11 @@ def _plain_record(kind: type[Record], data: Any) -> Record:
 
 
 def _check_counts(manifest: Manifest) -> None:
-    """Refuse numbers that do not belong together, and names of files that are not in the folder itself."""
+    """Refuse inconsistent numbers, and names of files that are not in the folder itself."""
     files: list[Shard | StoredFile] = [*manifest.shards, *manifest.geometry, manifest.elements]
     for stored in files:
         if not PLAIN_NAME.fullmatch(stored.file):
-            raise ValueError(f"{stored.file!r:.60} is no plain name of a file")
+            raise ValueError(f"{stored.file!r:.60} is not a plain file name")
     for name in ("crystals", "atoms"):
         whole, parts = getattr(manifest, name), [getattr(shard, name) for shard in manifest.shards]
         if whole != sum(parts) or not parts or min(parts) < 1:

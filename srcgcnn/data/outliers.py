@@ -1,7 +1,7 @@
-"""Targets far outside of the others: a placeholder such as -999, a wrong unit, a calculation that failed.
+"""Targets far outside the range of the others: a placeholder such as -999, a wrong unit, a calculation that failed.
 
-A single one spoils the mean and the deviation by which all targets are scaled. They are told, not removed: the largest
-band gap of a database is an outlier, too.
+A single one spoils the mean and the deviation by which all targets are scaled. They are reported, not removed: the
+largest band gap of a database is an outlier, too.
 """
 
 from __future__ import annotations

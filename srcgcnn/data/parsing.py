@@ -54,7 +54,7 @@ def parse_structure(row: SourceRow, limits: SourceLimits | None = None) -> Struc
         check_cell(structure, limits)
     except RowError:
         raise
-    except Exception as error:  # parsers raise anything; the row is reported, the build goes on
+    except Exception as error:  # parsers raise anything; the row is reported, the build continues
         reason = " ".join(str(error).split())[:MESSAGE_CHARACTERS]  # some parsers' messages have several lines
         raise RowError(f"cannot parse the {row.form}: {type(error).__name__}: {reason}") from error
     return structure
@@ -159,5 +159,5 @@ def _from_poscar(text: str, limits: SourceLimits) -> Structure:
 
 
 def _items(values: Any) -> int:
-    """Return the length of a column; a single value is no list there."""
+    """Return the length of a column; a single value is not a list there."""
     return len(values) if isinstance(values, list) else int(values is not None)

@@ -1,6 +1,6 @@
 """Processes that turn rows of strangers into graphs; a row that hangs, kills or fills its process costs that row only.
 
-A worker sends every row back as soon as it is done, so that the parent knows which one it died of. What Python can
+A worker sends every row back as soon as it is done, so that the parent knows which one killed it. What Python can
 interrupt is ended by a timer inside the process; a loop in compiled code by the kernel, which ends the process.
 """
 
@@ -86,7 +86,7 @@ class RowWorkers(Generic[Row, Done]):
 
         Args:
             processes: how many.
-            work: what is done with a row, in a process of its own; must be picklable.
+            work: what is done with a row, in another process; must be picklable.
             lost: what stands for a row whose process died, with the reason.
             limits: time and memory of a row.
             prepare: called once in every process, before time and memory count; must be picklable.
@@ -157,7 +157,7 @@ class RowWorkers(Generic[Row, Done]):
                 worker.number = -1
 
     def _replace(self, dead: _Worker[Row]) -> _Worker[Row]:
-        """Start a process for one that died; it goes on after the row that killed the first, or tries it once more."""
+        """Replace a process that died; the new one tries the row that killed it once more, or continues after it."""
         dead.process.join()
         dead.pipe.close()
         reason = _death(dead.process.exitcode or 0, self._limits)

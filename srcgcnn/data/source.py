@@ -63,10 +63,10 @@ class Source:
     """A set of crystals with targets.
 
     Attributes:
-        name: short name for people and folder names.
+        name: short name in readable form and folder names.
         content_hash: sha256 of what was read (file bytes, or the generator's version and settings).
         targets: names of the targets that every row is expected to have.
-        units: unit of each target, "" where unknown.
+        units: unit of each target, "" if unknown.
         provenance: one line on origin and licence, for the manifest.
         count: number of rows where known without reading them, for the progress bar.
         rows: starts reading from the first row.

@@ -103,7 +103,7 @@ class GraphStore:
         return arrays
 
     def require_vectors(self) -> None:
-        """See that vectors to neighbours follow from the store.
+        """Check that vectors to neighbours follow from the store.
 
         Raises:
             StoreError: a store of format 1, which has distances only.
@@ -170,7 +170,7 @@ class GraphStore:
         return values
 
     def graph(self, row: int, *, vectors: bool = False) -> CrystalGraph:
-        """Return the graph of one crystal, with images, places and lattice if vectors are asked for.
+        """Return the graph of one crystal, with images, places and lattice if vectors are requested.
 
         Raises:
             StoreError: vectors of a store that has distances only.

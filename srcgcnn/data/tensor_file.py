@@ -57,7 +57,7 @@ def map_tensors(path: Path, layouts: Mapping[str, Layout]) -> dict[str, np.ndarr
     """Memory-map the arrays of a safetensors file copy-on-write; arrays without a layout are left out.
 
     Raises:
-        StoreError: the header is none, or an array is missing, of another type or shape, or not where it says.
+        StoreError: the header is not valid, or an array is missing, of another type or shape, or not where it says.
     """
     size = path.stat().st_size if is_regular(path) else 0
     header, start = _header(path, size)

@@ -1,4 +1,4 @@
-"""The one driver of a sweep: trains what is left, tells everybody, writes report and tables, says how it ended."""
+"""The one driver of a sweep: trains what remains, informs listeners, writes report and tables, says how it ended."""
 
 from __future__ import annotations
 
@@ -70,16 +70,16 @@ def conduct(
     Args:
         plan: what to do.
         paths: the sweep's folder.
-        cluster: connects to Ray for as long as groups train, and says what a group gets; not called where nothing is
-            left.
+        cluster: connects to Ray for as long as groups train, and says what a group gets; not called if nothing
+            remains.
         tracker: shows the sweep.
         store: folder of the graphs.
         command: what starts the sweep again.
         pages: where the tracker's pages are; by default in the folder.
-        record: what is asked for now, kept once nobody else runs this sweep; None where the folder has it.
+        record: the present request, kept once nobody else runs this sweep; None if the folder has it.
         lock_timeout_s: how long to wait for another driver to end.
         budget_hours: of the whole sweep (`Spending`); no new group is taken when they are used.
-        run_groups: trains all groups of a state and tells it; by default on Ray Tune.
+        run_groups: trains all groups of a state and reports to it; by default on Ray Tune.
 
     Returns:
         The exit status: 0, 1 (trials failed) or 130 (interrupted).
@@ -126,7 +126,7 @@ class _Ended:
 
 
 def _rounds(plan: Plan, paths: RunPaths) -> Iterator[Plan]:
-    """Yield the plan, and then what is left of it where results were removed or damaged after they were written."""
+    """Yield the plan, and then what remains of it if results were removed or damaged after they were written."""
     yield plan
     for _ in range(MOST_ROUNDS):
         again = plan.again(paths)
@@ -147,7 +147,7 @@ def _run(
     budget_hours: float | None,
     run_groups: RunGroups | None,
 ) -> bool:
-    """Train what is left; returns whether it came to its end."""
+    """Train what remains; returns whether it came to its end."""
     paths = run.paths
     with cluster(console) as resources:
         if run_groups is None:
@@ -175,7 +175,7 @@ def _report_is_old(paths: RunPaths) -> bool:
 
 
 def _write_report(run: Run, console: Console) -> None:
-    """Write the report. The results are safe without it, so that whatever goes wrong here is a warning."""
+    """Write the report. The results are safe without it, so whatever goes wrong here is only a warning."""
     if not run.results:
         return
     try:
@@ -196,12 +196,12 @@ def only_driver(paths: RunPaths, timeout_s: float) -> Iterator[None]:
     """
     make_run_folder(paths)
     try:
-        # 0600: whoever can open the file, if only to read it, could hold the lock
+        # 0600: anyone who can open the file, even only to read it, could hold the lock
         with FileLock(paths.driver_lock, timeout=timeout_s, mode=0o600):
             yield
     except Timeout:
         raise AnotherDriverError(
-            f"another driver runs the sweep in {paths.out}; wait for it, or choose another --out"
+            f"another driver is running the sweep in {paths.out}; wait for it, or choose another --out"
         ) from None
 
 
@@ -209,11 +209,11 @@ def _say_how_it_ended(ended: _Ended, paths: RunPaths, console: Console, command:
     """Say how it ended and what to do next; returns the exit status."""
     if ended.interrupted and paths.budget_used.exists():
         used = paths.budget_used.read_text(encoding="utf-8").strip()
-        again = f"the same command goes on with a larger --budget-gpu-hours: {command}"
+        again = f"the same command continues with a larger --budget-gpu-hours: {command}"
         console.print(f"Stopped: {used}. Finished trials are kept; {again}", soft_wrap=True)
         return EXIT_INTERRUPTED
     if ended.interrupted:
-        console.print(f"Stopped. Finished trials are kept; the same command goes on: {command}", soft_wrap=True)
+        console.print(f"Stopped. Finished trials are kept; the same command resumes: {command}", soft_wrap=True)
         return EXIT_INTERRUPTED
     if ended.failed:
         console.print(f"{len(ended.failed)} trials failed:")
@@ -223,7 +223,7 @@ def _say_how_it_ended(ended: _Ended, paths: RunPaths, console: Console, command:
         return EXIT_FAILED_TRIALS
     if ended.stopped:
         console.print(
-            f"{ended.stopped} trials were stopped early; without --scheduler they go on from their checkpoints"
+            f"{ended.stopped} trials were stopped early; without --scheduler they continue from their checkpoints"
         )
     out = shlex.quote(str(paths.out))
     shown = pages or f"srcgcnn ui {out}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LINE_INTERVAL_S = 20.0
 REFRESH_INTERVAL_S = 0.5
-NARROW = 110  # columns; below, the best trial has no room beside the time that is left
+NARROW = 110  # columns; below, there is no room for the best trial next to the remaining time
 
 
 class SweepDisplay(Listener):
@@ -67,7 +67,7 @@ class SweepDisplay(Listener):
         self._say(f"  stopped early  {stopped.config.label}  {where}")
 
     def ticked(self) -> None:
-        """Bring the bar up to date; a line now and then where there is none."""
+        """Bring the bar up to date; a line now and then if there is no bar."""
         now = time.monotonic()
         if self._console.is_terminal and now - self._refreshed >= REFRESH_INTERVAL_S:
             self._refresh()
@@ -76,7 +76,7 @@ class SweepDisplay(Listener):
             self._console.print(self.line(), soft_wrap=True)
 
     def line(self) -> str:
-        """Return the line of numbers; what matters most stands first, for a narrow terminal cuts the end."""
+        """Return the line of numbers; what matters most comes first, because a narrow terminal cuts off the end."""
         state = self._state
         parts = [f"{len(state.finished)}/{state.total} done", f"{state.running} running", f"{state.waiting} left"]
         eta_s = state.eta_s()

@@ -38,7 +38,7 @@ class GroupLog:
         self._stream.write(line + "\n")
 
     def resumed(self, epochs: int) -> None:
-        """Write that a checkpoint was found."""
+        """Log that a checkpoint was found."""
         self.say(f"resumes after epoch {epochs} of {self._epochs}, from its checkpoint")
 
     def epoch(self, reports: Sequence[EpochReport]) -> None:
@@ -51,7 +51,7 @@ class GroupLog:
 
 @contextmanager
 def group_log(paths: RunPaths, group: TrialGroup) -> Iterator[GroupLog]:
-    """Open the log of a group, behind what earlier attempts wrote; an exception is logged on its way out."""
+    """Open the log of a group, after what earlier attempts wrote; an exception is logged on its way out."""
     path = paths.log(group.key)
     path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()

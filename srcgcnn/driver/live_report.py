@@ -1,4 +1,4 @@
-"""The report while the sweep runs: written anew now and then, by a process of its own, with what is finished."""
+"""The report while the sweep runs: rewritten now and then, by its own process, with what is finished."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ END_S = 10.0
 
 
 class LiveReport(Listener):
-    """Starts the writer where there are new results; one at a time. That it fails is no matter: the last one is kept.
+    """Starts the writer when there are new results; one at a time. After a failure the previous report is kept.
 
     Args:
         paths: the sweep's folder.
@@ -32,11 +32,11 @@ class LiveReport(Listener):
         self._news, self._began, self._due = False, 0.0, time.monotonic() + first_s
 
     def trial_finished(self, result: TrialResult) -> None:  # noqa: ARG002 - the writer reads the files
-        """Take note that there is something new."""
+        """Record that there is something new."""
         self._news = True
 
     def ticked(self) -> None:
-        """Start the writer where it is time, or see that it has ended."""
+        """Start the writer when it is time, or notice that it has ended."""
         if self._process is not None:
             if self._process.poll() is not None:
                 self._due = time.monotonic() + max(self._pause_s, MOST_SHARE * (time.monotonic() - self._began))
@@ -45,7 +45,7 @@ class LiveReport(Listener):
             self._news, self._began = False, time.monotonic()
             command = [sys.executable, "-m", "srcgcnn.analysis.live", str(self._paths.out.resolve())]
             silent = subprocess.DEVNULL
-            # a session of its own: Ctrl-C is for the driver
+            # its own session: Ctrl-C is for the driver
             self._process = subprocess.Popen(
                 command, stdin=silent, stdout=silent, stderr=silent, start_new_session=True
             )

@@ -1,4 +1,4 @@
-"""The process that runs a sweep: noted while it runs, so that another command can stop it."""
+"""The process that runs a sweep: recorded while it runs, so that another command can stop it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STOP_TIMEOUT_S = 180.0  # groups write checkpoints, and the report of what is fi
 
 @record
 class DriverNote:
-    """A driver: its machine, its process, and when that started, so that no other process is taken for it."""
+    """A driver: its machine, its process, and when that started, so that no other process is mistaken for it."""
 
     host: str
     pid: int
@@ -34,7 +34,7 @@ class DriverNote:
 
 @contextmanager
 def noted_driver(paths: RunPaths) -> Iterator[None]:
-    """Note this process as the driver of a sweep while the block runs."""
+    """Record this process as the driver of a sweep while the block runs."""
     note = DriverNote(socket.gethostname(), os.getpid(), psutil.Process().create_time())
     write_text(paths.driver, json.dumps(as_dict(note)) + "\n")
     try:
@@ -45,7 +45,7 @@ def noted_driver(paths: RunPaths) -> Iterator[None]:
 
 
 def stop_driver(paths: RunPaths) -> bool:
-    """Stop the driver of a sweep on this machine as Ctrl-C does, and wait for its end; False where none runs.
+    """Stop the driver of a sweep on this machine as Ctrl-C does, and wait for its end; False if none runs.
 
     Raises:
         RuntimeError: it runs on another machine, belongs to somebody else, or is still there after three minutes.
@@ -56,7 +56,7 @@ def stop_driver(paths: RunPaths) -> bool:
     if note.host != socket.gethostname():
         if not paths.progress.exists() or time.time() - paths.progress.stat().st_mtime > SILENT_S:
             return False  # that machine went down
-        raise RuntimeError(f"{paths.out} is run by process {note.pid} on {note.host}: give this command there")
+        raise RuntimeError(f"{paths.out} is run by process {note.pid} on {note.host}: run this command there")
     try:
         process = psutil.Process(note.pid)
         if process.create_time() != note.started_at:
@@ -65,7 +65,7 @@ def stop_driver(paths: RunPaths) -> bool:
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
-        raise RuntimeError(f"process {note.pid} runs {paths.out} and is not yours") from None
+        raise RuntimeError(f"process {note.pid} runs {paths.out} and does not belong to you") from None
     deadline = time.monotonic() + STOP_TIMEOUT_S
     while _lives(process):
         if time.monotonic() > deadline:
@@ -75,7 +75,7 @@ def stop_driver(paths: RunPaths) -> bool:
 
 
 def _lives(process: psutil.Process) -> bool:
-    """Whether a process still does something; who started it may not have asked for its status yet."""
+    """Whether a process still runs; a zombie, whose parent has not read its status yet, does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -28,7 +28,7 @@ class Pace:
         self._began = self._epoch_began = time.monotonic()
 
     def step(self) -> None:
-        """Take note that a step has ended."""
+        """Record that a step has ended."""
         self._steps += 1
         if self._steps == WARM_STEPS:
             self._began = time.monotonic()
@@ -36,7 +36,7 @@ class Pace:
             self._tell((time.monotonic() - self._began) / TIMED_STEPS * self._steps_of_epoch)
 
     def epoch(self) -> None:
-        """Take note that an epoch has ended."""
+        """Record that an epoch has ended."""
         now = time.monotonic()
         self._tell(now - self._epoch_began)
         self._epoch_began = now

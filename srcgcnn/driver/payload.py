@@ -1,4 +1,4 @@
-"""What driver and workers tell each other, as records: an order goes out, reports come back."""
+"""The messages between driver and workers, as records: an order goes out, reports come back."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class GroupOrder:
 
     Attributes:
         group: the trials.
-        expected_s: seconds that it should take from its start; None where nobody knows.
+        expected_s: seconds that it should take from its start; None if unknown.
         settings: of all workers.
     """
 
@@ -91,7 +91,7 @@ class Rung:
 
 @dataclass(frozen=True)
 class WorkerReport:
-    """What a worker tells now and then.
+    """What a worker reports now and then.
 
     Attributes:
         epochs: of all members, those since the last report.
@@ -99,7 +99,7 @@ class WorkerReport:
         epoch_s: seconds that an epoch of the group takes; None before that was measured.
         rung: at a rung.
         ended: whether the group came to its end.
-        declined: whether it was not taken, for a budget is used.
+        declined: whether it was not taken because a budget is used up.
     """
 
     epochs: tuple[EpochReport, ...] = ()
@@ -116,7 +116,7 @@ class WorkerReport:
 
     @classmethod
     def from_result(cls, result: dict[str, Any]) -> WorkerReport:
-        """Read what Tune hands on; empty where a worker has not reported."""
+        """Read what Tune passes on; empty if a worker has not reported."""
         if REPORT not in result:
             return cls()
         data = json.loads(result[REPORT])

@@ -1,8 +1,8 @@
 """How a node near its end asks its groups to write a checkpoint and stop.
 
 The job that owns a node sets two variables for all that it starts: a private folder, in which a file called `stop`
-means "now", and a deadline, for the case that the job itself hangs. Groups leave a file while they train, so that the
-job knows whether anything runs. Without the variables (a sweep on one machine) nothing is ever asked.
+means "now", and a deadline, in case the job itself hangs. Groups leave a file while they train, so that the
+job knows whether anything runs. Without the variables (a sweep on one machine) no group is ever asked to stop.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NODE_FOLDER = "SRCGCNN_NODE_FOLDER"
-DEADLINE = "SRCGCNN_DEADLINE"  # by the monotonic clock, one for all processes of a machine: others are set anew
+DEADLINE = (
+    "SRCGCNN_DEADLINE"  # by the monotonic clock, the same for all processes of a machine: other clocks may be set
+)
 NODE_STORE = "SRCGCNN_NODE_STORE"  # this node's own copy of the graph store
 STOP_FILE = "stop"
 RUNNING_FOLDER = "running"
@@ -28,11 +30,11 @@ ALLOCATION_S = "SRCGCNN_ALLOCATION_S"
 
 
 class HandedBackError(RuntimeError):
-    """A group stopped because its node leaves. Its checkpoint is written; another node goes on."""
+    """A group stopped because its node leaves. Its checkpoint is written; another node continues."""
 
 
 def stop_requested() -> bool:
-    """Whether groups on this node are to stop."""
+    """Whether groups on this node should stop."""
     folder, deadline = os.environ.get(NODE_FOLDER), os.environ.get(DEADLINE)
     if deadline and time.monotonic() > float(deadline):
         return True
@@ -62,7 +64,7 @@ def running_groups(folder: Path) -> int:
 
 
 def fits_time_left(expected_s: float | None) -> bool:
-    """Whether a group should start on this node, by the time that it is expected to take; None is unknown.
+    """Whether a group should start on this node, by the time that it is expected to take, None if unknown.
 
     A group that does not fit would be handed back at the deadline and cost a start on both sides. One that no job of
     this length could hold has to be cut anyway: it starts in the first half of any job.
@@ -75,7 +77,7 @@ def fits_time_left(expected_s: float | None) -> bool:
 
 
 def take_no_more() -> None:
-    """Tell the owner of the node that what waits does not fit; it leaves when nothing runs here any more."""
+    """Tell the owner of the node that no waiting group fits; it leaves when nothing runs here any more."""
     folder = os.environ.get(NODE_FOLDER)
     if folder is not None:
         (Path(folder) / FULL_FILE).touch()

@@ -1,4 +1,4 @@
-"""`OUT/progress.json`: where the running driver stands, for `srcgcnn status`. Written whole, every few seconds."""
+"""`OUT/progress.json`: how far the running driver is, for `srcgcnn status`. Rewritten every few seconds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class GroupState:
 
     Attributes:
         key: the group's key.
-        label: its name for people.
+        label: its human-readable name.
         trials: keys of its members.
         epochs: length of the recipe.
         state: `stopped` by a scheduler.
@@ -90,11 +90,11 @@ class ProgressFile(Listener):
         self._started_at, self._written, self._interval_s = time.time(), 0.0, WRITE_INTERVAL_S
 
     def groups_added(self, groups: Sequence[TrialGroup]) -> None:
-        """Take in groups that wait."""
+        """Add waiting groups."""
         self._changed.update(group.key for group in groups)
 
     def group_changed(self, group: TrialGroup) -> None:
-        """Write this group anew, the next time."""
+        """Rewrite this group the next time."""
         self._changed.add(group.key)
 
     def ticked(self) -> None:
@@ -137,7 +137,7 @@ def _described(state: SweepState, key: str) -> GroupState:
 
 
 class BacklogFile(Listener):
-    """Tells the jobs of a cluster how many groups wait and run; answers for this file, and for that of the sweep."""
+    """Tells the jobs of a cluster how many groups wait and run; looks after this file and that of the sweep."""
 
     def __init__(self, paths: RunPaths, state: SweepState) -> None:
         self._paths, self._state = paths, state
@@ -152,12 +152,12 @@ class BacklogFile(Listener):
         state = self._state
         waiting = 0 if state.closed else state.phases["waiting"] + state.proposals_left
         now = (waiting, state.phases["running"])
-        if now != self._written and self._paths.launch.is_dir():  # only jobs of a cluster want to know
+        if now != self._written and self._paths.launch.is_dir():  # only jobs of a cluster read it
             self._written = now
             write_text(self._paths.backlog, json.dumps({"waiting": now[0], "running": now[1]}))
             self._kept.keep(self._paths.backlog)
 
 
 def read_progress(paths: RunPaths) -> SweepProgress | None:
-    """Read the file; None where no driver has written one, or it is damaged."""
+    """Read the file; None if no driver has written one, or it is damaged."""
     return read_if_whole(SweepProgress, paths.progress)

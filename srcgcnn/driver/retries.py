@@ -1,7 +1,7 @@
 """Which failures count: a group's own errors do, the loss of its node does not.
 
-Tune cannot tell them apart, so it is told to retry for ever, and this module says when enough is enough. A process that
-died is judged late: a node that goes takes its processes with it, and Ray hears of the processes first.
+Tune cannot distinguish them, so it is configured to retry for ever, and this module decides when to stop. A process
+that died is judged late: a node that goes takes its processes with it, and Ray notices the processes first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ AliveNodes = dict[str, frozenset[str]]  # address -> ids of living Ray nodes
 
 @dataclass(frozen=True)
 class _Death:
-    """A process that died: its group, where ("" before it was heard of), which Ray nodes lived there then, and when."""
+    """A process that died: its group, where ("" until that is known), which Ray nodes lived there then, and when."""
 
     key: str
     address: str
@@ -41,7 +41,7 @@ class RetryBudget:
         self._deaths: list[_Death] = []
 
     def failed(self, key: str, error: BaseException | None, address: str) -> None:
-        """Take in a failure of a group that ran at an address."""
+        """Record a failure of a group that ran at an address."""
         cause: Any = getattr(error, "cause", error)
         if isinstance(cause, HandedBackError) or getattr(error, "preempted", False):
             return

@@ -1,7 +1,7 @@
-"""Judging variants at rungs: the schedulers of Ray Tune, told first of what earlier runs of the sweep reached there.
+"""Judging variants at rungs: the schedulers of Ray Tune, given first what earlier runs of the sweep reached there.
 
 Tune's own memory goes with the driver. Curves are on disk, in the files of finished and of stopped trials, and a group
-that goes on from its checkpoint tells its rungs again. So one worker judges as if the sweep had not been interrupted.
+that continues from its checkpoint reports its rungs again. So one worker judges as if nothing had been interrupted.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def tune_scheduler(spec: SchedulerSpec, epochs: int, before: Iterable[Reached] =
         return FIFOScheduler()
     scheduler = _asha(spec, epochs) if spec.kind == "asha" else RungMedian(spec.grace_epochs)
     for number, reached in enumerate(before):
-        for rung, error in reached.items():  # complete: heard of, and not judged
+        for rung, error in reached.items():  # complete: counted, and not judged
             earlier: Any = _EarlierTrial(f"earlier-{number}")
             nobody: Any = None
             scheduler.on_trial_add(nobody, earlier)
@@ -90,8 +90,8 @@ def _asha(spec: SchedulerSpec, epochs: int) -> TrialScheduler:
 class RungMedian(MedianStoppingRule):
     """Ray's median rule with every rung of a trial counted once, as its ASHA does.
 
-    Tune hands on the last report of a trial again when the trial completes, and a group that resumes tells its rungs
-    again.
+    Tune hands on the last report of a trial again when the trial completes, and a group that resumes reports its
+    rungs again.
     """
 
     def __init__(self, grace_epochs: int) -> None:
@@ -106,7 +106,7 @@ class RungMedian(MedianStoppingRule):
         return super().on_trial_result(tune_controller, trial, result) if new else TrialScheduler.CONTINUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Take in a rung without judging."""
+        """Record a rung without judging."""
         if self._is_new(trial, result):
             super().on_trial_complete(tune_controller, trial, result)
 

@@ -18,11 +18,11 @@ WRITE_INTERVAL_S = 5.0
 
 
 class Spending(Listener):
-    """Counts the time of running groups; where a budget is used, groups that start find a mark and do not train.
+    """Counts the time of running groups; if a budget is used up, groups that start find a mark and do not train.
 
     Args:
         paths: the sweep's folder.
-        state: counts the groups that train; no more are taken when the budget is used.
+        state: counts the groups that train; no more are taken when the budget is used up.
         cpus: cores of one group.
         gpus: devices of one group.
         budget_hours: GPU-hours of the whole sweep, earlier runs counted; core-hours where groups have no GPU.
@@ -40,7 +40,7 @@ class Spending(Listener):
 
     @property
     def budget_used(self) -> bool:
-        """Whether the budget is used."""
+        """Whether the budget is used up."""
         used = self._spent.gpu_hours if self._gpus else self._spent.core_hours
         return self._budget_hours is not None and used >= self._budget_hours
 
@@ -72,5 +72,5 @@ class Spending(Listener):
 
 
 def budget_text(budget_hours: float, gpus: float) -> str:
-    """Say that a budget is used."""
-    return f"the budget of {budget_hours:g} {'GPU' if gpus else 'core'}-hours is used"
+    """Say that a budget is used up."""
+    return f"the budget of {budget_hours:g} {'GPU' if gpus else 'core'}-hours is used up"

@@ -1,4 +1,4 @@
-"""Where a running sweep stands: told of every event once; display, progress file and tracker hear and read it."""
+"""The state of a running sweep: it gets every event once; display, progress file and tracker listen and read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ESTIMATE_INTERVAL_S = 1.0  # an estimate looks at every group
 
 
 class Listener:
-    """Hears of what happens to a sweep, after the state has taken it in. Methods that are not needed do nothing."""
+    """Is notified of what happens to a sweep, after the state has recorded it. By default methods do nothing."""
 
     def groups_added(self, groups: Sequence[TrialGroup]) -> None:
         """Groups wait for a worker."""
@@ -35,13 +35,13 @@ class Listener:
         """A group waits, trains or has ended now, or has got further."""
 
     def group_reported(self, group: TrialGroup, report: WorkerReport) -> None:
-        """A worker has told of epochs, or of its machine."""
+        """A worker has reported epochs, or usage of its machine."""
 
     def trial_finished(self, result: TrialResult) -> None:
         """A trial has a result."""
 
     def trial_failed(self, config: TrialConfig, reason: str, log: str) -> None:
-        """A trial has none, and is not tried again."""
+        """A trial has no result, and is not tried again."""
 
     def trial_stopped(self, stopped: Stopped) -> None:
         """A scheduler has stopped a trial."""
@@ -95,7 +95,7 @@ class SweepState:
         stopped: keys of trials that a scheduler stopped.
         best: the lowest validation error so far.
         proposals_left: of a search, those that are still to be made.
-        closed: no more groups are taken, for a budget is used; those that train go on.
+        closed: no more groups are taken because a budget is used up; those that train continue.
     """
 
     def __init__(self, plan: Plan, listeners: Iterable[Listener] = ()) -> None:
@@ -116,12 +116,12 @@ class SweepState:
         self.add(plan.groups)
 
     def listen(self, listener: Listener) -> None:
-        """Let somebody hear of what happens from now on, groups that wait included."""
+        """Notify a listener of what happens from now on, waiting groups included."""
         self._listeners.append(listener)
         listener.groups_added([standing.group for standing in self.groups.values()])
 
     def add(self, groups: Sequence[TrialGroup]) -> None:
-        """Take in groups that are to be trained."""
+        """Add groups that are to be trained."""
         for group in groups:
             self.groups[group.key] = GroupStanding(group)
             self.phases["waiting"] += 1
@@ -140,18 +140,18 @@ class SweepState:
         return max(self.total - len(self.finished) - len(self.failed) - len(self.stopped) - self.running, 0)
 
     def group_started(self, key: str) -> None:
-        """Take note that a worker has taken a group."""
+        """Record that a worker has taken a group."""
         group = self._enter(key, "running")
         for listener in self._listeners:
             listener.group_started(group)
 
     def group_waits(self, key: str) -> None:
-        """Take note that a group is on no worker any more, and has not ended."""
+        """Record that a group is on no worker any more, and has not ended."""
         if self.groups[key].phase == "running":
             self._enter(key, "waiting")
 
     def group_ended(self, key: str, phase: GroupPhase) -> None:
-        """Take note that a group has ended; what became of its trials is told one by one."""
+        """Record that a group has ended; what became of its trials is reported one by one."""
         self._enter(key, phase)
 
     def _enter(self, key: str, phase: GroupPhase) -> TrialGroup:
@@ -166,7 +166,7 @@ class SweepState:
         return standing.group
 
     def group_reported(self, key: str, report: WorkerReport, host: str) -> None:
-        """Take in what a worker tells."""
+        """Process what a worker reports."""
         standing = self.groups[key]
         standing.host = host or standing.host
         if report.epochs:
@@ -181,7 +181,7 @@ class SweepState:
             listener.group_changed(standing.group)
 
     def trial_finished(self, result: TrialResult) -> None:
-        """Take in a result."""
+        """Record a result."""
         self.finished.add(result.key)
         if self.best is None or result.val_error < self.best.error:
             self.best = Best(result.val_error, result.config.label)
@@ -189,19 +189,19 @@ class SweepState:
             listener.trial_finished(result)
 
     def trial_failed(self, config: TrialConfig, reason: str, log: str) -> None:
-        """Take in that a trial is given up."""
+        """Record that a trial is given up."""
         self.failed[config.key] = (config.label, reason)
         for listener in self._listeners:
             listener.trial_failed(config, reason, log)
 
     def trial_stopped(self, stopped: Stopped) -> None:
-        """Take in that a scheduler stopped a trial."""
+        """Record that a scheduler stopped a trial."""
         self.stopped.add(stopped.config.key)
         for listener in self._listeners:
             listener.trial_stopped(stopped)
 
     def tick(self) -> None:
-        """Give listeners a moment; called often."""
+        """Let listeners act; called often."""
         for listener in self._listeners:
             listener.ticked()
 
@@ -232,7 +232,7 @@ class SweepState:
         return None if expected is None else expected * max(1 - standing.epoch / standing.epochs, 0.0)
 
     def eta_s(self) -> float | None:
-        """Return the seconds to the end of the sweep with as many workers as train now; None where nothing is known."""
+        """Return the seconds to the end of the sweep with as many workers as train now; None if nothing is known."""
         now = time.monotonic()
         if now - self._estimated_at >= ESTIMATE_INTERVAL_S:
             self._estimated_at, self._estimate = now, self._estimated()
@@ -245,7 +245,7 @@ class SweepState:
         workers = self.phases["running"]
         if not workers or len(known) < len(times):
             return None
-        if self.proposals_left:  # of variants that nobody knows yet: as long as the known ones, on average
+        if self.proposals_left:  # of variants that are not known yet: as long as the known ones, on average
             whole = [self.expected_seconds(standing) or 0.0 for standing in self.groups.values()]
             repeats = self.plan.spec.axes[0].repeats
             known.append(sum(whole) / self.total * repeats * self.proposals_left / workers)

@@ -1,4 +1,4 @@
-"""How fast networks train here, from their first steps, in a process of its own: a plan imports no torch.
+"""How fast networks train here, from their first steps, in its own process: a plan imports no torch.
 
 `python -m srcgcnn.driver.timing` reads a `TimingOrder` from its input and prints one line per group that it timed.
 """
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from srcgcnn.training.epoch import EpochReport
     from srcgcnn.training.trainer import GroupTrainer
 
-SHAPE_S = 0.5  # of timed steps, and no fewer than
+SHAPE_S = 0.5  # of timed steps, and at least
 LEAST_STEPS = 2
-ALL_S = 20.0  # after which no other shape is begun: the rest lies on a line in depth
-PATIENCE = 3  # so many times longer, and the process is ended
+ALL_S = 20.0  # after which no other shape is started: the rest lies on a line in depth
+PATIENCE = 3  # after so many times longer the process is ended
 
 
 class NoTimingError(RuntimeError):
@@ -45,7 +45,7 @@ def time_groups(groups: Iterable[TrialGroup], store: Path, cpus: int) -> tuple[T
         cpus: threads of a worker.
 
     Raises:
-        NoTimingError: not even one group took its first steps; training would say the same.
+        NoTimingError: not even one group took its first steps; training would fail in the same way.
     """
     chosen = one_of_each_shape(groups)
     order = {"store": str(store), "cpus": cpus, "groups": [group.to_dict() for group in chosen]}
@@ -96,7 +96,7 @@ class _FirstSteps:
         self._steps, self._done, self._began = 0, 0.0, 0.0
 
     def enough(self) -> bool:
-        """Take note of a step; returns whether enough were timed."""
+        """Record a step; returns whether enough were timed."""
         self._steps += 1
         if self._steps <= WARM_STEPS:
             self._began = self._seconds()
@@ -105,7 +105,7 @@ class _FirstSteps:
         return self._steps >= WARM_STEPS + LEAST_STEPS and self._seconds() - self._began >= SHAPE_S
 
     def epoch(self, _reports: list[EpochReport]) -> None:
-        """Take note of an evaluation."""
+        """Record an evaluation."""
         self._done += self._evaluation
 
     @property
@@ -122,7 +122,7 @@ class _FirstSteps:
 
 
 def main() -> int:
-    """Time what the input asks for, as long as there is time."""
+    """Time the groups of the input, as long as there is time."""
     import torch
 
     import srcgcnn.training.trainer  # noqa: F401 - the import is not what is timed

@@ -1,4 +1,4 @@
-"""What a place that shows experiments has to offer. MLflow is the one that ships (`srcgcnn.tracking`)."""
+"""The interface of an experiment tracker. MLflow is the one that ships (`srcgcnn.tracking`)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Tracker(Protocol):
         """A worker has taken a trial, for the first time or again."""
 
     def trial_progress(self, key: str, epochs: Sequence[EpochReport]) -> None:
-        """A trial has got further; a resumed one tells some epochs again."""
+        """A trial has got further; a resumed one reports some epochs again."""
 
     def trial_usage(self, key: str, values: Mapping[str, float]) -> None:
         """What the machine of a trial does, by names such as `system/cpu_utilization_percentage`."""
@@ -32,7 +32,7 @@ class Tracker(Protocol):
         """A trial has a result, and its file is written."""
 
     def trial_failed(self, key: str, reason: str) -> None:
-        """A trial has none, and is not tried again."""
+        """A trial has no result, and is not tried again."""
 
     def trial_stopped(self, stopped: Stopped) -> None:
         """A scheduler has stopped a trial."""
@@ -42,7 +42,7 @@ class Tracker(Protocol):
 
 
 class TrackerListener(Listener):
-    """Passes on to a tracker what happens to trials."""
+    """Passes what happens to trials on to a tracker."""
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker

@@ -54,7 +54,7 @@ def _hand_back_where_time_is_short(expected_s: float | None) -> None:
         take_no_more()
     elif not stop_requested():
         return
-    time.sleep(1.0)  # a node that leaves may be offered work until Ray has heard of it
+    time.sleep(1.0)  # a node that leaves may be offered work until Ray knows of it
     raise HandedBackError("this node is about to leave")
 
 
@@ -92,7 +92,7 @@ def _train(order: GroupOrder, paths: RunPaths, reporter: _Reporter, log: GroupLo
             run_in_parts(group, paths, run, log.say)
     except InterruptedGroupError as stopped:
         raise HandedBackError(str(stopped)) from None
-    except ValueError as error:  # what was asked for cannot be trained; another attempt would say the same
+    except ValueError as error:  # the request cannot be trained; another attempt would fail in the same way
         log.say(f"cannot be trained: {error}")
         for trial in group.trials:
             write_failure(paths, trial, str(error))
@@ -116,9 +116,9 @@ class _Reporter:
         self._entitle()
 
     def pace(self, epoch_s: float) -> None:
-        """Take in how long an epoch takes; the first word of it goes out long before the first epoch has ended."""
+        """Record how long an epoch takes; it is first reported long before the first epoch has ended."""
         self._epoch_s = epoch_s
-        if epoch_s >= REPORT_INTERVAL_S:  # otherwise the epoch itself comes soon
+        if epoch_s >= REPORT_INTERVAL_S:  # otherwise the report of the epoch comes soon
             self._send_if_due()
 
     def rung(self, progress: GroupProgress, rung: int) -> None:
@@ -129,7 +129,7 @@ class _Reporter:
             self._send(rung=Rung(rung, rung_error(sound, rung), curves))
 
     def end(self) -> None:
-        """Send what waits, and that the group came to its end."""
+        """Send what is queued, and that the group came to its end."""
         self._send(ended=True)
 
     def decline(self) -> None:

@@ -1,6 +1,6 @@
-"""The one adapter to Ray Tune: one Tune trial is one group. Tune schedules and retries; it remembers nothing.
+"""The one adapter to Ray Tune: one Tune trial is one group. Tune schedules and retries; it stores nothing.
 
-Results, checkpoints and failures are files that the workers write (docs/design.md). What Tune tells goes to the state
+Results, checkpoints and failures are files that the workers write (docs/design.md). What Tune reports goes to the state
 of the sweep, and from there to display, progress file and tracker.
 """
 
@@ -47,19 +47,19 @@ def run_on_tune(
     """Run all groups of a sweep on the connected Ray cluster, which may grow and shrink meanwhile.
 
     Args:
-        state: the sweep, with what is left to train; told of everything.
+        state: the sweep, with what remains to be trained; it gets every event.
         store_folder: the graphs.
         run: the sweep's folder, opened.
         resources: what a group gets.
         train: what workers do with a group, default `train_in_worker`; benchmarks of the driver give less work.
 
     Returns:
-        Whether it came to its end. False: somebody stopped it.
+        Whether it came to its end. False if somebody stopped it.
     """
     plan, paths = state.plan, run.paths
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's own banner; the display is ours
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # results are our files, not Tune's CSV and TensorBoard
-    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # schedulers hear of rungs only, not of every report
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # schedulers get rungs only, not every report
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1e9"  # Tune's own restore is not used
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", MOST_PENDING)
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
@@ -99,26 +99,26 @@ def run_on_tune(
 
 
 def _trial_name(trial: Any) -> str:
-    """Name Tune's trial for people, and by the group's key, so that its folder and its logs are found by both."""
+    """Name Tune's trial in readable form, and by the group's key, so that its folder and its logs are found by both."""
     order = GroupOrder.from_config(trial.config)
     label = "".join(char if char.isalnum() or char in "-=." else "_" for char in order.group.label)
     return f"{label[:60]}_{order.group.key}"
 
 
 class TuneListener(Callback):
-    """Turns what Tune tells of its trials into what happens to groups."""
+    """Turns Tune's events about its trials into events of groups."""
 
     def __init__(self, state: SweepState, run: Run, budget: RetryBudget, queue: GroupQueue) -> None:
         self._state, self._run, self._paths, self._budget, self._queue = state, run, run.paths, budget, queue
         self._kind = state.plan.spec.scheduler.kind
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Judge failures whose cause was not known at once."""
+        """Judge failures whose cause was not known immediately."""
         self._budget.settle()
         self._state.tick()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Take note of a group that a worker has taken."""
+        """Record a group that a worker has taken."""
         self._state.group_started(key_of(trial.config))
 
     def on_trial_result(
@@ -145,7 +145,7 @@ class TuneListener(Callback):
         self._judge(group, trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A group could not even start, and Tune drops it. The others go on; it waits for another worker."""
+        """A group could not even start, and Tune drops it. The others continue; it waits for another worker."""
         group = self._group(trial)
         self._judge(group, trial)
         if self._budget.spent(group.key):
@@ -165,7 +165,7 @@ class TuneListener(Callback):
         self._queue.group_ended(group)
 
     def _judge(self, group: TrialGroup, trial: Any) -> None:
-        """Count the failure; where it was one too many, write down why."""
+        """Count the failure; if it was one too many, write down why."""
         self._budget.failed(group.key, take_error(trial), trial.node_ip or "")
         if self._budget.spent(group.key):
             self._write_down(group, error_text(trial))
@@ -201,7 +201,7 @@ class TuneListener(Callback):
         self._paths.given_up(group.key).unlink(missing_ok=True)
 
     def _record_failure(self, config: TrialConfig, reason: str, log: str) -> None:
-        """Write why a trial has no result, or read it where the worker wrote it; keep Tune's traceback beside."""
+        """Write why a trial has no result, or read it if the worker wrote it; keep Tune's traceback next to it."""
         log_path = self._paths.failure_log(config.key)
         if log:
             write_text(log_path, log)

@@ -45,6 +45,6 @@ def _devices() -> dict[str, float]:
         free, total = torch.cuda.mem_get_info(device)
         values[f"system/gpu_{device}_memory_usage_megabytes"] = (total - free) / MEGABYTE
         values[f"system/gpu_{device}_memory_usage_percentage"] = 100.0 * (1.0 - free / total)
-        with suppress(Exception):  # wants nvidia-ml-py and the driver's leave; the rest is still known
+        with suppress(Exception):  # needs nvidia-ml-py and the driver's permission; the rest is still known
             values[f"system/gpu_{device}_utilization_percentage"] = float(torch.cuda.utilization(device))
     return values

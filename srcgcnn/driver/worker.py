@@ -53,12 +53,12 @@ def run_group(
         paths: the sweep's folder.
         checkpoint_interval_s: time between checkpoints.
         on_epoch: called after every epoch with the reports of all members that still train.
-        should_stop: asked after every batch; True writes a checkpoint and raises InterruptedGroupError.
+        should_stop: called after every batch; True writes a checkpoint and raises InterruptedGroupError.
         rungs: numbers of epochs after which a checkpoint is written and `on_rung` called, ascending.
         on_rung: called at rungs with what the group has reached; a group that resumes begins with those that it passed.
-            It may end it all.
-        on_pace: told the seconds of an epoch, after a few steps and after every epoch.
-        on_resume: told how many epochs are done already, where a checkpoint was found.
+            It may end the training.
+        on_pace: called with the seconds of an epoch, after a few steps and after every epoch.
+        on_resume: called with the number of epochs already done, if a checkpoint was found.
     """
     store = GraphStore(store_folder)
     write_text(paths.group(group.key), json.dumps(group.to_dict()))
@@ -105,7 +105,7 @@ def _tell_of_before(
     on_rung: Callable[[GroupProgress, int], None] | None,
     on_resume: Callable[[int], None] | None,
 ) -> None:
-    """Tell what a checkpoint brought along."""
+    """Report what a checkpoint contained."""
     if on_resume is not None and trainer.progress.resumes:
         on_resume(trainer.progress.epoch)
     if on_rung is not None:
@@ -127,7 +127,7 @@ def _forget(group: TrialGroup, paths: RunPaths) -> None:
 def run_in_parts(
     group: TrialGroup, paths: RunPaths, run: Callable[[TrialGroup], object], say: Callable[[str], None]
 ) -> None:
-    """Run a group; where it does not fit into the device's memory its halves, one after the other, and so on.
+    """Run a group; if it does not fit into the device's memory, run its halves one after the other, and so on.
 
     Members end as they would have in the whole group. Halves have checkpoints of their own; a half that finished before
     is not run again.
@@ -136,7 +136,7 @@ def run_in_parts(
         group: the trials.
         paths: the sweep's folder.
         run: trains a group to its result files.
-        say: told where a group is divided.
+        say: called with a message when a group is divided.
 
     Raises:
         torch.OutOfMemoryError: a trial alone does not fit.

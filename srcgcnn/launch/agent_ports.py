@@ -1,8 +1,8 @@
-"""The ports of Ray's agents on a node, chosen by us and told to the raylet before the agents are up.
+"""The ports of Ray's agents on a node, chosen by us and given to the raylet before the agents are up.
 
 A raylet waits for files in which its agents, Python programs of many imports, write their ports, and dies after 15 s (a
-constant in Ray 2.60, too short on a busy machine). Where the ports are known before, the files can be there at once.
-Whoever calls an agent that is still starting tries again.
+constant in Ray 2.60, too short on a busy machine). If the ports are known before, the files can be there at once.
+Clients of an agent that is still starting try again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a batch system has to offer, and what a job has to know of the allocation that it runs in.
+"""The interface of a batch system, and what a job has to know about the allocation that it runs in.
 
 Everything that names a scheduler's commands, options or variables is behind these two Protocols: `launch/slurm` has the
 implementation that ships.
@@ -20,7 +20,7 @@ EXIT_TERMINATED = 143  # as a shell reports SIGTERM: the job leaves, and may be 
 
 
 class BatchError(RuntimeError):
-    """The batch system is not there, gives no answer, or refuses; the message holds what it said."""
+    """The batch system is missing, does not answer, or refuses; the message holds its answer."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class QueuedJob:
 
     Attributes:
         job_id: `17`, or `17_3` for a task of an array.
-        state: the batch system's own word.
+        state: as the batch system calls it.
         node: where it runs, "" while it waits.
         used: time used.
         limit: time limit.
@@ -60,7 +60,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Finding:
-    """One check of a site: what, whether it went well, and what was seen or is to be changed."""
+    """One check of a site: what, whether it passed, and what was found or has to be changed."""
 
     what: str
     good: bool
@@ -69,7 +69,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Devices:
-    """Devices of an allocation: how many, and the variables that say so."""
+    """Devices of an allocation: how many, and the variables that show it."""
 
     count: int
     evidence: str
@@ -107,10 +107,10 @@ class Allocation(Protocol):
         """The devices of this job."""
 
     def listen(self) -> None:
-        """Take note of the batch system's signals from now on."""
+        """Record the batch system's signals from now on."""
 
     def ends_at(self, time_min: int) -> float:
-        """Return when this job will be ended, by this machine's `time.monotonic`; `time_min` is the limit asked for."""
+        """Return when this job will be ended, by this machine's `time.monotonic`; `time_min` is the requested limit."""
 
 
 class BatchSystem(Protocol):
@@ -118,13 +118,13 @@ class BatchSystem(Protocol):
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Human-readable name."""
 
     def texts(self, site: SlurmSite, paths: RunPaths, name: str, groups: int) -> dict[str, str]:
-        """Return what would be submitted for so many groups, by a name for people."""
+        """Return what would be submitted for so many groups, by a human-readable name."""
 
     def verdict(self, text: str, folder: Path) -> tuple[bool, str]:
-        """Return whether a text would be accepted, and what is said of it; nothing is submitted."""
+        """Return whether a text would be accepted, and the answer to it; nothing is submitted."""
 
     def submit_head(self, site: SlurmSite, paths: RunPaths, name: str) -> str:
         """Submit the job of the head and return its id."""
@@ -154,10 +154,10 @@ class BatchSystem(Protocol):
         """
 
     def check(self, site: SlurmSite, folder: Path, *, on_node: bool) -> list[Finding]:
-        """Try a site file from here, with files in `folder`; on request with short jobs, too."""
+        """Try a site file from here, with files in `folder`; on request also with short jobs."""
 
     def usage(self, ids: tuple[str, ...]) -> Usage | None:
-        """Return what jobs have been charged for so far, restarts included; None where nobody keeps accounts."""
+        """Return what jobs have been charged for so far, restarts included; None if there is no accounting."""
 
 
 @dataclass(frozen=True)

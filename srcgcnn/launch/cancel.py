@@ -16,7 +16,7 @@ CANCEL_TIMEOUT_S = 120.0
 
 
 def cancel_jobs(paths: RunPaths, chosen: list[str] | None, *, waiting_only: bool) -> list[str]:
-    """Cancel some jobs of a sweep and return their ids; the sweep goes on without them.
+    """Cancel some jobs of a sweep and return their ids; the sweep continues without them.
 
     Args:
         paths: the sweep.
@@ -24,7 +24,7 @@ def cancel_jobs(paths: RunPaths, chosen: list[str] | None, *, waiting_only: bool
         waiting_only: only those that have not started.
 
     Raises:
-        ValueError: a job is not one of this sweep, or not there any more; those that are are listed.
+        ValueError: a job is not one of this sweep, or has ended; those that remain are listed.
     """
     ids = read_jobs(paths)
     alive = {job.job_id: job for job in batch_system().jobs(ids.all)}

@@ -1,4 +1,4 @@
-"""How often heads of a sweep died, and when to give up: one that dies at every start must not be started for ever."""
+"""How often heads of a sweep died, and when to give up: one that dies at every start must not be restarted for ever."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def read_deaths(paths: RunPaths) -> HeadDeaths:
 
 
 def note_death(paths: RunPaths, reason: str) -> bool:
-    """Count a death; returns True, and ends the sweep, where it was one too many without one new result."""
+    """Count a death; returns True, and ends the sweep, if it was one too many without a single new result."""
     before = read_deaths(paths)
     now = HeadDeaths(before.deaths + 1, before.results, reason)
     write_record_file(paths.head_deaths, now)
     if now.deaths < MOST_DEATHS:
         return False
-    why = f"the head died {now.deaths} times without one new result; the last time: {reason}"
+    why = f"the head died {now.deaths} times without a single new result; the last time: {reason}"
     write_record_file(paths.sweep_end, SweepEndRecord(STATUS_ERROR, read_jobs(paths).head, why))
     return True

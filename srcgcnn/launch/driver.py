@@ -1,6 +1,6 @@
 """The driver of a sweep on a cluster: a process of the head job, on the Ray that the head started.
 
-`python -m srcgcnn.launch.driver OUT` plans again from the result files and runs what is left, with the same code
+`python -m srcgcnn.launch.driver OUT` plans again from the result files and runs what remains, with the same code
 as a sweep on one machine. That is all that a head needs to do after a requeue.
 """
 
@@ -37,7 +37,7 @@ LOCK_TIMEOUT_S = 120.0  # a file system may keep the lock of a lost head for a w
 
 
 def drive(paths: RunPaths) -> int:
-    """Run what is left of a sweep and return the exit status."""
+    """Run what remains of a sweep and return the exit status."""
     request, record = read_request(paths), read_record(paths)
     plan = plan_sweep(record.spec, record.data, paths, request.site.trials_per_group)
     return conduct(

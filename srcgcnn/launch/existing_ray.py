@@ -1,4 +1,4 @@
-"""A sweep on a Ray cluster that runs already. It is joined as any job joins it, and left; it is not ours to end."""
+"""A sweep on a Ray cluster that runs already. We join it like any job and leave it running."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def running_cluster(paths: RunPaths, store: Path, site: RaySite, console: Consol
     import ray
 
     if site.address != "auto" and not answers(site.address):  # Ray itself tries for minutes
-        raise LaunchError(f"no Ray cluster answers at address={site.address!r}: nobody listens there")
+        raise LaunchError(f"no Ray cluster answers at address={site.address!r}: nothing listens there")
     try:
         ray.init(address=site.address, runtime_env=site.runtime_env, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:

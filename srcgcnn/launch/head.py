@@ -1,4 +1,4 @@
-"""The head job: Ray's head, open to holders of the token only, and beside it the driver.
+"""The head job: Ray's head, open to holders of the token only, and next to it the driver.
 
 It trains nothing. Started again after a requeue, it makes a new cluster; the driver plans from the result files.
 """
@@ -56,13 +56,17 @@ POLL_S = 0.5
 TEND_INTERVAL_S = 30.0
 LEAVE_BEFORE_END_S = 90.0  # by the head's own clock; the warning signal may come earlier or never
 HAND_BACK_S = 5.0  # workers see within a second that the head leaves, and write checkpoints
-SUBMITTER_S = 120.0  # for whoever submits the workers at this moment
+SUBMITTER_S = 120.0  # for another process that is just submitting the workers
 DRIVER = "srcgcnn.launch.driver"
 HEAD_ADDRESS = "SRCGCNN_HEAD_ADDRESS"
 MOST_DRIVERS = 5
 DRIVER_PAUSE_S = 20.0
 STATUS_STOPPED = 130
-ENDS_OF_A_DRIVER = (0, 1, STATUS_STOPPED)  # all trained, some trials failed, stopped; the rest is worth another attempt
+ENDS_OF_A_DRIVER = (
+    0,
+    1,
+    STATUS_STOPPED,
+)  # all trained, some trials failed, stopped; other ends are worth another attempt
 STATUSES = (*ENDS_OF_A_DRIVER, STATUS_ERROR, EXIT_TERMINATED)  # of a head that ended by itself
 
 
@@ -88,7 +92,7 @@ class Head:
         except RayDiedError as error:
             return self._start_again(str(error))
         except (RayNodeError, OSError) as error:
-            self._conclude(STATUS_ERROR, str(error))  # workers must not wait, and be paid for, in vain
+            self._conclude(STATUS_ERROR, str(error))  # workers must not wait, and be charged for, in vain
             raise
         try:
             return self._drive(node, address)
@@ -98,7 +102,7 @@ class Head:
             node.end()
 
     def _take_over(self) -> bool:
-        """Become the head of this sweep; False where another one is, or where heads died too often.
+        """Become the head of this sweep; False if another one is, or where heads died too often.
 
         A worker or a person that submits a head may be killed before it writes down which: the first of two that starts
         is the one.
@@ -115,7 +119,7 @@ class Head:
             say(f"job {jobs.head} is the head of this sweep; this one leaves")
             return False
         if self._paths.head_address.exists() and note_death(self._paths, "its node was lost, or it was killed"):
-            say("heads died too often without one new result: the sweep ends")
+            say("heads died too often without a single new result: the sweep ends")
             self._end_waiting_workers()
             return False
         for old in (self._paths.sweep_end, self._paths.head_address, self._paths.backlog):
@@ -130,11 +134,11 @@ class Head:
         try:
             return bool(head and self._system.jobs((head,)))
         except BatchError as error:
-            say(f"whether another head is there is not known: {error}")
+            say(f"whether there is another head is unknown: {error}")
             return False
 
     def _restore_record(self) -> None:
-        """Put back what was asked for, where somebody damaged it since."""
+        """Restore the request, if it was damaged since."""
         try:
             read_record(self._paths)
         except RecordError as error:
@@ -168,7 +172,7 @@ class Head:
         return node, address
 
     def _drive(self, node: RayNode, address: HeadAddress) -> int:
-        """Run the driver; returns the job's status. One that is killed, or fails, goes on from the result files."""
+        """Run the driver; returns the job's status. One that is killed, or fails, continues from the result files."""
         status = STATUS_ERROR
         for attempt in range(MOST_DRIVERS):
             ended = self._drive_once(node, address, pause_s=DRIVER_PAUSE_S if attempt else 0.0)
@@ -179,11 +183,11 @@ class Head:
                 break
             say(f"the driver died of signal {-ended}; 9 may be the memory limit" if ended < 0 else "the driver failed")
             write_record_file(self._paths.head_address, address)  # as it was; this waits while the disk is full
-        self._conclude(status, "" if status in ENDS_OF_A_DRIVER else "the driver failed again and again: see the log")
+        self._conclude(status, "" if status in ENDS_OF_A_DRIVER else "the driver failed repeatedly: see the log")
         return status
 
     def _drive_once(self, node: RayNode, address: HeadAddress, pause_s: float) -> int | None:
-        """Run one driver to its end; returns its status, or None where this job itself has to leave."""
+        """Run one driver to its end; returns its status, or None if this job itself has to leave."""
         resume_at = time.monotonic() + pause_s
         while time.monotonic() < resume_at and not self._allocation.end_requested:
             time.sleep(POLL_S)
@@ -196,7 +200,7 @@ class Head:
         try:
             while (status := driver.poll()) is None:
                 if self._allocation.end_requested:
-                    say(f"{self._system.name} ends this job; started again it goes on from the result files")
+                    say(f"{self._system.name} ends this job; after a restart it continues from the result files")
                     return None
                 if not node.running:
                     self._start_again(f"Ray's head died:\n{node.log}")
@@ -214,8 +218,8 @@ class Head:
         return status
 
     def _go_back_to_the_queue(self, address: HeadAddress) -> None:
-        """Let workers save, then let this job be started anew."""
-        say("this head leaves, and goes on after its next start")
+        """Let workers save, then have this job restarted."""
+        say("this head leaves and continues after its next start")
         self._kept.drop(self._paths.head_address)
         write_record_file(self._paths.head_address, replace(address, leaves=True))
         time.sleep(HAND_BACK_S)
@@ -223,12 +227,12 @@ class Head:
         self._requeue()
 
     def _start_again(self, reason: str) -> int:
-        """Ray died: start again, on another node perhaps; give up where that was of no use too often."""
+        """Ray died: start again, on another node perhaps; give up if that did not help too often."""
         say(reason)
         self._kept.drop(self._paths.head_address)
         self._paths.head_address.unlink(missing_ok=True)
         if note_death(self._paths, reason.strip().splitlines()[-1]):
-            say("heads died too often without one new result: the sweep ends")
+            say("heads died too often without a single new result: the sweep ends")
             self._end_waiting_workers()
             return STATUS_ERROR
         self._requeue()
@@ -238,7 +242,7 @@ class Head:
         try:
             self._system.requeue(self._allocation.id)
         except BatchError as error:
-            say(f"not requeued ({error}); submit the sweep again to go on")
+            say(f"not requeued ({error}); submit the sweep again to continue")
 
     def _conclude(self, status: int, reason: str = "") -> None:
         """Tell the workers that the sweep is over. Those that run leave by themselves."""
@@ -252,10 +256,10 @@ class Head:
         try:
             self._system.cancel(read_jobs(self._paths).workers, waiting_only=True)
         except BatchError as error:
-            say(f"workers that wait in the queue will end when they start ({error})")
+            say(f"workers waiting in the queue will end when they start ({error})")
 
     def _tend(self, driver: subprocess.Popen[bytes]) -> None:
-        """Submit new workers where none is left and work is; where that was of no use too often, stop the driver."""
+        """Submit new workers if none but work is left; if that did not help too often, stop the driver."""
         if self._site.gang or time.monotonic() - self._tended < TEND_INTERVAL_S:
             return
         self._tended = time.monotonic()
@@ -272,7 +276,7 @@ class Head:
                 self._replaced += 1
                 driver.send_signal(signal.SIGINT)  # it says in MLflow that it was stopped
         except BatchError as error:
-            say(f"workers are not looked after for the moment: {error}")
+            say(f"workers cannot be looked after at the moment: {error}")
 
     def _replace(self, backlog: Backlog) -> None:
         self._replaced += 1

@@ -1,4 +1,4 @@
-"""How workers notice a head that is gone for good, and one of them submits another.
+"""How workers notice that a head is gone for good, and how one of them submits another.
 
 A batch system does not start a job again that died by itself (killed, out of memory). Workers try the head's port,
 which costs nothing. Only where it stays silent does one of them, under a lock, ask the batch system.
@@ -30,7 +30,7 @@ ANSWER_TIMEOUT_S = 3.0
 
 
 def answers(address: str) -> bool:
-    """Whether somebody listens at host:port."""
+    """Whether a process listens at host:port."""
     host, port = address.rsplit(":", 1)
     try:
         socket.create_connection((host, int(port)), timeout=ANSWER_TIMEOUT_S).close()
@@ -47,11 +47,11 @@ class HeadWatch:
         self._silent_since: float | None = None
 
     def heard(self) -> None:
-        """Note that the head answers."""
+        """Record that the head answers."""
         self._silent_since = None
 
     def missed(self) -> None:
-        """Note that there is no head, or that it does not answer; after a while, ask and act."""
+        """Record that there is no head, or that it does not answer; after a while, ask and act."""
         now = time.monotonic()
         self._silent_since = now if self._silent_since is None else self._silent_since
         if now - self._silent_since < SILENT_S or self._site.gang:  # a gang keeps its head itself
@@ -77,7 +77,7 @@ class HeadWatch:
         self._paths.head_address.unlink(missing_ok=True)
         why = f"its job {head or '(unknown)'} is gone from the queue (killed, or out of memory: see its log)"
         if note_death(self._paths, why):
-            say("the head died too often without one new result: the sweep ends")
+            say("the head died too often without a single new result: the sweep ends")
             return
         submitted = self._system.submit_head(self._site, self._paths, job_name(read_record(self._paths).spec.name))
         write_record_file(self._paths.jobs, jobs.succeeded_by(submitted, jobs.workers))

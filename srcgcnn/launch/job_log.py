@@ -9,7 +9,7 @@ from srcgcnn.files import open_log
 
 
 def outlive_full_disk() -> None:
-    """Let this process lose what it prints, and go on, while the disk of its log is full."""
+    """Let this process lose what it prints and continue while the disk of its log is full."""
     sys.stdout, sys.stderr = open_log(1), open_log(2)
 
 

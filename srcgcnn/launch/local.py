@@ -1,4 +1,4 @@
-"""A sweep on this machine: a Ray of its own, closed to others, gone at the end."""
+"""A sweep on this machine: its own Ray cluster, closed to others, gone at the end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 TEMP_PREFIX = "srcgcnn-"
 LONGEST_TEMP = 20  # characters of the temporary folder's path
-PORTS = (20000, 29999)  # below those that systems give to whoever asks for none
+PORTS = (20000, 29999)  # below those that systems assign by themselves
 OBJECT_STORE_BYTES = 256 * 2**20  # trials exchange a few numbers; Ray's default takes 30 % of the memory
 
 
@@ -65,7 +65,7 @@ def this_machine(paths: RunPaths, site: LocalSite, console: Console) -> Iterator
 def terminating_as_ctrl_c() -> Iterator[None]:
     """Let SIGTERM do what Ctrl-C does: groups stop, results stay. Ray's own handler ends with its crash report.
 
-    A shell starts `command &` with Ctrl-C ignored, so it is heard here again.
+    A shell starts `command &` with Ctrl-C ignored, so it is handled here again.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     if before[signal.SIGINT] is signal.SIG_IGN:

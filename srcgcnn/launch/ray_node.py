@@ -37,7 +37,7 @@ OBJECT_STORE_BYTES = 100 * 2**20  # trials exchange a few numbers only; Ray's de
 ALIVE = "alive.lock"
 ATTEMPTS = 10
 ABANDONED_S = 60.0  # younger folders may be about to be locked
-END_GRACE_S = 1.0  # whoever has something to save was asked before; some sites kill 5 s after SIGTERM
+END_GRACE_S = 1.0  # processes with something to save were asked before; some sites kill 5 s after SIGTERM
 START_TIMEOUT_S = 300.0
 PATIENT_RAY = {  # Ray gives a node 30 s to start, and a worker process 60 s: too few on a busy machine (seen with 2.60)
     "RAY_raylet_start_wait_time_s": "300",
@@ -85,7 +85,7 @@ def node_address(interface: str = "") -> str:
 
 
 def free_ports(count: int, bounds: tuple[int, int]) -> list[int]:
-    """Return ports that nobody listens on, from a random start, so that two heads on one node rarely try the same.
+    """Return free ports, from a random start, so that two heads on one node rarely try the same.
 
     Raises:
         RayNodeError: fewer are free.
@@ -197,7 +197,7 @@ class RayNode:
         environment = {**environment, NODE_FOLDER: str(folder), DEADLINE: str(deadline)}
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments, *ports.arguments]
         command += [f"--temp-dir={folder}", f"--object-store-memory={OBJECT_STORE_BYTES}"]
-        # what nobody needs here: a log monitor copies the words of workers to the driver, a monitor orders nodes
+        # not needed here: a log monitor copies the words of workers to the driver, a monitor orders nodes
         command += ["--no-monitor", "--include-log-monitor=false", "--disable-usage-stats", "--block"]
         self._log = (folder / "start.log").open("w")
         self._process = subprocess.Popen(
@@ -239,7 +239,7 @@ class RayNode:
         self.end()
 
     def end(self) -> None:
-        """End every process of this node that is left, and remove its folder."""
+        """End every remaining process of this node, and remove its folder."""
         if self._process.poll() is None:
             self._process.terminate()
         everyone = [*self._family.values()]
@@ -276,7 +276,7 @@ def wait_for_port(node: RayNode, address: str, port: int) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if not node.running:
-            raise RayDiedError(f"Ray's head ended at once on {socket.gethostname()}:\n{node.log}")
+            raise RayDiedError(f"Ray's head ended immediately on {socket.gethostname()}:\n{node.log}")
         try:
             socket.create_connection((address, port), timeout=1.0).close()
         except OSError:

@@ -2,7 +2,7 @@
 
 Ray ends its own processes when its driver is killed, but the dashboard and runtime-environment agents of a node survive
 (seen with Ray 2.60). A small process watches the driver, remembers its descendants, and ends those that outlive it: by
-process id and start time, so never anybody else's. Ray's folder of that driver goes with them.
+process id and start time, so never those of others. Ray's folder of that driver goes with them.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def watch(pid: int) -> None:
 def remove(scratch: Path) -> None:
     """Delete Ray's folder, several times: a worker that was just being started makes it again.
 
-    Such a worker is in nobody's list yet; it is known by the folder's random name on its command line.
+    Such a worker is in no list yet; it is recognised by the folder's random name on its command line.
     """
     for _ in range(REMOVALS):
         for process in psutil.process_iter(["cmdline"]):

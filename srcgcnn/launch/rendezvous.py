@@ -1,6 +1,6 @@
-"""How the jobs of one sweep find each other: small files on the shared file system, each replaced as a whole.
+"""How the jobs of one sweep find each other: small files on the shared file system, each replaced atomically.
 
-The boot id tells a head that came back from the one before it: after a requeue it may have the same address and port,
+The boot id distinguishes a restarted head from the previous one: after a requeue it may have the same address and port,
 and a Ray node that clings to the old cluster would wait a minute before it gives up (measured).
 """
 
@@ -56,7 +56,7 @@ class JobIds:
     earlier: tuple[str, ...] = ()
 
     def succeeded_by(self, head: str, workers: tuple[str, ...]) -> JobIds:
-        """Return the jobs with another head and those workers; the others are of the past."""
+        """Return the jobs with another head and those workers; the previous ones become earlier ones."""
         past = [job for job in self.all if job not in (head, *workers)]
         return JobIds(head, workers, (*self.earlier, *past))
 
@@ -76,7 +76,7 @@ class Backlog:
 
 @record
 class SweepEndRecord:
-    """The driver ran to its end, or nobody tries any more: exit status, the head job it ran in, and why it gave up."""
+    """The driver ran to its end, or was given up: exit status, the head job it ran in, and why it gave up."""
 
     status: int
     job: str
@@ -95,7 +95,7 @@ class WorkerNote:
 
 @dataclass(frozen=True)
 class LaunchRequest:
-    """What the jobs need to know beside `OUT/sweep.json`; `login_host` is where it was submitted."""
+    """What the jobs need to know besides `OUT/sweep.json`; `login_host` is where it was submitted."""
 
     site: SlurmSite
     tracking_uri: str | None = None
@@ -104,7 +104,7 @@ class LaunchRequest:
 
 
 def write_request(paths: RunPaths, request: LaunchRequest) -> None:
-    """Write `OUT/launch/request.json`, which others cannot read: `environment` of the site stands in it."""
+    """Write `OUT/launch/request.json`, which others cannot read: it contains `environment` of the site."""
     make_run_folder(paths)
     write_private(paths.launch_request, json.dumps(as_dict(request), indent=1) + "\n")
 
@@ -117,7 +117,7 @@ def read_request(paths: RunPaths) -> LaunchRequest:
     """
     where = str(paths.launch_request)
     if not paths.launch_request.exists():
-        raise RecordError(f"{paths.out} was never on a cluster: give the command of its sweep again, it goes on")
+        raise RecordError(f"{paths.out} was never on a cluster: run the command of its sweep again to continue")
     try:
         data = json.loads(paths.launch_request.read_text(encoding="utf-8"))
         site = parse_site(data["site"], where)
@@ -140,7 +140,7 @@ def read_jobs(paths: RunPaths) -> JobIds:
 
 @contextmanager
 def submission_lock(paths: RunPaths, timeout_s: float) -> Iterator[None]:
-    """Be the only one who submits jobs of this sweep, or looks whether a head is needed.
+    """Be the only process that submits jobs of this sweep, or checks whether a head is needed.
 
     Raises:
         Timeout: somebody else is.

@@ -38,7 +38,7 @@ def node_copy(scratch: str, store_folder: Path, data_hash: str) -> Path:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy and verify beside the target, then rename: a copy is whole or absent."""
+    """Copy to a temporary folder, verify, then rename: a copy is complete or absent."""
     growing = target.with_name(f".{target.name}.growing")
     shutil.rmtree(growing, ignore_errors=True)
     shutil.copytree(source, growing)

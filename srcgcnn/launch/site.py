@@ -1,4 +1,4 @@
-"""Site files (`cluster/NAME.toml`): what a place to run on offers. `kind` says which of three forms it has."""
+"""Site files (`cluster/NAME.toml`): what a place to run on offers. `kind` selects one of three forms."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class RaySite:
         address: host:port of its head; `auto` finds the one that this machine is a node of. The driver runs where the
             command is given, so give it on a node of the cluster.
         image: container image in which groups run; "" takes what the nodes have.
-        pip: packages that Ray installs for the groups, beside what the nodes have.
+        pip: packages that Ray installs for the groups, besides what the nodes have.
         environment: variables that groups get.
         parallel_groups: groups that will train at a time, for estimates and searches; the cluster itself decides.
         cpus_per_group: cores of one group.
@@ -116,7 +116,7 @@ class RaySite:
 
     @property
     def runtime_env(self) -> dict[str, Any]:
-        """What Ray is asked to make for the groups."""
+        """The runtime environment that Ray makes for the groups."""
         requested = {"env_vars": self.environment, "pip": list(self.pip), "image_uri": self.image}
         return {name: value for name, value in requested.items() if value}
 
@@ -159,7 +159,7 @@ def as_gang(site: Site) -> SlurmSite:
     """Return a cluster with the head and all workers in one job.
 
     Raises:
-        ValueError: the site is no cluster, or has several kinds of workers.
+        ValueError: the site is not a cluster, or has several kinds of workers.
     """
     if not isinstance(site, SlurmSite):
         raise ValueError(f"--gang is for SLURM clusters; --cluster names a {site.kind} site")

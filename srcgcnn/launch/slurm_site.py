@@ -22,7 +22,7 @@ class HeadRequest:
         constraint: features that the node must have, as sbatch's --constraint; "" takes any node.
         cpus: cores.
         memory_gb: memory.
-        time_min: time limit. The head is put back in the queue before it ends and goes on from the result files.
+        time_min: time limit. The head is put back in the queue before it ends and continues from the result files.
         extra: further sbatch options of this job, by their long names.
     """
 
@@ -51,7 +51,7 @@ class WorkerRequest:
         throttle: most jobs of one array that run at a time; by default all.
         max_array_size: longest array of the site (`scontrol show config | grep MaxArraySize`); more become several.
         gpus: devices of one worker; 0 trains on the CPU.
-        gpu_form: how the site wants devices asked for: --gres=gpu:N, --gpus-per-node=N, --gpus-per-task=N, --gpus=N.
+        gpu_form: how devices are requested on this site: --gres=gpu:N, --gpus-per-node=N, --gpus-per-task=N, --gpus=N.
         gpu_type: the type in that request, as in --gres=gpu:a100:1; "" takes any.
         cpus: cores of one worker.
         memory_gb: memory; 0 leaves the line out (whole nodes, or memory that follows from the devices).
@@ -88,7 +88,7 @@ class WorkerRequest:
         if self.gpus < 0 or self.memory_gb < 0:
             raise ValueError("gpus and memory_gb must not be negative")
         if self.leave_before_end_s >= 60 * self.time_min:
-            raise ValueError(f"leave_before_end_s={self.leave_before_end_s} leaves no time of {self.time_min} min")
+            raise ValueError(f"leave_before_end_s={self.leave_before_end_s} leaves no time out of {self.time_min} min")
 
     @property
     def gpu_option(self) -> dict[str, str]:
@@ -111,13 +111,13 @@ class SlurmSite:
         more_workers: further kinds of them (other partitions and types of GPU), used when the first are not enough:
             tables `[[more_workers]]` with the keys of `[worker]`.
         gang: one job of `worker.count` nodes holds head and workers, for sites that want that; all start together, and
-            go on together.
+            continue together.
         build: the job that builds the graph store, a table with the keys of `[head]`; without it the store is built
             where the sweep is submitted.
         max_jobs: most jobs that one user may have in the queue (QOS MaxSubmitJobsPerUser), the head counted; by default
             any number.
         setup: shell lines before Python starts (`module load ...`, `source .../activate`).
-        environment: variables that the jobs get beside those of the login shell.
+        environment: variables that the jobs get besides those of the login shell.
         drop: sbatch options that the site refuses, by their long names (`wckey`, `mem`, ...).
         extra: further sbatch options of all jobs, by their long names.
         python: interpreter on the nodes; "" takes the one that submits, or `python3` of the container.
@@ -128,7 +128,7 @@ class SlurmSite:
             reads it from the shared file system.
         interface: network interface that nodes reach each other by; "" takes the address of the host name.
         port_range: first and last port that the head may listen on.
-        mail_user: whom SLURM tells of the head's end or failure; "" tells nobody.
+        mail_user: who gets SLURM's mail on the head's end or failure; "" sends none.
         replacements: how often the head submits a new array when all its workers are gone and work is left; then
             the sweep stops.
         cpus_per_group: cores of one group.

@@ -1,6 +1,6 @@
 """What a job runs: `python -m srcgcnn.launch.start KIND ...`.
 
-Plain words instead of the pickled calls that submitit would write: whoever can write a pickle into the folder of a
+Plain words instead of the pickled calls that submitit would write: anyone who can write a pickle into the folder of a
 sweep could run programs as its owner, at every restart of a job.
 """
 
@@ -42,7 +42,7 @@ def gang(out: str) -> object:
 
 
 def ask(name: str, call_file: str, answer_file: str) -> object:
-    """Run one of the calls that somebody waits for, and write what it returns; an error is an answer, too."""
+    """Run one of the calls that somebody waits for, and write what it returns, or its error."""
     try:
         call = parse(_calls()[name], json.loads(Path(call_file).read_text(encoding="utf-8")), call_file)
         answer: dict[str, Any] = {"value": call()}
@@ -65,7 +65,7 @@ KINDS: dict[str, Callable[..., object]] = {"head": head, "worker": worker, "gang
 
 def main(arguments: Sequence[str]) -> int:
     """Run one task of a job; its status tells SLURM and `srcgcnn logs` how it ended."""
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM's warning would end Python; who can leave early listens to it
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM's warning would end Python; what can leave early handles it
     print(f"{' '.join(arguments)} starts", flush=True)
     try:
         print(f"ends: {KINDS[arguments[0]](*arguments[1:])}", flush=True)

@@ -1,4 +1,4 @@
-"""Where a sweep stands. Asks the batch system once for all jobs, and Ray nothing."""
+"""The status of a sweep. Asks the batch system once for all jobs, and does not ask Ray."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ class SweepStatus:
         stopped: those that a scheduler stopped early.
         left: whether anything is left to train or to propose.
         submitted: whether it runs as jobs of a cluster, not on one machine.
-        progress: what the driver wrote last, None where none has run.
+        progress: what the driver wrote last, None if none has run.
         alive: whether that driver seems to run still.
-        backlog: groups waiting and running, None before the driver has spoken.
-        jobs: what the batch system has of it; None where it gave no answer.
+        backlog: groups waiting and running, None before the driver has written it.
+        jobs: its jobs in the batch system; None if that did not answer.
         head_job: id of the head's job.
-        head: the head, as it wrote itself down.
+        head: the head, as it recorded itself.
         deaths: of heads, since the last new result.
         end: exit status of the driver, None while the sweep is not over.
         end_reason: why it gave up.
-        spent: what the sweep has used, and who says so.
+        spent: what the sweep has used, and according to whom.
         broken: worker jobs that found their node unfit, and why.
     """
 
@@ -115,7 +115,7 @@ def _spent(paths: RunPaths, ids: JobIds) -> str:
 
 
 def worker_notes(paths: RunPaths) -> list[WorkerNote]:
-    """Return the last word of every worker job."""
+    """Return the last note of every worker job."""
     files = sorted(paths.worker_note("any").parent.glob("*.json"))
     return [note for note in (read_if_whole(WorkerNote, file) for file in files) if note]
 

@@ -39,7 +39,7 @@ def submit(
             return _submit(system, plan, paths, request, record)
     except Timeout:
         raise BatchError(
-            f"somebody else submits {paths.out} at this moment: see `srcgcnn status {paths.out}`"
+            f"somebody else is submitting {paths.out} at the moment: see `srcgcnn status {paths.out}`"
         ) from None
 
 
@@ -51,7 +51,7 @@ def _submit(
     if any(job.belongs_to(known.head) for job in alive):
         ids = ", ".join(job.job_id for job in alive)
         raise BatchError(
-            f"{paths.out} is submitted already (jobs {ids}): see `srcgcnn status {paths.out}`, or end it with "
+            f"{paths.out} has already been submitted (jobs {ids}): see `srcgcnn status {paths.out}`, or end it with "
             f"`srcgcnn cancel {paths.out}`"
         )
     for path in (paths.sweep_end, paths.head_address, paths.backlog, paths.head_deaths):

@@ -1,7 +1,7 @@
-"""The driver of this machine in a child process, started again where it dies.
+"""The driver of this machine in a child process, restarted if it dies.
 
 Without its raylet a driver waits for ever (seen with Ray 2.60). Finished trials and checkpoints are files, so another
-driver goes on. On a cluster the head does this for its driver.
+driver continues. On a cluster the head does this for its driver.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def supervised(run: Callable[[], int], finished: Callable[[], int]) -> int:
     called in this process.
 
     Args:
-        run: plans what is left, and runs it.
+        run: plans what remains, and runs it.
         finished: number of results; a driver that dies ten times without a new one is not started again.
     """
     if sys.platform != "linux":
@@ -55,7 +55,7 @@ def supervised(run: Callable[[], int], finished: Callable[[], int]) -> int:
         results = finished()
         if deaths >= MOST_DEATHS:
             raise RuntimeError(f"the driver died {deaths} times without a new result, the last time of {how}")
-        print(f"the driver died of {how}; it goes on from the result files", file=sys.stderr, flush=True)
+        print(f"the driver died of {how}; it continues from the result files", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def starting_ray() -> Iterator[None]:
     """
     try:
         yield
-    except (TypeError, ValueError):  # what was asked for: another start would say the same
+    except (TypeError, ValueError):  # the request: another start would fail in the same way
         raise
     except Exception as error:  # Ray has no class of its own for this
         message = f"Ray did not start ({(str(error).strip().splitlines() or [type(error).__name__])[0]})"
@@ -93,7 +93,7 @@ def dying_with_ray(ports: AgentPorts) -> Iterator[None]:
             if gone and not over.is_set():
                 print(f"Ray died: process {gone.pid} is gone", file=sys.stderr, flush=True)
                 if _is_child:
-                    os._exit(STATUS_RAY_DIED)  # the watcher of this driver ends what is left of Ray
+                    os._exit(STATUS_RAY_DIED)  # the watcher of this driver ends what remains of Ray
                 _thread.interrupt_main()
                 return
 
@@ -105,7 +105,7 @@ def dying_with_ray(ports: AgentPorts) -> Iterator[None]:
 
 
 def _run_in_child(run: Callable[[], int]) -> tuple[int | None, str]:
-    """Return the status of `run`, None where the child died, and what it died of."""
+    """Return the status of `run`, None if the child died, and what it died of."""
     reading, writing = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()

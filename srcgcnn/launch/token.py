@@ -23,7 +23,7 @@ def closed_ray(token: Path) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         # Ray's servers for Prometheus listen on all addresses and never ask for the token (seen in 2.60)
         "RAY_enable_metrics_collection": "0",
-        # no switch turns these two off; dashboard and autoscaler log the bad port and go on
+        # no switch turns these two off; dashboard and autoscaler log the bad port and continue
         "AUTOSCALER_METRIC_PORT": "-1",
         "DASHBOARD_METRIC_PORT": "-1",
     }
@@ -46,7 +46,7 @@ def write_token(path: Path, token: str) -> Path:
 
 
 def read_token(path: Path) -> str:
-    """Return the token of a file; "" where there is none now, or a damaged one."""
+    """Return the token of a file; "" if there is none now, or a damaged one."""
     with suppress(OSError, ValueError):
         found = path.read_text(encoding="ascii")
         if len(bytes.fromhex(found)) == TOKEN_BYTES:

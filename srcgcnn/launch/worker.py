@@ -82,7 +82,7 @@ class Worker:
                 self._watch_head.heard()
                 if token := read_token(self._paths.ray_token):  # the head writes a damaged one again
                     if self._serve(head, token):
-                        return self._left("nothing waits for this worker")
+                        return self._left("no work is waiting for this worker")
                     waiting_since = time.monotonic()
                     continue
             else:
@@ -177,7 +177,7 @@ class Worker:
             backlog = read_if_whole(Backlog, self._paths.backlog)
             running = running_groups(node.folder)
             if too_full_for_more(node.folder) and not running:
-                say("what waits does not fit the time that is left of this job")
+                say("the waiting groups do not fit into the remaining time of this job")
                 self._full = True
                 return False
             if backlog is None or backlog.waiting or running:
@@ -187,7 +187,7 @@ class Worker:
             if running or not (backlog and backlog.waiting):
                 used_at = time.monotonic()
             if time.monotonic() - used_at > UNUSED_S:
-                say(f"groups wait, and this node got none for {UNUSED_S:.0f} s: it leaves Ray, and joins again")
+                say(f"groups are waiting, but this node got none for {UNUSED_S:.0f} s: it leaves Ray and joins again")
                 return False
             time.sleep(POLL_S)
         self._last_log = node.log
@@ -222,7 +222,7 @@ class Worker:
             self._left(f"{self._system.name} ended the job")
             sys.exit(EXIT_TERMINATED)
         if self._must_leave():
-            self._left("the time of this job is used; it is put back in the queue")
+            self._left("the time of this job is used up; it is put back in the queue")
             try:
                 self._system.requeue(self._allocation.id)
             except BatchError as error:

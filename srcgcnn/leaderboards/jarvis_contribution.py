@@ -53,11 +53,11 @@ class Author:
     def __post_init__(self) -> None:
         """Refuse what the leaderboard's checker refuses."""
         if "@" not in self.email:
-            raise LeaderboardError(f"--email {self.email}: the leaderboard wants an address with an @")
+            raise LeaderboardError(f"--email {self.email}: the leaderboard requires an address with an @")
 
 
 def check_folder(folder: Path, run: RecipeRun) -> None:
-    """See that a folder may take a task trained by this recipe.
+    """Check that a folder may take a task trained by this recipe.
 
     Raises:
         LeaderboardError: its metadata are damaged or not of this program, or its tasks were trained by another recipe.
@@ -78,12 +78,12 @@ def add_task(
     """Add the predictions of a trained recipe to a contribution.
 
     Args:
-        folder: the contribution; made if absent, extended otherwise.
+        folder: the contribution; created if missing, otherwise extended.
         task: what was predicted.
         run: what was trained.
         paths: where it was trained.
         author: who contributes.
-        recipe: text of the sweep definition, copied beside.
+        recipe: text of the sweep definition, which is copied into the folder.
         flags: what the command line changed of it, for run.sh.
         database: where the crystals came from.
 
@@ -146,7 +146,9 @@ def _own_metadata(folder: Path, method: dict[str, Any]) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise LeaderboardError(f"{path} was not written by this program ({error!r}); give another --out") from None
     if not same:
-        raise LeaderboardError(f"{path}: {tasks} came from another recipe, a method of its own; give another --out")
+        raise LeaderboardError(
+            f"{path}: {tasks} came from another recipe, which is a separate method; give another --out"
+        )
     return found
 
 

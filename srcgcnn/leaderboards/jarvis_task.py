@@ -89,12 +89,12 @@ class JarvisTask:
         if missing := [name for name in self.test if name not in known]:
             raise LeaderboardError(
                 f"{len(missing):,} of {len(self.test):,} test crystals of {self.name} are not in the data or cannot "
-                f"be read ({few(missing)}), and the leaderboard wants a prediction for each: see rejected.csv in "
+                f"be read ({few(missing)}), and the leaderboard requires a prediction for each: see rejected.csv in "
                 f"{store.folder}, or give the data set of the benchmark's day with --data"
             )
         train, val = ([name for name in part if name in known] for part in (self.train, self.val))
         if not train:
-            raise LeaderboardError(f"{self.name} has no training crystals: nothing is learned from it")
+            raise LeaderboardError(f"{self.name} has no training crystals: nothing can be learned from it")
         parts = (tuple(train), tuple(val)) if val else own_validation(train, spec)
         return (*parts, tuple(self.test))
 
@@ -117,7 +117,7 @@ def find_task(name: str, benchmark: Path | None) -> JarvisTask:
     name = name.removesuffix(".zip").removesuffix(".csv")
     parts = name.split("-")
     if len(parts) != len(FORM.split("-")) or (parts[:2], parts[4:]) != (KIND.split("-"), ["test", "mae"]):
-        raise LeaderboardError(f"{name!r} is no task for a network of one number, {FORM}{_near(name)}")
+        raise LeaderboardError(f"{name!r} is not a task for a network that predicts one number, {FORM}{_near(name)}")
     target, dataset = parts[2], parts[3]
     path = benchmark or _benchmarks() / f"{dataset}_{target}.json.zip"
     if not path.is_file():
@@ -130,9 +130,9 @@ def find_task(name: str, benchmark: Path | None) -> JarvisTask:
             found = json.loads(archive.read(member))
         split = {part: _numbers(found.get(part, {})) for part in ("train", "val", "test")}
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise LeaderboardError(f"{path} is no benchmark file of {name}: {error}") from None
+        raise LeaderboardError(f"{path} is not a benchmark file of {name}: {error}") from None
     if len(split["train"] | split["val"] | split["test"]) != sum(map(len, split.values())) or not split["test"]:
-        raise LeaderboardError(f"{path}: an id stands in two sets, or the test set is empty")
+        raise LeaderboardError(f"{path}: an id is in two sets, or the test set is empty")
     return JarvisTask(name, target, dataset, **split)
 
 

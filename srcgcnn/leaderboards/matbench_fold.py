@@ -70,7 +70,7 @@ def _split_lists(task: MatbenchTask, fold: int, spec: SweepSpec, store: GraphSto
         )
     if missing := [row for row in test if row not in known]:
         raise LeaderboardError(
-            f"{len(missing)} test crystals cannot be read (index {few(missing)}), and matbench wants a prediction for "
-            f"each: see rejected.csv in {store.folder}"
+            f"{len(missing)} test crystals cannot be read (index {few(missing)}), and matbench requires a prediction "
+            f"for each: see rejected.csv in {store.folder}"
         )
     return (*own_validation(sorted(known - set(test), key=int), spec), tuple(test))

@@ -48,7 +48,7 @@ def read_folds(path: Path, task: MatbenchTask, recipe: dict[str, Any]) -> dict[s
     except LeaderboardError:
         raise
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise LeaderboardError(f"{path} is no record of this program ({error}); give another --out") from None
+        raise LeaderboardError(f"{path} is not a record of this program ({error}); give another --out") from None
     if other:
         raise LeaderboardError(f"{path}: {', '.join(other)} came from another recipe or data file; give another --out")
     return folds
@@ -68,7 +68,7 @@ def fold_errors(path: Path, task: str) -> dict[str, tuple[str, float]]:
     except FileNotFoundError:
         raise
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise LeaderboardError(f"{path} is no record of this program ({error})") from None
+        raise LeaderboardError(f"{path} is not a record of this program ({error})") from None
 
 
 def record_fold(path: Path, task: MatbenchTask, number: int, fold: Fold) -> dict[str, Fold]:

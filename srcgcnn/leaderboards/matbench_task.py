@@ -1,6 +1,6 @@
 """The tasks of matbench v0.1 that crystals can enter: targets, folds, ids and scores, as that package defines them.
 
-The package itself is not needed: it does not install beside ours. Names and sizes are those of its metadata; folds come
+The package itself is not needed: it does not install with ours. Names and sizes are those of its metadata; folds come
 from scikit-learn with its arguments, and are the published ones (docs/predictions.md says how that was checked).
 """
 
@@ -86,12 +86,12 @@ def find_task(name: str) -> MatbenchTask:
     usable = [task.name for task in _TASKS if task.input == "structure" and task.kind == "regression"]
     task = next((task for task in _TASKS if task.name == name), None)
     if task is None:
-        raise LeaderboardError(f"{name!r} is no task of matbench v0.1; those with crystals are: {', '.join(usable)}")
+        raise LeaderboardError(f"{name!r} is not a task of matbench v0.1; those with crystals are: {', '.join(usable)}")
     if task.input == "composition":
-        raise LeaderboardError(f"{name} has compositions and no crystals; those with crystals are: {', '.join(usable)}")
+        raise LeaderboardError(f"{name} has compositions but no crystals; those with crystals are: {', '.join(usable)}")
     if task.kind == "classification":
         raise LeaderboardError(
-            f"{name} is a classification, which is not recorded here; there are: {', '.join(usable)}"
+            f"{name} is a classification task, which is not recorded here; available: {', '.join(usable)}"
         )
     return task
 

@@ -44,7 +44,7 @@ class RecipeRun:
 
 
 def check_recipe(spec: SweepSpec) -> None:
-    """See that a sweep is one network on one split, and sees no test crystal.
+    """Check that a sweep is one network on one split, and sees no test crystal.
 
     Raises:
         LeaderboardError: it is not, or does.

@@ -54,7 +54,7 @@ class GraphBatch:
         return cls(*tensors)  # type: ignore[arg-type]
 
     def real_atoms(self, member: int) -> int:
-        """Return how many atoms of a model are no padding, which comes last."""
+        """Return how many atoms of a model are not padding, which comes last."""
         return self.atomic_numbers.shape[1] if self.atom_mask is None else int(self.atom_mask[member].sum())
 
     def flat(self, member: int) -> FlatGraph:
@@ -93,7 +93,7 @@ class FlatGraph:
         vectors: float32 [E, 3] in angstrom, from the atom to its neighbour, or None.
         crystal: int64 [N], crystal of each atom in 0..B-1.
         atom_counts: float32 [B], atoms of each crystal.
-        places: int64 [E], where an edge stands in [N * K] slots; None where every slot is a real edge.
+        places: int64 [E], the slot of an edge among [N * K]; None if every slot is a real edge.
         degree: K.
     """
 

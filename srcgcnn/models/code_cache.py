@@ -1,4 +1,4 @@
-"""Where compiled code lies: one folder per user, that nobody else can write."""
+"""Where compiled code lies: one folder per user, which nobody else can write to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network is: block, depth, tying, normalisation, damping, readout. No torch here, so that a plan needs none."""
+"""What a network is: block, depth, tying, normalisation, damping, readout. No torch here: a plan needs none."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Readout = Literal["mean", "sum", "max", "set2set", "attention"]
 Alpha = float | Literal["none", "learned", "learned-scalar", "1/sqrt(T)"]
 Task = Literal["regression", "classification"]
 
-MOST_OF_ANY = 10_000  # steps, layers or channels: more is a slip of the keyboard
+MOST_OF_ANY = 10_000  # steps, layers or channels: more is a typing error
 CODE = re.compile(r"[0-9a-f]{16}")
 USUAL_WIDTH = 64  # of the paper; others are part of a label
 
@@ -159,7 +159,7 @@ class ModelConfig:
 
     @property
     def caution(self) -> str:
-        """What is to be known before such a network is judged by its error; "" for nothing."""
+        """What one should know before judging such a network by its error; "" for nothing."""
         if self.depth == 1:
             return self.block.one_step
         if self.norm != "shared" or self.norm_kind == "layer" or not self.varies_steps:
@@ -203,7 +203,7 @@ class ModelConfig:
 
     @property
     def label(self) -> str:
-        """Name for people, such as `CGCNN-3`, `CGCNN-3 width=34`, `SR-SchNet T=4 step-norm` or `CGCNN K=2 T=8 ...`."""
+        """Readable name, such as `CGCNN-3`, `CGCNN-3 width=34`, `SR-SchNet T=4 step-norm`, `CGCNN K=2 T=8 ...`."""
         return self._label(f"-{self.depth}", f" T={self.depth}")
 
     @property

@@ -1,6 +1,6 @@
 """What each step changes about the block that it shares: between one block for all steps and one for each.
 
-Both act on the atoms' states before the block, so that they serve every block:
+Both act on the atoms' states before the block, so they serve every block:
 
     film         h <- g_t * h + b_t             2F weights a step; begins with g = 1, b = 0
     lowrank:R    h <- h + (h D_t) U_t           2FR weights a step; begins with U = 0

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from srcgcnn.data.graph import GAUSSIAN_COUNT, GAUSSIAN_STEP_ANGSTROM
 
-SMALLEST = 1e-30  # what is less is 0: no sum of features feels it
+SMALLEST = 1e-30  # smaller values are 0: no sum of features changes
 LARGEST_EXPONENT = 80.0  # exp(-80) < SMALLEST; far beyond, exp takes processors several times as long
 
 

@@ -46,13 +46,13 @@ class CompiledCall:
             raise
         except Exception as error:  # noqa: BLE001 - inductor's failures have no common class
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            logger.warning("inductor cannot compile the network here (%s): training goes on uncompiled", reason)
+            logger.warning("inductor cannot compile the network here (%s): training continues uncompiled", reason)
             self._compiled = self._function
             return self._function(*inputs)
 
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile with a cache that a user's processes share; the backward too, so that its failure shows at once."""
+    """Compile with a cache that a user's processes share; also the backward pass, so that its failure shows at once."""
     with suppress(OSError):  # inductor has a folder of its own then
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
     if len(os.sched_getaffinity(0)) <= 2:

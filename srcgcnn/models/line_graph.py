@@ -25,7 +25,7 @@ class LineGraph:
         nodes: E.
         centres: int64 [P], the edge (i, j) that a pair's message is for; ascending.
         sources: int64 [P], the edge (j, k) that it comes from.
-        degree: pairs of every edge; None where that differs.
+        degree: pairs of every edge; None if that differs.
     """
 
     nodes: int

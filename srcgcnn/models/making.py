@@ -22,7 +22,7 @@ def make_network(
     """Build uninitialised networks, one for each of `alphas` (see `CrystalGraphNetwork`).
 
     Raises:
-        ValueError: a network of one's own may not be imported, or is none.
+        ValueError: a user-defined network may not be imported, or is not a network.
     """
     if config.own:
         from srcgcnn.models.own_network import OwnModels

@@ -1,7 +1,7 @@
 """Networks of one's own, `module:Class`: which may be imported, and what they are. No torch here (docs/own_network.md).
 
-Names of networks stand in definitions, results, checkpoints and model files, and those may come from strangers. So a
-name imports nothing by itself: only what `permit` was told of, by the command line of the same user, is ever imported.
+Names of networks are in definitions, results, checkpoints and model files, and those may come from strangers. So a
+name imports nothing by itself: only what `permit` was given, by the command line of the same user, is ever imported.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SETTINGS = (
 
 @record
 class OwnNetwork:
-    """What plans need to know of a network of one's own, so that they need not import it.
+    """What plans need to know about a user-defined network, so that they need not import it.
 
     Attributes:
         name: `module:Class`.

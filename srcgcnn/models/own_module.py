@@ -19,13 +19,13 @@ def make_module(config: ModelConfig) -> nn.Module:
     """Build one module with random weights from PyTorch's own generator.
 
     Raises:
-        ValueError: the class may not be imported, is no module, or leaves sizes open.
+        ValueError: the class may not be imported, is not a module, or leaves sizes open.
     """
     name = config.family
     kind = network_class(name, config.code)
     module = kind(**{setting: getattr(config, setting) for setting in settings_of_class(name, kind)})
     if not isinstance(module, nn.Module):
-        raise ValueError(f"network {name!r} is no torch.nn.Module")
+        raise ValueError(f"network {name!r} is not a torch.nn.Module")
     open_sizes = [part for part, value in module.named_parameters() if is_lazy(value)]
     if open_sizes:
         raise ValueError(f"network {name!r} leaves the sizes of {', '.join(open_sizes)} open: give them")

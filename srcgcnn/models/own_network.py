@@ -31,7 +31,7 @@ class OwnModels(Network):
         """Build uninitialised networks.
 
         Raises:
-            ValueError: the class may not be imported, or is no network.
+            ValueError: the class may not be imported, or is not a network.
         """
         super().__init__()
         self.config, self.models, self.backend = config, models, "plain"

@@ -15,7 +15,7 @@ from srcgcnn.models.registry import BLOCKS, FAMILIES, block_of
 
 
 class Network(Protocol):
-    """What of a `ModelConfig` a row is known by, beside the fields of its settings."""
+    """The fields of a `ModelConfig` that identify a row, besides those of its settings."""
 
     @property
     def family(self) -> str:
@@ -27,7 +27,7 @@ class Published:
     """One row.
 
     Attributes:
-        title: name for people.
+        title: name in readable form.
         family: the block.
         settings: fields of `ModelConfig` that differ from their defaults.
     """
@@ -54,7 +54,7 @@ NAMES = (*FAMILIES, *PUBLISHED)
 
 
 def check_name(name: str) -> None:
-    """See that a network can be asked for by this name.
+    """Check that a network can be requested by this name.
 
     Raises:
         ValueError: it cannot; the message lists those that can.
@@ -75,7 +75,7 @@ def settings_of(name: str) -> dict[str, Any]:
 
 
 def title_of(config: Network) -> str | None:
-    """Return the title of the row that a network is of, whatever its depth and tying; None where it is of none."""
+    """Return the title of the row that a network is of, whatever its depth and tying; None if it is of none."""
     row = _row_of(config)
     return None if row is None else row.title
 

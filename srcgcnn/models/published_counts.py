@@ -25,7 +25,7 @@ class PublishedSizes:
     """One network of the literature.
 
     Attributes:
-        name: by which it can be asked for here.
+        name: by which it can be requested here.
         width: of the atom states.
         edge_width: of what a block makes of edges.
         head: widths of the readout's hidden layers.
@@ -54,7 +54,7 @@ class PublishedSizes:
         return ModelConfig(**settings, hidden_channels=self.width, edge_channels=self.edge_width)
 
     def label(self, layers: int) -> str:
-        """Name for people, such as `DeeperGATGNN-30` or `ALIGNN-4 + EGGC-4`."""
+        """Human-readable name, such as `DeeperGATGNN-30` or `ALIGNN-4 + EGGC-4`."""
         own = ModelConfig(**settings_of(self.name), depth=layers)
         return f"{own.label} + {ModelConfig(self.behind, layers).label}" if self.behind else own.label
 

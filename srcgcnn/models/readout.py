@@ -5,8 +5,8 @@
                      [h_i ; shares of the elements in the crystal] by Linear, softplus, Linear, softplus, Linear
     set2set          Vinyals et al. (arXiv:1511.06391), PyTorch Geometric's: twice as wide as the states
 
-Where a block has states of edges or crystals for the readout (`BlockSpec.reads`), they stand beside the pooled atoms:
-the mean over atoms of the mean over their edges, and the crystal's own.
+If a block has states of edges or crystals for the readout (`BlockSpec.reads`), they are concatenated with the pooled
+atoms: the mean over atoms of the mean over their edges, and the crystal's own.
 """
 
 from __future__ import annotations

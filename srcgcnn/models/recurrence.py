@@ -2,7 +2,7 @@
 
 for t = 1 .. T:   h~ = block_(t mod K)(c_t(h)) [+ h]    (correction, skip)
 h  = (1 - alpha_t) h + alpha_t h~     (damping)
-h  = LayerNorm(h)                     (where asked for)
+h  = LayerNorm(h)                     (if requested)
 """
 
 from __future__ import annotations

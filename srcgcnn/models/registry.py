@@ -1,4 +1,4 @@
-"""Every network that can be asked for by name: its block, and how the block becomes depth. No torch here.
+"""Every network that can be requested by name: its block, and how the block becomes depth. No torch here.
 
 A new block is one file in `blocks/` and one line here (docs/models.md).
 """
@@ -40,13 +40,13 @@ class BlockSpec:
     """One message-passing step, as far as plans and counts need to know it.
 
     Attributes:
-        title: name for people, such as `SchNet`.
+        title: name in readable form, such as `SchNet`.
         where: `module:Class` of the step (a `srcgcnn.models.blocks.block.Block`).
         weights: trainable numbers of one block, without the norms.
         norms: name and width of everything that a step wants normalised.
         own_residual: whether the published step adds its input to its result by itself.
         model_axis: whether the step works on [M, ...] tensors of M models at once; others are run model by model.
-        backends: how it can be computed, beside inductor (`models/backend.py`).
+        backends: how it can be computed, besides inductor (`models/backend.py`).
         entry: `module:Class` of what embeds edges and crystals once, before the first step; "" for none.
         entry_weights: trainable numbers of it, without its norms.
         entry_norms: name and width of everything that the entry wants normalised.
@@ -219,7 +219,7 @@ BLOCKS: dict[str, BlockSpec] = {
         entry_weights=_alignn_entry,
         entry_norms=_on_alignn_entry,
         needs=("vectors",),
-        one_step="ALIGNN with one step knows no angles: they reach the atoms by the crystal graph of the next step.",
+        one_step="ALIGNN with one step uses no angles: they reach the atoms with the crystal graph of the next step.",
     ),
 }
 

@@ -19,12 +19,12 @@ class State:
 
     Attributes:
         atoms: [M, N, F], or [N, F] inside of a block without the model axis.
-        edges: [M, N, K, Fe], or [E, Fe] inside of a block without the model axis; None where edges have no state.
-        crystals: [M, B, Fu], or [B, Fu]; None where crystals have no state.
-        memory: [M, N, F], or [N, F]: what a recurrent cell hands to its next step beside the states, which skips and
-            damping leave alone; None where there is none.
+        edges: [M, N, K, Fe], or [E, Fe] inside of a block without the model axis; None if edges have no state.
+        crystals: [M, B, Fu], or [B, Fu]; None if crystals have no state.
+        memory: [M, N, F], or [N, F]: what a recurrent cell passes to its next step besides the states, which skips and
+            damping leave alone; None if there is none.
         angles: [M, P, Fz], or [P, Fz] without the model axis: of pairs of edges, in the order of `LineGraph`. Only
-            steps read them: what `Network.steps` yields has none. None where angles have no state.
+            steps read them: what `Network.steps` yields has none. None if angles have no state.
     """
 
     atoms: Tensor

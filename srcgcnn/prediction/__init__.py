@@ -1,1 +1,1 @@
-"""Trained models answer for new crystals: choice of a variant, ensemble, interval, imported checkpoints."""
+"""Predictions of trained models for new crystals: choice of a variant, ensemble, interval, imported checkpoints."""

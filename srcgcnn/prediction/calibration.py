@@ -4,7 +4,7 @@ The spread s of a few seeds says where a model is unsure, but not by how much: s
 residuals of the validation crystals, divided by the scale sqrt(s^2 + floor^2), are sorted, and the k-th smallest of n,
 k = ceil((n + 1) 0.9), is the factor by which a scale is multiplied to give the half width (Vovk, Gammerman and Shafer
 2005; the locally weighted form of Lei et al., JASA 113, 1094 (2018)). The floor is the root mean square
-spread on the validation set: three seeds often agree by chance, and a scale near zero would promise what nobody knows.
+spread on the validation set: three seeds often agree by chance, and a scale near zero would promise too much.
 
 For exchangeable crystals the interval covers 90 % of new ones on average, whatever the errors look like. Two things are
 not quite exchangeable here: the validation set also chose the epoch of the weights, and it set the floor. Both are
@@ -50,7 +50,7 @@ def calibrate(targets: np.ndarray, predictions: np.ndarray) -> Calibration | Non
     """Calibrate on validation crystals: targets [R], predictions of the members [M, R].
 
     Returns:
-        None where there are too few crystals for the coverage (below 9).
+        None if there are too few crystals for the coverage (below 9).
     """
     count = len(targets)
     rank = math.ceil((count + 1) * COVERAGE)

@@ -1,4 +1,4 @@
-"""Which trials of a sweep answer: a variant (all its seeds on one split), or one trial."""
+"""Which trials of a sweep make predictions: a variant (all its seeds on one split), or one trial."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHORTEST_KEY = 6
 
 @dataclass(frozen=True)
 class Choice:
-    """The trials that answer together, and why these.
+    """The trials that predict together, and why these.
 
     Trials of different splits never do: what one holds out, the other has trained on, and neither the spread nor the
     validation errors would mean anything.
@@ -34,7 +34,7 @@ class Choice:
 
     @property
     def label(self) -> str:
-        """Name for people."""
+        """Human-readable name."""
         if len(self.members) == 1:
             return f"{self.variant}{self.members[0].config.repeat}"
         seeds = ", ".join(str(member.config.seeds.init) for member in self.members)
@@ -51,7 +51,7 @@ class Choice:
 
 
 def choose(folder: Run | RunPaths, name: str | None = None) -> Choice:
-    """Choose the variant with the lowest mean validation error, or what was asked for.
+    """Choose the variant with the lowest mean validation error, or the requested trials.
 
     Args:
         folder: the sweep.
@@ -74,7 +74,7 @@ def choose(folder: Run | RunPaths, name: str | None = None) -> Choice:
 
 def _reason(variants: int, name: str | None) -> str:
     if name is not None:
-        return "as asked" if variants == 1 else f"as asked, the best of {variants} splits and recipes"
+        return "as requested" if variants == 1 else f"as requested, the best of {variants} splits and recipes"
     return "the only variant" if variants == 1 else f"lowest mean validation error of {variants} variants"
 
 

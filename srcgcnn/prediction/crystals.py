@@ -30,12 +30,12 @@ FRAME_KEYS = ("structure", "atoms", "cif")  # columns of a data frame that can h
 
 @dataclass(frozen=True)
 class NamedCrystal:
-    """One crystal to predict, or the reason why there is none.
+    """One crystal to predict, or the reason why it cannot be predicted.
 
     Attributes:
         row_id: id in a table, or the stem of a file's name.
         file: where it came from, "" for a structure in memory.
-        structure: None where `error` says why.
+        structure: None if `error` says why.
     """
 
     row_id: str
@@ -45,7 +45,7 @@ class NamedCrystal:
 
     @property
     def formula(self) -> str:
-        """Reduced formula, "" where there is no structure."""
+        """Reduced formula, "" if there is no structure."""
         return "" if self.structure is None else self.structure.composition.reduced_formula
 
 
@@ -104,8 +104,8 @@ def _row_in_memory(crystal: Any, row_id: str) -> SourceRow:
     if isinstance(crystal, Atoms):
         return replace(row_of_atoms(crystal, 0), row_id=row_id)
     raise TypeError(
-        f"{type(crystal).__name__} is no crystal; give the path of a file or folder, a pymatgen Structure, ASE Atoms, "
-        "or a data frame with a column of them"
+        f"{type(crystal).__name__} is not a crystal; give the path of a file or folder, a pymatgen Structure, ASE "
+        "Atoms, or a data frame with a column of them"
     )
 
 
@@ -125,7 +125,7 @@ def _rows(path: Path) -> Iterator[SourceRow]:
 def _table(path: Path) -> Iterator[SourceRow]:
     """Read a table with one crystal per row; a table that breaks off loses the rest of its rows and says so."""
     if path.is_file() and not path.name.lower().endswith(tuple(READERS)):
-        yield error_row(path.name, f"unknown kind of file; read are {', '.join((*CRYSTAL_FORMS, *READERS))}")
+        yield error_row(path.name, f"unknown kind of file; can read: {', '.join((*CRYSTAL_FORMS, *READERS))}")
         return
     try:
         yield from open_source(str(path), targets=None).rows()

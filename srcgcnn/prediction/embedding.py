@@ -53,7 +53,7 @@ class Embedding:
             step: 0 .. T; by default T.
 
         Raises:
-            ValueError: there is no such model, variant or step, or nobody knows the steps of the network.
+            ValueError: there is no such model, variant or step, or the steps of the network are unknown.
         """
         path = Path(run_or_model).expanduser()
         if path.is_dir():

@@ -43,10 +43,10 @@ class Ensemble:
 
     Attributes:
         members: the models.
-        calibrations: of every target, how the spread becomes an interval; None where no validation predictions are at
+        calibrations: of every target, how the spread becomes an interval; None if no validation predictions are at
             hand.
         description: which models these are and why.
-        seen: the crystals that they were trained and validated on; None where these are not at hand.
+        seen: the crystals that they were trained and validated on; None if these are not available.
     """
 
     members: tuple[Predictor, ...]
@@ -110,8 +110,8 @@ class Ensemble:
         Returns:
             One row per crystal, in order: id, file, formula, prediction, spread (of several seeds), lower and upper
             end of the 90 % interval (if calibrated), unit, seen (in the training or validation set, with the id
-            there; if these are at hand), warning (outside of the training domain) and error (why there is no
-            prediction). Of several targets each has its columns from prediction to unit, such as prediction_band_gap.
+            there; if these are available), warning (outside of the training domain) and error (why there is no
+            prediction). With several targets each has its columns from prediction to unit, such as prediction_band_gap.
         """
         blocks = [self._block(block) for block in in_blocks(read_crystals(crystals))]
         return pd.concat(blocks, ignore_index=True) if blocks else self._block([])

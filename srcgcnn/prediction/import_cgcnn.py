@@ -1,9 +1,9 @@
 """Checkpoints of the codes that people have used until now, as model files of this project.
 
-Read are `model_best.pth.tar` and `checkpoint.pth.tar` of txie-93/cgcnn (whose repository carries pre-trained ones) and
-of sata-deep/SR-CGCNN, standard and recurrent. The layout of the network is taken from the tensors themselves. The model
-file keeps what else matters for equal numbers: the target's scale, padded neighbours as edges, and the original code's
-choice among neighbours at equal distance (rule 0 in `srcgcnn.data.graph`).
+Supported are `model_best.pth.tar` and `checkpoint.pth.tar` of txie-93/cgcnn (whose repository has pre-trained ones)
+and of sata-deep/SR-CGCNN, standard and recurrent. The layout of the network is taken from the tensors themselves. The
+model file keeps what else matters for equal numbers: the target's scale, padded neighbours as edges, and the original
+code's choice among neighbours at equal distance (rule 0 in `srcgcnn.data.graph`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-# Both codes save the best score beside the weights, for classification as a numpy float. These three are what a numpy
+# Both codes save the best score with the weights, for classification as a numpy float. These three are what a numpy
 # float64 unpickles with, under the module names of numpy 1 and 2: a constructor of numbers, a type, and the type's
 # class. Everything else in a checkpoint is tensors and plain Python, which `weights_only` reads by itself.
 NUMPY_FLOAT = [
@@ -108,7 +108,7 @@ def _load(checkpoint: Path) -> dict[str, Any]:
             saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"it holds {found[1]}, which is not a tensor or a number" if found else "it is no checkpoint of PyTorch"
+        what = f"it holds {found[1]}, which is not a tensor or a number" if found else "it is not a PyTorch checkpoint"
         raise ValueError(f"{checkpoint}: refused, loading it could run code ({what})") from None
     except (RuntimeError, EOFError, KeyError, zipfile.BadZipFile) as error:
         what = next(iter(str(error).splitlines()), "it ends too early")

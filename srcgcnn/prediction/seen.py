@@ -1,4 +1,4 @@
-"""Crystals that a model has seen: what it says of them is no prediction.
+"""Crystals that a model has seen: its output for them is not a prediction.
 
 A crystal was seen if one of the training or validation set has the same elements at the same distances: all pairs of
 an atom and one of its 12 neighbours, sorted by the two elements and the length, agree. The order of atoms, the origin
@@ -48,7 +48,7 @@ class SeenCrystals:
 
 
 def open_training_store(paths: RunPaths, config: TrialConfig) -> GraphStore | None:
-    """Return the graph store that a trial was trained on; None where it is not at hand, or holds other data now."""
+    """Return the graph store that a trial was trained on; None if it is not available, or holds other data now."""
     try:
         store = GraphStore(Path(read_record(paths).store))
     except (RecordError, StoreError):

@@ -1,4 +1,4 @@
-"""The weights that a sweep starts from: find them, see that they fit, keep a copy in the sweep's folder."""
+"""The weights that a sweep starts from: find them, check that they fit, keep a copy in the sweep's folder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FoundStart:
         spec: the sweep, with `training.start` filled in.
         weights: the model file; None if the sweep starts from random weights.
         description: one line for the plan.
-        source: the trial that the weights come from; None where only a model file was given.
+        source: the trial that the weights come from; None if only a model file was given.
     """
 
     spec: SweepSpec
@@ -79,10 +79,10 @@ def find_start(spec: SweepSpec) -> FoundStart:
     start = StartConfig(sha256_of(weights), spec.start.head, tuple(sorted(spec.start.frozen)))
     for prefix in start.frozen:
         if current_name(prefix).split(".")[0] not in PARTS:
-            raise RecordError(f"frozen={prefix!r}: no part of a network; its parts are {', '.join(PARTS)}")
+            raise RecordError(f"frozen={prefix!r}: not a part of a network; its parts are {', '.join(PARTS)}")
     for network in dict.fromkeys(variant.model for variant in variants_of(spec)):
         if network.own:
-            raise RecordError(f"{network.family}: a network of one's own starts from random weights: leave [start] out")
+            raise RecordError(f"{network.family}: a network of your own starts from random weights: leave [start] out")
         _refuse_other_shapes(card, network.canonical(), start, weights)
     trained = f"{card.model.label} on {card.target}" + (f", {card.origin}" if card.origin else f", trial {card.key}")
     description = f"{trained} ({start.label})"

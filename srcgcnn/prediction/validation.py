@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def validation_of(paths: RunPaths, choice: Choice, name: str | None = None) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return targets [R] and predictions [M, R] of the validation crystals; None where nothing has them.
+    """Return targets [R] and predictions [M, R] of the validation crystals; None if nothing has them.
 
     Args:
         paths: the sweep.

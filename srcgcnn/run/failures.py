@@ -20,9 +20,9 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Failure:
-    """A failed trial: its key, what it was, why it failed, and the log that tells more ("" if none).
+    """A failed trial: its key, what it was, why it failed, and the log with more details ("" if none).
 
-    `config` is None where the file does not hold it.
+    `config` is None if the file does not hold it.
     """
 
     key: str
@@ -32,7 +32,7 @@ class Failure:
 
     @property
     def label(self) -> str:
-        """Name for people."""
+        """Human-readable name."""
         return self.key if self.config is None else self.config.label
 
 
@@ -50,7 +50,7 @@ def read_failures(paths: RunPaths) -> Iterator[Failure]:
 
 
 def read_failure(paths: RunPaths, key: str) -> Failure | None:
-    """Read why a trial failed; None where there is no such file. A damaged file tells that much and no more."""
+    """Read why a trial failed; None if there is no such file. A damaged file only tells that the trial failed."""
     path, log = paths.failure(key), paths.failure_log(key)
     log_path = str(log) if log.exists() else ""  # not the name in the record: the folder may have moved since
     try:

@@ -1,4 +1,4 @@
-"""`Run`: the folder OUT of a sweep, opened. What stands in its files is parsed once, by whoever asks first."""
+"""`Run`: the folder OUT of a sweep, opened. The contents of its files are parsed once, on first use."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Run:
         return tuple(self._results[key][1] for key in sorted(self._results))
 
     def result(self, key: str) -> TrialResult | None:
-        """Return the result of one trial; None where it has not finished."""
+        """Return the result of one trial; None if it has not finished."""
         path = self.paths.result(key)
         try:
             stat = path.stat()
@@ -95,7 +95,7 @@ class Run:
     def predictions(self, key: str) -> pd.DataFrame | None:
         """Predictions of one trial: id, formula, target, prediction, set (`validation`, `test`); None without a file.
 
-        Of several targets the columns are `target_NAME` and `prediction_NAME` of each, NaN where a crystal lacks one.
+        With several targets the columns are `target_NAME` and `prediction_NAME` of each, NaN where a crystal lacks one.
         Files of older versions hold the test set only, and say so here. A damaged file counts as none, with a warning.
         """
         if key not in self._predictions:

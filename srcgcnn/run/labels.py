@@ -1,4 +1,4 @@
-"""The names of variants for people. A name says what differs among those it stands with, and is never taken apart."""
+"""Human-readable names of variants. A name says what differs among the variants shown together, and is never parsed."""
 
 from __future__ import annotations
 

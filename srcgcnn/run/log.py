@@ -1,4 +1,4 @@
-"""The logs of groups, found by the trials that they tell of. `driver/group_log.py` writes them."""
+"""The logs of groups, found by the trials in them. `driver/group_log.py` writes them."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ HEAD = "trial "  # a line per trial at the top: key and label
 
 @dataclass(frozen=True)
 class FoundLog:
-    """A log file and the trials that it tells of: key and label each."""
+    """A log file and its trials: key and label of each."""
 
     path: Path
     trials: tuple[tuple[str, str], ...]
 
     def matches(self, name: str) -> bool:
-        """Whether a trial is meant: by the beginning of its key or the group's, or by a part of its label."""
+        """Whether a name matches: the beginning of a trial's or the group's key, or a part of a trial's label."""
         return self.path.stem.startswith(name) or any(
             key.startswith(name) or name.lower() in label.lower() for key, label in self.trials
         )
 
 
 def find_log(paths: RunPaths, name: str) -> FoundLog:
-    """Return the log of one trial; of several, where groups were put together anew, the last.
+    """Return the log of one trial; the last one if groups were formed again and there are several.
 
     Raises:
-        FileNotFoundError: no trial, or more than one, is meant; the message lists those there.
+        FileNotFoundError: no trial, or more than one, matches; the message lists the candidates.
     """
     logs = [_read_head(path) for path in sorted(paths.logs.glob("*.log"))]
     exact = {key for log in logs for key, label in log.trials if name in (key, label)}

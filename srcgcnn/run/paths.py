@@ -19,7 +19,7 @@ class RunPaths:
 
     @property
     def spec(self) -> Path:
-        """The sweep as it was last asked for, with every flag applied."""
+        """The sweep as it was last requested, with every flag applied."""
         return self.out / "sweep.json"
 
     @property
@@ -95,7 +95,7 @@ class RunPaths:
 
     @property
     def progress(self) -> Path:
-        """Where the running driver stands, written every few seconds."""
+        """How far the running driver is, written every few seconds."""
         return self.out / "progress.json"
 
     @property
@@ -108,7 +108,7 @@ class RunPaths:
         return self.logs / f"{group_key}.log"
 
     def checkpoint(self, group_key: str) -> Path:
-        """State of one running group, the one before beside it (`.previous`); removed when all results are written."""
+        """State of one running group, with the previous one (`.previous`); removed when all results are written."""
         return self.out / "checkpoints" / f"{group_key}.pt"
 
     def group(self, group_key: str) -> Path:
@@ -172,7 +172,7 @@ class RunPaths:
 
     @property
     def charged(self) -> Path:
-        """What a cluster's accounting said last."""
+        """What a cluster's accounting reported last."""
         return self.out / "charged.json"
 
     @property
@@ -182,7 +182,7 @@ class RunPaths:
 
     @property
     def driver(self) -> Path:
-        """The process that runs this sweep, for whoever wants to stop it."""
+        """The process that runs this sweep, for commands that stop it."""
         return self.out / ".driver.json"
 
     @property
@@ -237,12 +237,12 @@ class RunPaths:
 
     @property
     def submission_lock(self) -> Path:
-        """Held by whoever submits jobs of this sweep."""
+        """Held by the process that submits jobs of this sweep."""
         return self.launch / ".submission.lock"
 
     @property
     def head_missed(self) -> Path:
-        """Touched whenever a worker asks what became of the head."""
+        """Touched whenever a worker checks what became of the head."""
         return self.launch / ".head-missed"
 
     @property
@@ -263,7 +263,7 @@ def make_run_folder(paths: RunPaths) -> None:
     """Make OUT, which only this user can enter, and `OUT/launch`, which stays so.
 
     An OUT that is there already keeps its mode, since its owner may have opened it to readers; but nobody else may
-    exchange its files: the jobs of a sweep run what stands in `OUT/launch`.
+    exchange its files: the jobs of a sweep run what is in `OUT/launch`.
     """
     if not paths.out.exists():
         make_private(paths.out)

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def find_trials(paths: RunPaths, name: str) -> list[TrialResult]:
-    """Return the finished trials that are meant by a label of a variant or trial, or by the beginning of a key.
+    """Return the finished trials that a label of a variant or trial, or the beginning of a key, selects.
 
     Raises:
-        ValueError: none is; the message lists the variants there.
+        ValueError: there is none; the message lists the variants.
     """
     results = open_run(paths).results
     labels = labels_of(result.config.variant for result in results)
@@ -49,7 +49,7 @@ def remove_trials(paths: RunPaths, keys: Sequence[str]) -> None:
                 _remove_trial(paths, key)
     except Timeout:
         raise RuntimeError(
-            f"{paths.out}: a driver runs this sweep; stop it first: srcgcnn cancel {paths.out}"
+            f"{paths.out}: a driver is running this sweep; stop it first: srcgcnn cancel {paths.out}"
         ) from None
 
 

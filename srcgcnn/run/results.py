@@ -1,6 +1,6 @@
-"""Result files: written once, atomically, by whoever trained the trial; read by everybody through `Run`.
+"""Result files: written once, atomically, by the process that trained the trial; read through `Run`.
 
-A file ends with a digest of the rest of it, so that no changed number goes unseen. Files of older versions have none.
+A file ends with a digest of the rest of it, so no changed number goes unnoticed. Files of older versions have none.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def read_result(path: Path) -> TrialResult:
     except UnknownKeyError as error:
         if not has_digest:  # a later version would have written one
             raise DamagedResultError(str(error)) from None
-        raise RecordError(f"{error}; it may be of a later version of srcgcnn: read it with that one") from None
+        raise RecordError(f"{error}; it may come from a later version of srcgcnn: read it with that one") from None
     except RecordError as error:
         raise DamagedResultError(str(error)) from None
     if not path.stem == result.key == result.config.key:
@@ -83,7 +83,7 @@ def _check_digest(path: Path, data: dict[str, Any]) -> bool:
 
 
 def find_result(path: Path) -> TrialResult | None:
-    """Read one result file; None where there is none. A damaged one is named on the terminal and set aside.
+    """Read one result file; None if there is none. A damaged one is named on the terminal and set aside.
 
     Raises:
         RecordError: it was written by a version whose results this one does not read.

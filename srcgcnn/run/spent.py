@@ -1,7 +1,7 @@
 """What a sweep has used, in GPU-hours and core-hours: by a cluster's accounting where there is one, else by our clocks.
 
 The driver adds up how long groups train, attempts that failed included, in `OUT/spent.json`; sweeps of earlier versions
-have the times of their results only. `OUT/charged.json` holds what a batch system said last.
+have the times of their results only. `OUT/charged.json` holds what a batch system reported last.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def read_spent(paths: RunPaths) -> Spent:
 
 
 def write_spent(paths: RunPaths, spent: Spent) -> None:
-    """Write down what was used so far; where the disk is full, the next time."""
+    """Write down what was used so far; if the disk is full, the next time."""
     write_text(paths.spent, json.dumps(as_dict(spent)) + "\n", space_patience_s=0.0)
 
 
@@ -68,7 +68,7 @@ def write_charged(paths: RunPaths, charged: Spent) -> None:
 
 
 def spent_line(paths: RunPaths) -> str:
-    """Return one line for status and report: what was used, and who says so."""
+    """Return one line for status and report: what was used, and according to whom."""
     if charged := read_if_whole(Spent, paths.charged):
-        return f"{charged.text} (by the accounting of the cluster)"
-    return f"{read_spent(paths).text} (by our own clocks: training only)"
+        return f"{charged.text} (according to the cluster's accounting)"
+    return f"{read_spent(paths).text} (measured by srcgcnn: training only)"

@@ -1,4 +1,4 @@
-"""Trials that a scheduler stopped: no results. Their checkpoints stay; a run without scheduler goes on from them."""
+"""Trials that a scheduler stopped: no results. Their checkpoints stay; a run without scheduler continues from them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def write_stopped(paths: RunPaths, stopped: Stopped) -> None:
 
 
 def read_stopped(paths: RunPaths, key: str) -> Stopped | None:
-    """Read the record of one trial; None where it was not stopped, or has finished since."""
+    """Read the record of one trial; None if it was not stopped, or has finished since."""
     path = paths.stopped_trial(key)
     if not path.exists() or paths.result(key).exists():
         return None

@@ -1,4 +1,4 @@
-"""What a trial is and what it leaves behind. No torch here, so that a plan needs none.
+"""What a trial is and what it leaves behind. No torch here: a plan needs none.
 
 The result of one trial is the unit of truth of a sweep (docs/design.md): one small file, named by the key of its
 configuration. Everything else (MLflow, tables, figures) can be rebuilt from these files.
@@ -89,7 +89,7 @@ class StartConfig:
 
     @property
     def label(self) -> str:
-        """Name for people, such as `1b027958 with a new head, frozen: embedding`."""
+        """Human-readable name, such as `1b027958 with a new head, frozen: embedding`."""
         frozen = f", frozen: {' '.join(self.frozen)}" if self.frozen else ""
         return f"{self.weights_hash[:8]} with {'its' if self.head == 'keep' else 'a new'} head{frozen}"
 
@@ -106,7 +106,7 @@ class DepthRecipe:
         step_dropout: probability that a step of a batch leaves all states as they are; the others go further by
             1 / (1 - step_dropout). Evaluation takes every step as it is.
         noise_angstrom: deviation of normal noise on the distances of training crystals.
-        denoising: weight of a second loss: a small network on (h_i, h_j, u_ij) tells the noise on each distance from
+        denoising: weight of a second loss: a small network on (h_i, h_j, u_ij) predicts the noise on each distance from
             the last states, in units of `noise_angstrom`. It is not part of the trained model.
     """
 
@@ -136,7 +136,7 @@ class DepthRecipe:
         """Return the least and the most steps that a batch takes in a network of some depth.
 
         Raises:
-            ValueError: more steps are asked for than the network has.
+            ValueError: more steps are requested than the network has.
         """
         if self.sampling == "none":
             return depth, depth
@@ -164,7 +164,7 @@ class TrainingConfig:
         milestones: epochs after which `multistep` lowers the learning rate.
         gamma: factor of `multistep` and `plateau`.
         plateau_patience_epochs: epochs without a better validation error before `plateau` lowers the learning rate.
-        patience_epochs: stop after this many epochs without a better validation error; by default to the end.
+        patience_epochs: stop after this many epochs without a better validation error; by default train to the end.
         clip_norm: largest gradient norm; by default none is clipped.
         normaliser: rows that set mean and deviation of the target. `train` is honest; `paper` draws 500 of all rows,
             test rows included, as the released code does.
@@ -273,7 +273,7 @@ class DataRef:
 
     @property
     def described(self) -> str:
-        """The targets with their units, for people."""
+        """The targets with their units, in readable form."""
         return " + ".join(f"{one.name} [{one.unit or 'no unit'}]" for one in self.each)
 
 
@@ -333,7 +333,7 @@ class TrialConfig:
 
     @property
     def label(self) -> str:
-        """Name for people, such as `SR-CGCNN T=3 step-norm seed 1`, with the split seed where it is not 0."""
+        """Human-readable name, such as `SR-CGCNN T=3 step-norm seed 1`, with the split seed where it is not 0."""
         return f"{self.model.label}{self.repeat}"
 
     @property
@@ -346,7 +346,7 @@ class TrialConfig:
 class Metrics:
     """Errors at the best validation epoch, in the target's unit. Classification fills accuracy and leaves the rest.
 
-    Of several targets an error is the mean of theirs, each over the standard deviation of its target (`TargetResult`).
+    With several targets an error is the mean of theirs, each over its target's standard deviation (`TargetResult`).
     `test_*` is read once, with the weights of `best_epoch`. `train_*` is the error on the training rows with the same
     weights, in evaluation mode; None in results of older versions.
     """

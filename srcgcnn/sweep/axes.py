@@ -116,7 +116,7 @@ class Axes:
     blocks: tuple[int | Literal["all"], ...] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse unknown models, empty axes, repeated values, negative seeds and sizes that nobody means."""
+        """Refuse unknown models, empty axes, repeated values, negative seeds and absurd sizes."""
         for name in self.models:
             check_name(name)
         for name, values in [*self.named.items(), *((name, getattr(self, name)) for name in SEED_NAMES)]:
@@ -133,7 +133,7 @@ class Axes:
                 wrong = min(seeds) if min(seeds) < 0 else max(seeds)
                 raise ValueError(f"axis {name!r} has the seed {wrong}: from 0 to {LARGEST_SEED}; none may be negative")
         if len({axis.name for axis in self.more}) < len(self.more):
-            raise ValueError(f"an axis stands there twice: {', '.join(axis.name for axis in self.more)}")
+            raise ValueError(f"an axis is listed twice: {', '.join(axis.name for axis in self.more)}")
         if self.match is not None and self.widths is not None:
             raise ValueError("'match' chooses the widths: leave out 'widths'")
 

@@ -23,7 +23,7 @@ READOUT = 0.5  # of a trial's work: the readout and the evaluation, in convoluti
 class Timing:
     """What was measured once: a trial of this kind takes so many seconds per epoch, alone on its share of a worker.
 
-    `rows` are those that it trains on; 0 where nobody has counted them.
+    `rows` are those that it trains on; 0 if unknown.
     """
 
     trial: TrialConfig
@@ -74,7 +74,7 @@ class CostModel:
         return {family: _line(points) for family, points in self.points.items()}
 
     def seconds(self, trial: TrialConfig) -> float | None:
-        """Expected seconds on one worker; None where nothing is known."""
+        """Expected seconds on one worker; None if nothing is known."""
         if not self.lines:
             return None
         epoch_s = self.timed.get(trial.shape)

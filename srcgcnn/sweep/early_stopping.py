@@ -1,4 +1,4 @@
-"""Stopping variants that fall behind: what a sweep asks for. `rungs.py` does it, with the schedulers of Ray Tune.
+"""Stopping variants that fall behind: the settings of a sweep. `rungs.py` does it, with the schedulers of Ray Tune.
 
 What is judged is a variant: all its seeds train as one group, and the mean over seeds of the best validation error so
 far decides. Rungs are epochs, so that deep and shallow networks are compared after the same number of looks at the
@@ -20,8 +20,9 @@ class SchedulerSpec:
 
     Attributes:
         kind: `none`; `asha` (asynchronous successive halving): at each rung the best 1/reduction_factor of those that
-            got there go on; `median`: a variant goes on while its best error is below the median of the others' means.
-        grace_epochs: nobody is stopped before.
+            got there continue; `median`: a variant continues while its best error is below the median of the others'
+            means.
+        grace_epochs: no variant is stopped before this epoch.
         reduction_factor: asha's rungs are at grace_epochs times its powers. Median judges every grace_epochs.
     """
 

@@ -37,7 +37,7 @@ class TrialGroup:
 
     @property
     def label(self) -> str:
-        """Name for people."""
+        """Human-readable name."""
         first = self.trials[0]
         if len(self.trials) == 1:
             return first.label
@@ -59,14 +59,14 @@ class Plan:
     """What a sweep will do.
 
     Attributes:
-        spec: what was asked for.
+        spec: the request.
         trials: every distinct trial of the sweep, finished ones included.
-        aliases: trial key -> names of all networks, as asked for, that are this trial's.
+        aliases: trial key -> names of all networks, as requested, that are this trial's.
         finished: keys that have a result file.
         failed: keys that failed before; they are tried again.
-        groups: what is left, longest first. A search makes its groups in the driver, and this is empty.
+        groups: what remains, longest first. A search makes its groups in the driver, and this is empty.
         cost: time estimates, from earlier results and first steps.
-        stopped: keys that a scheduler stopped; they go on in a run without scheduler.
+        stopped: keys that a scheduler stopped; they continue in a run without scheduler.
         proposals_left: of a search, those that are not made or have not ended.
         others: results in the folder that are of other data, or of another target.
         group_size: most trials that train as one stacked model.
@@ -113,7 +113,7 @@ class Plan:
         return sum(len(labels) for labels in self.aliases.values())
 
     def estimate_seconds(self, workers: int = 1) -> float | None:
-        """Seconds that are left on so many workers, or None where no earlier result tells."""
+        """Seconds that are left on so many workers, or None if no earlier result tells."""
         if self.proposals_left:
             return None
         times = [self.expected_seconds(group) for group in self.groups]
@@ -125,7 +125,7 @@ class Plan:
         return plan_sweep(self.spec, self.data, folder, self.group_size, self.timings)
 
     def expected_seconds(self, group: TrialGroup) -> float | None:
-        """Device seconds of one group from its start, or None where no earlier result tells."""
+        """Device seconds of one group from its start, or None if no earlier result tells."""
         times = [self.cost.seconds(trial) for trial in group.trials]
         known = [seconds for seconds in times if seconds is not None]
         return sum(known) if len(known) == len(times) else None
@@ -137,7 +137,7 @@ def plan_sweep(
     """Plan a sweep against what its folder already holds.
 
     Args:
-        spec: what is asked for.
+        spec: the request.
         data: the numbers to train on.
         folder: of the sweep, opened or not; it may not exist yet.
         group_size: most trials that train as one stacked model.
@@ -178,7 +178,7 @@ def plan_sweep(
 
 
 def requested_trials(spec: SweepSpec, data: DataRef, paths: RunPaths) -> Iterator[tuple[TrialConfig, str]]:
-    """Yield the trials that a sweep asks for so far, repeated ones too, each with the name it was asked by."""
+    """Yield the trials that a sweep asks for so far, repeated ones too, each with its requested name."""
     return proposed_trials(spec, data, paths) if spec.search.proposes else trials_of(spec, data)
 
 
@@ -193,7 +193,7 @@ def _refuse_another_unit(results: Iterable[TrialResult], data: DataRef, paths: R
 
 
 def groups_of(plan: Plan, paths: RunPaths, trials: Iterable[TrialConfig]) -> list[TrialGroup]:
-    """Return the groups that train what is left of some trials; those with a checkpoint go on as they were.
+    """Return the groups that train what remains of some trials; those with a checkpoint continue as they were.
 
     With a scheduler a group is what it judges: all seeds of one variant. What it stopped before stays stopped.
     """

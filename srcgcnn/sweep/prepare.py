@@ -50,7 +50,7 @@ class FoundData:
 
 
 class Builder(Protocol):
-    """Makes what is missing, and shows it to whom it may concern."""
+    """Makes what is missing, and may show its progress."""
 
     def build(self, source: Source, out: Path, settings: GraphSettings, *, strict: bool) -> BuildReport:
         """Build or find the store `out`."""
@@ -82,7 +82,7 @@ def find_data(spec: DataSpec, stores: Path, builder: Builder | None, *, strict: 
         spec: source, target and unit; a source that is the folder of a store is opened as it is.
         stores: where stores are kept.
         builder: fetches and builds what is missing; None leaves it missing.
-        strict: bad rows are an error.
+        strict: treat bad rows as an error.
     """
     folder = Path(spec.source)
     if (folder / MANIFEST_FILE).exists():
@@ -138,7 +138,7 @@ def source_of(spec: DataSpec) -> Source:
 
 
 def with_own_networks(spec: SweepSpec) -> SweepSpec:
-    """Return a spec that says what plans must know of networks of one's own; each is imported and tried once.
+    """Return a spec with what plans must know about user-defined networks; each is imported and tried once.
 
     Raises:
         ValueError: one may not be imported, or does not work; the message says why.
@@ -158,7 +158,7 @@ def with_own_networks(spec: SweepSpec) -> SweepSpec:
 
 
 def refuse_missing_vectors(spec: SweepSpec, found: FoundData) -> None:
-    """See that the graphs of a sweep have all that its networks need.
+    """Check that the graphs of a sweep have all that its networks need.
 
     Raises:
         StoreError: a network of the sweep needs vectors to neighbours, and the store has distances only.
@@ -189,7 +189,7 @@ def _of_store(store: GraphStore, spec: DataSpec) -> FoundData:
     manifest = store.manifest
     if spec.ids is not None:
         raise StoreError(
-            f"{store.folder} is a graph store and taken whole: give --ids with the source that it was made of"
+            f"{store.folder} is a graph store and used as a whole: give --ids with the source that it was built from"
         )
     if spec.graph not in (GraphSettings(), manifest.graph):
         raise StoreError(

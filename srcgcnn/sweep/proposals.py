@@ -1,4 +1,4 @@
-"""`OUT/proposals.json`: what a search has proposed, for everybody but the driver, which has Optuna's study."""
+"""`OUT/proposals.json`: what a search has proposed, for all readers but the driver, which has Optuna's study."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from srcgcnn.sweep.space import Params
     from srcgcnn.sweep.spec import SweepSpec
 
-# What the records of the first version had, so that its studies go on. Never to be changed.
+# What the records of the first version had, so that its studies continue. Never to be changed.
 FIRST_FIELDS = keys.FIRST_FIELDS | {
     "TrainingConfig": (*keys.FIRST_FIELDS["TrainingConfig"], "precision", "start"),
     "Axes": ("models", "depths", "norms", "alphas", "layer_norms", "seeds", "split_seeds"),
@@ -39,12 +39,12 @@ class Proposal:
 
     Attributes:
         number: Optuna's number of it in the study.
-        label: the variant, for people.
+        label: the variant, in readable form.
         params: where in the space it lies.
         state: `stopped` by a scheduler; `failed` where a trial of it has no result.
         values: one per objective, once it is finished.
         trials: keys of its trials.
-        known: taken from results that were there before the search; not counted among the proposals asked for.
+        known: taken from results that were there before the search; not counted among the requested proposals.
         best: no other proposal is as good in every objective and better in one.
     """
 
@@ -73,7 +73,7 @@ def write_proposals(paths: RunPaths, proposals: Proposals) -> None:
 
 
 def read_proposals(paths: RunPaths) -> Proposals | None:
-    """Read the file; None where there was no search.
+    """Read the file; None if there was no search.
 
     Raises:
         RecordError: it is damaged.

@@ -1,4 +1,4 @@
-"""`OUT/sweep.json`: what was asked for last, on which data."""
+"""`OUT/sweep.json`: the last request, and its data."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def read_record(paths: RunPaths) -> SweepRecord:
     try:
         return read_record_file(SweepRecord, paths.spec)
     except FileNotFoundError:
-        raise RecordError(f"{paths.spec}: there is none; {again}") from None
+        raise RecordError(f"{paths.spec}: there is no such file; {again}") from None
     except RecordError as error:
         raise RecordError(f"{error}; {again}") from None
 

@@ -1,9 +1,9 @@
 """A search: Optuna proposes variants, the driver trains them, their errors go back. Only the driver opens the study.
 
-Proposal n is made when proposals 0 .. n - parallel have ended, and the study hears of ends in the order of the
+Proposal n is made when proposals 0 .. n - parallel have ended, and the study gets their ends in the order of the
 proposals, whatever the order in which trials finish. So the proposals are a function of the definition and of the
 results, not of the number of workers or their speed (unless `seconds` is an objective), and a search that was killed
-goes on as if it had not been.
+continues as if it had not been.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Search:
         return not self._running and not self.left
 
     def group_ended(self, group: TrialGroup) -> None:
-        """Take note that the trials of a group have ended, with results or without."""
+        """Record that the trials of a group have ended, with results or without."""
         self._ended |= {trial.key for trial in group.trials}
         self._changed = True
 
@@ -88,7 +88,7 @@ class Search:
         self._changed = False
         resumed, self._resumed = self._resumed, []
         groups = [group for trial in resumed for group in self._groups_for(trial.params)]
-        while True:  # one answer, one question: what a proposal sees must not depend on how many answers are in
+        while True:  # one result, one proposal: what a proposal sees must not depend on how many results are in
             if self.left and len(self._running) < self._spec.parallel:
                 groups += self._groups_for(self._ask())
             elif self._running and self._tell(self._running[0]):
@@ -137,7 +137,7 @@ class Search:
         return True
 
     def _report_stopped(self, trial: optuna.trial.FrozenTrial, trials: Sequence[TrialConfig]) -> bool:
-        """Report the error at which a scheduler stopped a variant; returns False where none did."""
+        """Report the error at which a scheduler stopped a variant; returns False if none did."""
         found = [stopped for config in trials if (stopped := read_stopped(self._paths, config.key)) is not None]
         if not found:
             return False
@@ -154,7 +154,7 @@ class Search:
     def _add_known(self) -> None:
         """Enter variants that finished outside of this study; all algorithms learn from them as from proposals.
 
-        They are enqueued and asked for, not added as finished trials: nsga2 counts generations when it is asked.
+        They are enqueued and requested, not added as finished trials: nsga2 counts generations in `ask`.
         """
         entered = (TrialState.COMPLETE, TrialState.RUNNING)
         seen = {tuple(trial.user_attrs.get(TRIALS, ())) for trial in self._all if trial.state in entered}

@@ -40,7 +40,7 @@ class Range:
 
 @record
 class SearchRanges:
-    """What a search varies beside the axes of the sweep; without it a value stays as the sweep has it.
+    """What a search varies besides the axes of the sweep; without it a value stays as the sweep has it.
 
     Attributes:
         learning_rate: a range, such as `{low = 3e-4, high = 1e-2, log = true}`.
@@ -60,8 +60,8 @@ class SearchSpec:
     Attributes:
         method: `grid` trains every combination and ignores the rest; `random`, `tpe` (tree-structured Parzen
             estimator) and `nsga2` (genetic, for several objectives) propose.
-        proposals: how many variants are proposed in all; one that is finished already counts and costs nothing.
-        objectives: what is made small: `val_error` (mean over seeds of the validation MAE, or error rate),
+        proposals: how many variants are proposed in total; a finished one counts and costs nothing.
+        objectives: what is minimised: `val_error` (mean over seeds of the validation MAE, or error rate),
             `conv_params`, `total_params`, `seconds`. Several give a Pareto front.
         seed: proposals are a function of it and of what is known.
         startup: proposals drawn at random before the algorithm learns; the population size of nsga2.
@@ -78,7 +78,7 @@ class SearchSpec:
     ranges: SearchRanges = field(default_factory=SearchRanges)
 
     def __post_init__(self) -> None:
-        """Refuse numbers with which nothing is proposed."""
+        """Refuse numbers with which nothing would be proposed."""
         for name in ("proposals", "startup", "parallel"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")

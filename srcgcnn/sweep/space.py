@@ -131,7 +131,7 @@ class Space:
         return frozenset(Seeds(init=seed, order=seed, split=split) for seed, split in pairs)
 
     def described(self) -> dict[str, str]:
-        """Return the choices for people: name -> values."""
+        """Return the choices in readable form: name -> values."""
         choices = {dimension.drawn: dimension.values for dimension in self.dimensions}
         listed = {name: " ".join(map(str, values)) for name, values in choices.items() if len(values) > 1}
         scale = {True: "on a logarithmic scale", False: "evenly"}
@@ -156,7 +156,7 @@ class Space:
         return params
 
     def network(self, params: Params) -> ModelConfig:
-        """Return the network at a point as it was asked for."""
+        """Return the network at a point as it was requested."""
         values = {DOTTED.get(name, name): value for name, value in params.items()}
         own = {name.removeprefix("model."): value for name, value in values.items() if name.startswith("model.")}
         if is_own(own["family"]):
@@ -194,7 +194,7 @@ class Space:
         return [variant.trial(seeds) for seeds in ordered]
 
     def label(self, variant: Variant) -> str:
-        """Name a variant for people, with the numbers that are searched."""
+        """Name a variant in readable form, with the numbers that are searched."""
         return label_of(variant, self._recipe_names)
 
     @cached_property
@@ -204,11 +204,11 @@ class Space:
         return tuple(dict.fromkeys([*(name.removeprefix("training.") for name in axes), *self._ranges]))
 
     def requested_label(self, point: Params) -> str:
-        """Name a point as it was asked for: another point may be the same network."""
+        """Name a point as it was requested: another point may be the same network."""
         return label_of(self.variant(point), self._recipe_names, self.network(point).label)
 
     def point_of(self, config: TrialConfig) -> Params | None:
-        """Return the point at which a trial lies, or None where the space does not hold it."""
+        """Return the point at which a trial lies, or None if the space does not hold it."""
         numbers = {name: float(getattr(config.training, name)) for name in self._ranges}
         usual = with_values(config.training, {name: getattr(self._spec.training, name) for name in self._ranges})
         point = self._variants.get(Variant(config.model, usual, self._data))
@@ -230,7 +230,7 @@ class Space:
         """What the widths are chosen for, where the axes say so.
 
         Raises:
-            ValueError: the label is no network's.
+            ValueError: no network has this label.
         """
         match = self._axes.match
         return None if match is None else Matching(match.by, self._named(match.of))
@@ -245,7 +245,7 @@ class Space:
             if network.depth <= DEEPEST_SUGGESTED:
                 shallow.append(network.label)
         near = ", ".join(map(repr, get_close_matches(label, shallow, n=4))) or "'SR-CGCNN T=3 step-norm', 'CGCNN-3'"
-        raise ValueError(f"match of={label!r}: no network is called that; near it are {near}")
+        raise ValueError(f"match of={label!r}: no network has that name; similar names: {near}")
 
     def _nameable(self, width: int) -> Iterator[ModelConfig]:
         """Yield every model by depth: stacked, and tied with all norms and dampings."""
@@ -298,7 +298,7 @@ def _wide(network: ModelConfig, width: int) -> ModelConfig:
 
 
 def trials_of(spec: SweepSpec, data: DataRef) -> Iterator[tuple[TrialConfig, str]]:
-    """Yield every combination of the axes as a canonical trial, with the label that the combination was asked by."""
+    """Yield every combination of the axes as a canonical trial, with the label of the combination."""
     for axes in spec.axes:
         space = Space(spec, data, axes)
         for point in space.points():
@@ -308,7 +308,7 @@ def trials_of(spec: SweepSpec, data: DataRef) -> Iterator[tuple[TrialConfig, str
 
 
 def variants_of(spec: SweepSpec) -> Iterator[Variant]:
-    """Yield the variants of all combinations; one may be asked for several times."""
+    """Yield the variants of all combinations; one may be requested several times."""
     for axes in spec.axes:
         space = Space(spec, _NO_DATA, axes)
         for point in space.points():
@@ -316,7 +316,7 @@ def variants_of(spec: SweepSpec) -> Iterator[Variant]:
 
 
 def without_effect(spec: SweepSpec) -> list[str]:
-    """Return for people which axes do nothing for which models."""
+    """Return in readable form which axes do nothing for which models."""
     found: dict[str, dict[str, None]] = {}
     for axes in spec.axes:
         for name, dotted in axes.chosen.items():
@@ -332,7 +332,7 @@ def without_effect(spec: SweepSpec) -> list[str]:
 
 
 def matches_of(spec: SweepSpec, most: int) -> list[str]:
-    """Return for people how near the matched networks of a sweep come, `most` of them."""
+    """Return in readable form how near the matched networks of a sweep come, `most` of them."""
     lines = []
     for axes in spec.axes:
         space = Space(spec, _NO_DATA, axes)

@@ -1,4 +1,4 @@
-"""What a sweep asks for: a TOML file with flags on top, validated once."""
+"""The definition of a sweep: a TOML file with flags on top, validated once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MATERIALS_PROJECT = "mp"
 
 @record
 class PublishedStatistics:
-    """What a publication says of one target, to be printed beside ours; the unit is the target's.
+    """What a publication says about one target, to be printed next to ours; the unit is the target's.
 
     Attributes:
         source: the publication.
@@ -52,8 +52,8 @@ class DataSpec:
             predicts them all; crystals may lack some.
         unit: unit of the target; by default that of the source. Of several one for all, or one each, with commas.
         mp: which materials of the Materials Project; with `source = "mp"` only.
-        published: numbers to be printed beside ours.
-        ids: a file of ids, one a line: only these crystals.
+        published: numbers to be printed next to ours.
+        ids: a file of ids, one per line: only these crystals.
         graph: neighbours and cutoff, where the store is built from a source (`[data.graph]`).
     """
 
@@ -113,7 +113,7 @@ class StartSpec:
     Attributes:
         model: a model file, or the folder of a sweep.
         variant: label of the sweep's variant whose best seed is taken; by default the best variant.
-        head: `new` draws the readout anew; `keep` takes it and the target's scale from the model.
+        head: `new` initialises the readout again; `keep` takes it and the target's scale from the model.
         frozen: names of parts that are not trained, such as `embedding`, `blocks`, `norms.0` or `head.hidden`.
     """
 
@@ -137,7 +137,7 @@ class SweepSpec:
         search: how variants are chosen (docs/search.md).
         scheduler: when a variant is stopped before the end of its recipe (docs/search.md).
         start: trained weights to start from; by default random ones.
-        networks: what is known of networks of one's own among the models; filled in from their code.
+        networks: what is known about user-defined networks among the models; filled in from their code.
     """
 
     name: str
@@ -166,7 +166,7 @@ class SweepSpec:
             self._check_scheduler()
 
     def _check_size(self) -> None:
-        """Refuse plans that nobody means, before anything is listed."""
+        """Refuse absurdly large plans before anything is listed."""
         networks = sum(axes.combinations // axes.repeats for axes in self.axes)
         repeats = max((axes.repeats for axes in self.axes), default=0)
         proposed = self.search.proposals * repeats if self.search.proposes else 0
@@ -183,7 +183,9 @@ class SweepSpec:
         given = {name for axes in self.axes for name in axes.named}
         for field_name, axis in RANGED_AXES.items():
             if self.search.proposes and getattr(ranges, field_name) and axis in given:
-                raise ValueError(f"search.ranges.{field_name} and axes.{axis} vary the same: leave one of them out")
+                raise ValueError(
+                    f"search.ranges.{field_name} and axes.{axis} vary the same field: leave one of them out"
+                )
         if self.search.proposes and ranges.hidden_channels and any(axes.match for axes in self.axes):
             raise ValueError("axes.match chooses the widths: leave out search.ranges.hidden_channels")
 
@@ -202,7 +204,7 @@ class SweepSpec:
         if "plateau" in (self.training.schedule, *varied.get("training.schedule", ())):
             raise ValueError(
                 f"schedule 'plateau' trains seeds one by one, scheduler {self.scheduler.kind!r} needs them as one "
-                "group: choose another of the two"
+                "group: change one of the two"
             )
 
 

@@ -20,7 +20,7 @@ def read_split_file(path: Path) -> list[list[str]]:
     """Return the ids of the training, validation and test set, in the order of the file.
 
     Raises:
-        RecordError: a column or a name of a set is wrong, or an id stands twice; the message names the line.
+        RecordError: a column or a name of a set is wrong, or an id appears twice; the message names the line.
     """
     where = f"--split {path}"
     with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -33,9 +33,9 @@ def read_split_file(path: Path) -> list[list[str]]:
         for row in table:
             row_id, name = (row["id"] or "").strip(), (row["set"] or "").strip().lower()
             if name not in SETS:
-                raise RecordError(f"{where}, line {table.line_num}: set {name!r}; known are train, validation, test")
+                raise RecordError(f"{where}, line {table.line_num}: set {name!r}; known: train, validation, test")
             if row_id in first:
-                raise RecordError(f"{where}, line {table.line_num}: {row_id!r} stands in line {first[row_id]}, too")
+                raise RecordError(f"{where}, line {table.line_num}: {row_id!r} is also in line {first[row_id]}")
             first[row_id] = table.line_num
             parts[SETS[name]].append(row_id)
     for name, part in zip(("train", "validation", "test"), parts, strict=True):
@@ -45,7 +45,7 @@ def read_split_file(path: Path) -> list[list[str]]:
 
 
 def refuse_unknown_ids(split: SplitConfig, known: Iterable[str]) -> None:
-    """Refuse a split that lists ids which the store does not have: said before anything is started.
+    """Refuse a split with ids that the store does not have, before anything is started.
 
     Raises:
         RecordError: some are not there; the first are named.

@@ -1,6 +1,6 @@
 """Result files to MLflow, with one writer: the driver.
 
-MLflow reads these settings when it is imported, so they stand here, before any module of this folder imports it.
+MLflow reads these settings when it is imported, so they are set here, before any module of this folder imports it.
 """
 
 import os

@@ -1,8 +1,8 @@
-"""MLflow's writer in a process of its own, so that a database never keeps the driver waiting.
+"""MLflow's writer in a separate process, so that a database never keeps the driver waiting.
 
 The process is the one writer. It reads events, one line of JSON each, and takes in at a time all that have come: of a
 trial that has a result by then only the result is written, which holds its curves. It writes what has come when the
-driver ends, however it ends, and goes. One that dies is followed by another, which is told of the trials that run, and
+driver ends, however it ends, and goes. One that dies is followed by another, which gets the trials that run, and
 at the end writes what was lost, from the files of OUT.
 """
 
@@ -142,11 +142,11 @@ class _WritingProcess:
 
     @property
     def all_sent(self) -> bool:
-        """Whether it was handed all that was sent."""
+        """Whether it has received all that was sent."""
         return self._lines.empty()
 
     def send(self, event: Event) -> None:
-        """Hand it an event, in time."""
+        """Queue an event for it."""
         self._lines.put(json.dumps(event))
 
     def end(self) -> bool:

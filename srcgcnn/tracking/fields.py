@@ -161,7 +161,7 @@ def child_tags(config: TrialConfig) -> dict[str, str]:
 
 
 def family_colour(model: ModelConfig) -> str:
-    """Return the colour of a kind of network: MLflow's own is one per run, so that kinds cannot be told apart."""
+    """Return the colour of a kind of network: MLflow's own is one per run, so kinds could not be distinguished."""
     kinds = [*FAMILIES, model.family]  # networks of one's own come last, in one colour
     return OKABE_ITO[kinds.index(model.family) % len(OKABE_ITO)]
 
@@ -221,7 +221,7 @@ def note(words: str, table_markdown: str) -> str:
     if len(text) <= NOTE_CHARACTERS:
         return text
     whole_lines = text[:NOTE_CHARACTERS].rpartition("\n")[0]
-    return f"{whole_lines}\n\nThe table goes on in the artifact `tradeoff.md`."
+    return f"{whole_lines}\n\nThe table continues in the artifact `tradeoff.md`."
 
 
 def _parameter_counts(config: TrialConfig) -> dict[str, int]:

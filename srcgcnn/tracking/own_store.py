@@ -1,7 +1,7 @@
-"""The SQLite file of a sweep's own MLflow store: is it whole, and how to write it anew.
+"""The SQLite file of a sweep's own MLflow store: is it whole, and how to rewrite it.
 
-Every number in it is in the result files as well, so that a damaged one is set aside and written again from them. That
-takes a process of its own: MLflow and SQLAlchemy keep connections to the file that was there before.
+Every number in it is in the result files as well, so a damaged one is set aside and rewritten from them. That
+takes a separate process: MLflow and SQLAlchemy keep connections to the file that was there before.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def set_aside(paths: RunPaths) -> None:
     paths.mlflow_db.replace(aside)
     for ending in BESIDE:
         paths.mlflow_db.with_name(paths.mlflow_db.name + ending).unlink(missing_ok=True)
-    warnings.warn(f"{paths.mlflow_db} was damaged, kept as {aside.name}; it is written anew", stacklevel=2)
+    warnings.warn(f"{paths.mlflow_db} was damaged, kept as {aside.name}; it is rewritten", stacklevel=2)
 
 
 def write_anew(paths: RunPaths, sweep_name: str) -> bool:

@@ -1,6 +1,6 @@
 """MLflow's pages for one person: an address that nobody can guess, and files of this sweep only.
 
-MLflow itself asks nobody for a name, and reads whatever folder an experiment points at. Here every request needs the
+MLflow itself has no login, and reads whatever folder an experiment points at. Here every request needs the
 key in the address. There is no cookie that a browser would send by itself: a page of another port, or of a host that
 rebinds its name to 127.0.0.1, does not know the key. Only MLflow's Flask application is served, without the assistant,
 gateway and job runners that `mlflow server` adds: they run programs.
@@ -41,7 +41,7 @@ REFUSAL = b"Open the address that `srcgcnn ui` printed: the key in it is the log
 
 
 def closed_mlflow(paths: RunPaths, key: str) -> WSGIApplication:
-    """Return MLflow on the sweep's own store, for whoever knows the key; to be called once in a process."""
+    """Return MLflow on the sweep's own store, for users who know the key; to be called once in a process."""
     artifacts = paths.mlflow_artifacts.parent.resolve() / paths.mlflow_artifacts.name
     os.environ.update(
         {
@@ -108,7 +108,7 @@ def _confine_artifacts(root: Path) -> None:
 
 
 class OwnArtifacts(LocalArtifactRepository):
-    """MLflow's files below one folder; every method that opens a path asks first whether it may."""
+    """MLflow's files below one folder; every method that opens a path first checks that it may."""
 
     def __init__(self, root: Path, artifact_uri: str, *uris: Any, **more_uris: Any) -> None:
         super().__init__(artifact_uri, *uris, **more_uris)

@@ -67,7 +67,7 @@ class CrystalModel(PythonModel):
         """Return one row per crystal, with the index of the input.
 
         The columns are `prediction`, its `unit`, `warning`: in what the crystal lies outside of the training set, and
-        `error`: why there is no prediction, "" where there is one. Of several targets each has a prediction and a unit,
+        `error`: why there is no prediction, "" if there is one. With several targets each has a prediction and a unit,
         such as `prediction_band_gap`.
         """
         predictor = self.predictor
@@ -79,7 +79,7 @@ class CrystalModel(PythonModel):
         for index, (name, unit) in enumerate(units.items()):
             own = iter(predicted[:, index] if graphs else ())
             predictions = [None if graph is None else next(own) for graph, _ in built]
-            # None, not NaN, where there is none: MLflow's server would answer with NaN, which is no JSON
+            # None, not NaN, where there is none: MLflow's server would answer with NaN, which is not JSON
             kind = object if None in predictions else np.float64
             columns[column_of("prediction", name)] = np.array(predictions, dtype=kind)
             columns[column_of("unit", name)] = unit

@@ -48,7 +48,7 @@ URI_COLUMNS = (
 
 @dataclass
 class Child:
-    """The run of one trial. `logged` are the epochs that the store has; None until it was asked."""
+    """The run of one trial. `logged` are the epochs that the store has; None until it was read."""
 
     run_id: str
     status: str
@@ -93,7 +93,7 @@ class SweepStore:
             token = page.token or ""
 
     def child(self, config: TrialConfig, started_ms: int | None = None) -> Child:
-        """Find or create the run of a trial and see that it is described."""
+        """Find or create the run of a trial and ensure that it is described."""
         if config.key not in self.children:
             self.children[config.key] = self._create_child(config, started_ms or now_ms())
         child = self.children[config.key]

@@ -1,4 +1,4 @@
-"""What the page of a sweep says first: the result in words, and the numbers of the best variant of each family."""
+"""The top of a sweep's page: the result in words, and the numbers of the best variant of each family."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Summary:
 def summarise(run: Run) -> Summary:
     """Describe a sweep: of each kind of network the variant with the lowest mean validation error, and its test error.
 
-    Where the sweep holds several studies, it is the one that was asked for last.
+    Where the sweep holds several studies, it is the one that was requested last.
     """
     studies = studies_of(run)
     if not studies:

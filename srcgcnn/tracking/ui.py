@@ -1,4 +1,4 @@
-"""The MLflow page of one sweep, on loopback, for whoever has the address that is printed. MLflow is imported late."""
+"""The MLflow page of one sweep, on loopback, for users who have the printed address. MLflow is imported late."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _serve(paths: RunPaths, listener: socket.socket, *, browser: bool) -> None:
             """Write nothing: the address holds the key."""
 
         def log_error(self, *_: object) -> None:
-            """Write nothing: whoever can connect can send nonsense."""
+            """Write nothing: anyone who can connect can send nonsense."""
 
     key, port = secrets.token_urlsafe(32), listener.getsockname()[1]
     url = f"http://{HOST}:{port}/{key}/{_fragment(paths)}"

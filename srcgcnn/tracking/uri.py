@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 
 def tracking_uri(text: str) -> str:
-    """Return the URI, as argparse asks for it; the message does not repeat it.
+    """Return the URI, as argparse expects; the message does not repeat it.
 
     Raises:
         argparse.ArgumentTypeError: it holds a password.

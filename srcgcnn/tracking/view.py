@@ -2,7 +2,7 @@
 
 MLflow keeps shared views in tags of the experiment (`mlflow.sharedViewState.<key>`) and opens them by
 `?viewStateShareKey=<key>`; without one, its table shows no metric at all. The names within are those of the
-page's own state in MLflow 3.17; it fills in what is left out.
+page's own state in MLflow 3.17; it fills in the rest.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PARAMS = ("variant", "seed_init", "norm")
 ERROR = "val_mae"
 PRICES = ("conv_params", "depth", "seconds")  # what an error is bought with
 TRADE_OFF, CURVES = "Trade-off", "epoch"
-# MLflow adds a bar chart for every other metric, some twenty: those sections stay closed until they are asked for.
+# MLflow adds a bar chart for every other metric, some twenty: those sections stay closed until they are requested.
 SECTIONS = {TRADE_OFF: True, CURVES: True, "Model metrics": False, "System metrics": False}
 
 

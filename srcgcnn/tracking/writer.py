@@ -131,13 +131,13 @@ class MlflowWriter:
 
     @_survivable
     def trial_stopped(self, stopped: Stopped) -> None:
-        """End the run of a trial that a scheduler stopped, and say so; it is no result."""
+        """End the run of a trial that a scheduler stopped, and say so; it is not a result."""
         self._stop(stopped)
 
     def sweep_finished(self, table_markdown: str, table_csv: str, *, stopped: bool = False) -> None:
         """Log results that are still missing, the tables and the summary, and end the parent run.
 
-        Where that fails in the sweep's own store, or the store lost what was written, it is written anew.
+        Where that fails in the sweep's own store, or the store lost what was written, it is rewritten.
         """
         self._complete = False
         self._finish(table_markdown, table_csv, stopped=stopped)
@@ -184,7 +184,7 @@ class MlflowWriter:
         option = f" --tracking-uri {self._uri}" if self._uri else ""
         warnings.warn(
             f"MLflow missed {name} of sweep {self._sweep_name!r} ({type(error).__name__}: {str(error)[:300]}). "
-            f"The sweep goes on; complete MLflow later with `srcgcnn track {self._paths.out}{option}`",
+            f"The sweep continues; complete MLflow later with `srcgcnn track {self._paths.out}{option}`",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -234,7 +234,7 @@ class MlflowWriter:
         if known and known.status == "FINISHED" and known.result_digest == stamp:
             return
         if known and known.result_digest not in (None, stamp):
-            store.forget(result.key)  # the trial was trained anew: its old run must not mix with the new numbers
+            store.forget(result.key)  # the trial was trained again: its old run must not mix with the new numbers
         child = store.child(result.config, fields.started_ms(result))
         self._log_epochs(child, fields.curve_epochs(result), fields.finished_ms(result))
         self._log_files(child, result)

@@ -14,7 +14,7 @@ _LARGEST_INT = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to reuse large blocks. Returns False where the C library has no such switch."""
+    """Tell glibc to reuse large blocks. Returns False if the C library has no such switch."""
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

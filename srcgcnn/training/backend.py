@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # On the CPU, compiling takes a second once per machine: less than ten steps save (docs/performance.md). For CUDA
 # inductor compiles in every process, half a minute where its cache is cold, and saves a millisecond or so per member
-# and step beside recorded plain kernels. Estimated, not yet measured on a GPU (benchmarks/gpu_report.py, part `ways`).
+# and step, against recorded plain kernels. Estimated, not measured on a GPU (benchmarks/gpu_report.py, part `ways`).
 CUDA_STEPS_WORTH_COMPILING = 20_000
 
 

@@ -1,4 +1,4 @@
-"""Checkpoint files: whole or set aside.
+"""Checkpoint files: complete, or set aside.
 
     srcgcnn checkpoint 1
     <sha256 of what follows, 64 hexadecimal digits>
@@ -47,7 +47,7 @@ class CheckpointFile:
         """Write a state and keep the one before.
 
         Raises:
-            OSError: there is no space, or no permission; the one before still holds.
+            OSError: there is no space, or no permission; the previous file is still valid.
         """
         buffer = io.BytesIO()
         torch.save({"format": FORMAT, **state}, buffer)
@@ -58,10 +58,10 @@ class CheckpointFile:
         write_bytes(self.path, data, space_patience_s=0.0)
 
     def read(self) -> dict[str, Any] | None:
-        """Return the newest state that is whole; None where there is none. Damaged files are set aside, with a warning.
+        """Return the newest undamaged state; None if there is none. Damaged files are set aside, with a warning.
 
         Raises:
-            OSError: a file cannot be read, which says nothing about what is in it.
+            OSError: a file cannot be read, which does not mean that it is damaged.
         """
         for path in (self.path, self.previous):
             if not path.exists():
@@ -71,7 +71,7 @@ class CheckpointFile:
                 return decode(data)
             except DamagedCheckpointError as error:
                 aside = path.replace(path.with_name(f"{path.name}.damaged"))
-                instead = "the one before is used" if self._has_another(path) else "training starts anew"
+                instead = "the previous one is used" if self._has_another(path) else "training starts over"
                 warnings.warn(f"checkpoint {path.name} {error}, kept as {aside}; {instead}", stacklevel=2)
         return None
 

@@ -1,4 +1,4 @@
-"""Denoising: tell the noise that training put on the distances from the last states (Godwin et al., ICLR 2022).
+"""Denoising: predict, from the last states, the noise that training adds to the distances (Godwin et al., ICLR 2022).
 
 The store has distances, and the networks that train on it are invariant, so noise and target are distances, too: the
 variant that the authors name for invariant networks.
@@ -58,7 +58,7 @@ def draw_noise(batch: GraphBatch, generators: Sequence[torch.Generator]) -> Tens
 
 
 def denoising_loss(predicted: Tensor, noise: Tensor, batch: GraphBatch) -> Tensor:
-    """Mean square of what was not told of the noise, over real edges: [M, N, K] twice gives [M]."""
+    """Mean square error of the predicted noise over real edges: two arrays [M, N, K] give [M]."""
     square = (predicted - noise).square().flatten(1)
     if batch.edge_mask is None and batch.atom_mask is None:
         return square.mean(dim=1)

@@ -1,6 +1,6 @@
-"""Training that depth asks for: a loss after several steps, a random number of steps, dropped steps, denoising.
+"""Training for depth: a loss after several steps, a random number of steps, dropped steps, denoising.
 
-Every draw is a function of seed, epoch and batch. With the defaults of `DepthRecipe` nothing of this runs.
+Every draw is a function of seed, epoch and batch. With the defaults of `DepthRecipe` none of this runs.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from srcgcnn.models.network import StepwiseNetwork
     from srcgcnn.run.trial import TrialConfig
 
-SHARES, NOISE, WEIGHTS = 1, 2, 3  # streams of a seed, beside the one of batches
+SHARES, NOISE, WEIGHTS = 1, 2, 3  # streams of a seed, in addition to that of the batches
 STEPS_SEED = 20_260  # of the number of steps: the same for all trials, which may train as one group
 
 
 class DepthTraining:
-    """The losses of a group whose recipe asks for more than the error after the last step.
+    """The losses of a group whose recipe has more than the error after the last step.
 
     Attributes:
-        denoiser: tells the noise, where its loss has a weight; else None.
+        denoiser: predicts the noise, if its loss has a weight; else None.
     """
 
     def __init__(self, configs: Sequence[TrialConfig], device: torch.device) -> None:
@@ -58,7 +58,7 @@ class DepthTraining:
         return int(torch.randint(self._least, self._most + 1, (), generator=stream(STEPS_SEED, epoch, number)))
 
     def shares_of(self, epoch: int, number: int) -> Tensor | None:
-        """Draw how much of its way each step goes, 0 or 1 / (1 - step_dropout): [M, T]; None where all go theirs."""
+        """Draw the factor of each step's update, 0 or 1 / (1 - step_dropout): [M, T]; None if no step is dropped."""
         dropped = self._recipe.step_dropout
         if not dropped:
             return None
@@ -68,7 +68,7 @@ class DepthTraining:
         return (torch.stack(draws) >= dropped).float() / (1 - dropped)
 
     def noise_of(self, batch: GraphBatch, epoch: int, number: int) -> Tensor | None:
-        """Draw noise in units of its deviation, [M, N, K] on the host; None where there is none."""
+        """Draw noise in units of its deviation, [M, N, K] on the host; None if there is none."""
         if not self._recipe.noise_angstrom:
             return None
         return draw_noise(batch, [stream(order, epoch, number, NOISE) for order in self._orders])
@@ -108,7 +108,7 @@ class DepthTraining:
 
 
 def depth_training(configs: Sequence[TrialConfig], device: torch.device) -> DepthTraining | None:
-    """Return the losses of a group; None where the error after the last step is all there is."""
+    """Return the losses of a group; None if only the error after the last step counts."""
     return None if configs[0].training.depth == DepthRecipe() else DepthTraining(configs, device)
 
 

@@ -50,7 +50,7 @@ class GraphSet:
     """The graphs of a store as tensors.
 
     Attributes:
-        device: where they lie.
+        device: where they are.
         static_shapes: pad batches to few sizes (`size_class`), so that compiled code meets few shapes.
         element_features: float32 [101, 92].
     """
@@ -76,7 +76,7 @@ class GraphSet:
             geometry: `images`, `places` and `lattices` of each shard; batches then have vectors.
 
         Raises:
-            ValueError: missing neighbours shall be edges, but degrees differ.
+            ValueError: missing neighbours should become edges, but degrees differ.
         """
         self.device, self.static_shapes = device, False
         self._degrees = _Degrees(shards, device) if "degrees" in shards[0] else None
@@ -103,7 +103,7 @@ class GraphSet:
         """Take all crystals of a store.
 
         Args:
-            store: where they lie.
+            store: where they are stored.
             device: where batches are made.
             exact_padding: as in `TrainingConfig`.
             vectors: batches have the vectors to neighbours; the arrays for them are read only then.
@@ -122,7 +122,7 @@ class GraphSet:
     def batch(self, rows: Tensor) -> GraphBatch:
         """Gather crystals, int64 [M, B] row numbers (best on the host), into one batch for M models.
 
-        Sizes are worked out on the host, so that a GPU need not be waited for.
+        Sizes are computed on the host, to avoid waiting for a GPU.
         """
         host_rows = rows.cpu()
         host_counts = self._host_offsets[host_rows + 1] - self._host_offsets[host_rows]
@@ -208,7 +208,7 @@ class _Degrees:
     def __init__(self, shards: Sequence[Mapping[str, np.ndarray]], device: torch.device) -> None:
         degrees = np.concatenate([shard["degrees"] for shard in shards]).astype(np.int64)
         offsets = _joined_offsets(shards)
-        # the widest atom of every crystal, on the host: a GPU need not be waited for
+        # the widest atom of every crystal, on the host, to avoid waiting for a GPU
         self._widest = torch.from_numpy(np.maximum.reduceat(degrees, offsets[:-1]))
         self._first = torch.from_numpy(np.concatenate([[0], np.cumsum(degrees)])).to(device)
 

@@ -1,4 +1,4 @@
-"""What a model file says of itself: read from the header alone, without torch."""
+"""The card of a model file, read from the header alone, without torch."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class PredictedTarget:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model file says of itself.
+    """What a model file says about its model.
 
     Attributes:
         key: key of the trial, or hash of the file it was imported from.
         mean: of the target, in `unit`: the network's output is standardised.
         std: deviation of the target.
-        domain: what the training crystals were like; None where nobody knows (imported, or an older version).
+        domain: what the training crystals were like; None if unknown (imported, or an older version).
         origin: where the weights came from, "" for a trial of a sweep.
         targets: of a network that predicts several; `target` then names them together, `mean` is 0 and `std` 1.
     """

@@ -38,8 +38,8 @@ def load_model(path: Path) -> tuple[ModelCard, Network]:
     """Read a model file; the network is in evaluation mode on the CPU.
 
     Raises:
-        ValueError: not a model file of this format version, or a damaged one; or one of a network of somebody's own,
-            which is imported only where the user has named it (`models/own.py`).
+        ValueError: not a model file of this format version, or a damaged one; or one of a user-defined network,
+            which is imported only if the user has named it (`models/own.py`).
     """
     card = read_card(path)
     try:

@@ -32,10 +32,10 @@ class Normaliser:
 def fit_normaliser(
     config: TrainingConfig, task: Task, targets: np.ndarray, train: np.ndarray, seed: int, name: str
 ) -> Normaliser:
-    """Fit on training rows only, or on a sample of all rows where the paper's way is asked for; NaN does not count.
+    """Fit on training rows only, or on a sample of all rows if the paper's normaliser is requested; NaN does not count.
 
     Raises:
-        ValueError: all those targets are equal, so that there is nothing to learn.
+        ValueError: all those targets are equal, so there is nothing to learn.
     """
     if task == "classification":
         return Normaliser(0.0, 1.0)
@@ -50,7 +50,7 @@ def deviation_of(targets: np.ndarray, name: str) -> float:
     """Return the standard deviation of training targets [R]; NaN does not count.
 
     Raises:
-        ValueError: all those targets are equal, so that there is nothing to learn.
+        ValueError: all those targets are equal, so there is nothing to learn.
     """
     values = _known(targets)
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0

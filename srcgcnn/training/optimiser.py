@@ -52,7 +52,7 @@ class GroupOptimizer:
         return [schedule.rate for schedule in self._schedules]
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Clear the gradients."""
         self._optimizer.zero_grad(set_to_none=True)
 
     def step(self) -> None:
@@ -70,7 +70,7 @@ class GroupOptimizer:
     def _step_each(self, rates: list[float]) -> None:
         before = [parameter.clone() for parameter in self._parameters]
         self._optimizer.step()
-        # one copy that a GPU is not waited for; a tensor made on the device from numbers would wait
+        # one asynchronous copy; a tensor made on the device from numbers would wait
         shares = torch.tensor([rate / max(rates) for rate in rates]).to(before[0].device, non_blocking=True)
         for parameter, old in zip(self._parameters, before, strict=True):
             weight = shares.view(-1, *[1] * (parameter.dim() - 1))

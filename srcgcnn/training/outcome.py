@@ -1,4 +1,4 @@
-"""A trained group to results: the best weights of every member, tested once."""
+"""From a trained group to results: the best weights of every member, tested once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class SetPredictions:
     """One set of one trial: store rows [R], targets and predictions in the target's unit.
 
-    Of several targets [R, P], NaN where a crystal lacks one.
+    With several targets [R, P], NaN where a crystal lacks one.
     """
 
     rows: np.ndarray
@@ -100,7 +100,7 @@ def _result(trainer: GroupTrainer, member: int, sets: dict[str, SetPredictions])
 
 
 def _scale(trainer: GroupTrainer, member: int) -> tuple[float, float]:
-    """Return mean and deviation of the only target; those of several stand with each of them."""
+    """Return mean and deviation of the only target; for several targets each has its own."""
     normalisers = trainer.targets.normalisers[member]
     return (normalisers[0].mean, normalisers[0].std) if len(normalisers) == 1 else (0.0, 1.0)
 

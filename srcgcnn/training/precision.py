@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def check_precision(training: TrainingConfig, device: torch.device) -> None:
-    """Refuse what a device does not have.
+    """Refuse a precision that the device does not support.
 
     Raises:
         ValueError: tf32 on the CPU.
@@ -25,7 +25,7 @@ def check_precision(training: TrainingConfig, device: torch.device) -> None:
 
 @contextmanager
 def tensor_cores(training: TrainingConfig) -> Iterator[None]:
-    """Round the factors of float32 products to TF32 where that is asked for, forward and backward."""
+    """Round the factors of float32 products to TF32 if requested, forward and backward."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if training.precision == "tf32" else "highest")
     try:
@@ -35,7 +35,7 @@ def tensor_cores(training: TrainingConfig) -> Iterator[None]:
 
 
 def autocast(training: TrainingConfig, device: torch.device) -> AbstractContextManager[object]:
-    """Multiply matrices in bf16 where that is asked for; the layers return float32."""
+    """Multiply matrices in bf16 if requested; the layers return float32."""
     if training.precision != "bf16":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)

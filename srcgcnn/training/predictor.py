@@ -1,4 +1,4 @@
-"""A trained model that answers for crystals."""
+"""A trained model that makes predictions for crystals."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Predictor:
     def predict_structures(self, structures: Sequence[Structure]) -> np.ndarray:
         """Predict for pymatgen structures: float64 [crystals], in `card.unit`, or the probability of class 1.
 
-        Of several targets [crystals, targets], each in its unit (`card.each`).
+        With several targets [crystals, targets], each in its unit (`card.each`).
 
         Raises:
             RowError: a structure that has no CGCNN graph (see `build_graph`).
@@ -123,7 +123,7 @@ def predict_rows(
 ) -> torch.Tensor:
     """Predict in evaluation mode: rows [M, R] give float64 [M, R] in the target's unit, or probabilities of class 1.
 
-    Of several targets [M, R, P], each in its unit.
+    With several targets [M, R, P], each in its unit.
 
     Args:
         network: M models.

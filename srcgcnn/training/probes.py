@@ -1,6 +1,6 @@
 """Depth probes: what each step of message passing does to the atoms.
 
-With the trained weights: does the recurrence come to rest, do states explode, do the atoms of a crystal become alike
+With the trained weights: does the recurrence converge, do states explode, do the atoms of a crystal become alike
 (oversmoothing), which steps does the readout need, and what do more steps do than it was trained for? The test set is
 not touched. Gradients are measured while it trains (`gradient_probes.py`).
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def probe_depth(trainer: GroupTrainer) -> list[DepthProbes | None]:
     """Return the probes of every member, with the weights that its network has now.
 
-    None where one is not finite, and for networks without steps.
+    None if one is not finite, and for networks without steps.
     """
     network, rows = trainer.network, trainer.rows_of("val")
     if not isinstance(network, StepwiseNetwork):

@@ -33,7 +33,7 @@ class PhaseTime:
     Attributes:
         name: the phase.
         within: the phase that contains it, "" at the top.
-        host_ms: time on the processor. On a GPU that is the time to give the work away.
+        host_ms: time on the processor. On a GPU that is the time to launch the work.
         device_ms: time of its kernels on the GPU, 0 on a CPU.
     """
 
@@ -60,7 +60,7 @@ class StepProfile:
     Attributes:
         steps: training steps in it.
         phases: in the order of a step.
-        operators: the dearest first.
+        operators: the most expensive first.
         structures_per_second: training structures, evaluation included, with the profiler's own cost.
     """
 

@@ -1,4 +1,4 @@
-"""Repeat a function's kernels as one CUDA graph: small networks else wait for the launch of every kernel.
+"""Replay a function's kernels as one CUDA graph: otherwise small networks wait for the launch of every kernel.
 
 PyTorch's rules for captures (https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs), and how they are kept:
 
@@ -95,7 +95,7 @@ class Replay:
     def __call__(self, function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor | None) -> tuple[Tensor, ...]:
         """Return function(*inputs). The outputs hold until the next call.
 
-        Functions are told apart by their names, recordings of one by the shapes of its inputs.
+        Functions are distinguished by their names, recordings of one function by the shapes of its inputs.
         """
         if self.recorder is None:
             return function(*inputs)
@@ -117,7 +117,7 @@ class Replay:
 
     def _give_up(self, error: RuntimeError) -> Replay:
         reason = str(error).strip().splitlines()[0]
-        logger.warning("no CUDA graph of a training step here (%s): training goes on kernel by kernel", reason)
+        logger.warning("no CUDA graph of a training step here (%s): training continues kernel by kernel", reason)
         self.recorder = None
         self._recordings.clear()
         return self

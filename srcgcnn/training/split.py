@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from srcgcnn.data.store import GraphStore
     from srcgcnn.run.trial import SplitConfig
 
-KMEANS_ROUNDS = 100  # Lloyd's algorithm comes to rest long before on compositions
+KMEANS_ROUNDS = 100  # Lloyd's algorithm converges long before on compositions
 ELEMENT_COUNT = re.compile(r"([A-Z][a-z]?)([0-9.]*)")
 
 
 class SplitError(ValueError):
-    """The rows cannot be split as asked."""
+    """The rows cannot be split as requested."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Crystals:
-    """What a split may know of the rows of a store: their ids, reduced formulas and numbers of atoms in the cell."""
+    """What a split may use of the rows of a store: their ids, reduced formulas and numbers of atoms in the cell."""
 
     ids: Sequence[str]
     formulas: Sequence[str]
@@ -55,7 +55,7 @@ def split_rows(config: SplitConfig, seed: int, crystals: Crystals) -> Split:
 
     Raises:
         SplitError: a set would be empty, a listed id is not in the store, a held-out element is in no crystal, or there
-            are fewer training rows than asked for.
+            are fewer training rows than requested.
     """
     if config.kind == "lists":
         split = _by_lists(config, crystals.ids)
@@ -163,7 +163,7 @@ def _with_elements(config: SplitConfig, crystals: Crystals) -> np.ndarray:
 
 
 def _largest(config: SplitConfig, crystals: Crystals) -> np.ndarray:
-    """Mark the crystals with most atoms: bool [R]. Crystals of one size stay together, near the share that is asked."""
+    """Mark the crystals with the most atoms: bool [R]. Crystals of one size stay together, near the requested share."""
     sizes, counts = np.unique(crystals.atoms, return_counts=True)
     held_out = np.cumsum(counts[::-1])[::-1]  # rows with at least this many atoms
     smallest = sizes[np.abs(held_out - config.fractions[2] * len(crystals.atoms)).argmin()]
@@ -222,5 +222,5 @@ def _by_lists(config: SplitConfig, ids: Sequence[str]) -> Split:
         parts.append(np.array([row_of[row_id] for row_id in listed], dtype=np.int64))
     train, val, test = parts
     if len(set(np.concatenate(parts).tolist())) < sum(map(len, parts)):
-        raise SplitError("an id stands in two of the listed sets, or twice in one: test errors would be false")
+        raise SplitError("an id is in two of the listed sets, or twice in one: test errors would be wrong")
     return Split(train, val, test)

@@ -27,12 +27,12 @@ def check_weights(start: StartConfig, path: Path) -> None:
     """Refuse a file that is missing or is not the one that the trial was planned with.
 
     Raises:
-        ValueError: it is another file, or none.
+        ValueError: the file is another one, or missing.
     """
     found = sha256_of(path) if path.exists() else "no such file"
     if found != start.weights_hash:
         raise ValueError(
-            f"{path}: the weights to start from have sha256 {found}, planned was {start.weights_hash}; "
+            f"{path}: the weights to start from have sha256 {found}, the plan has {start.weights_hash}; "
             "start the sweep again with --init-from"
         )
 
@@ -41,7 +41,7 @@ def start_from(network: Network, start: StartConfig, path: Path) -> None:
     """Copy the weights of a model file into every member of a network that has its initial weights.
 
     Raises:
-        ValueError: the file's network has other shapes; or nothing is called like a frozen part.
+        ValueError: the file's network has other shapes; or a frozen part does not exist.
     """
     _, trained = load_model(path)
     own = network.state_dict()

@@ -1,4 +1,4 @@
-"""Random numbers of a training: every draw is a function of seeds and of where the training is, and is never stored."""
+"""Random numbers of training: every draw is a function of seeds and of where the training is, and is never stored."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What a group is trained on and judged by: the targets of its members, in their units and standardised.
 
-Shapes are those of one target; several stand in one more dimension, [..., P], with NaN where a crystal lacks one.
+Shapes are those of one target; several have one more dimension, [..., P], with NaN where a crystal lacks one.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class GroupTargets:
             kept: the model whose head, and so scale, is kept.
 
         Raises:
-            ValueError: they are no classes, or a set has no value of a target.
+            ValueError: they are not classes, or a set has no value of a target.
         """
         first = configs[0]
         self._task, self._device = first.model.task, device
@@ -102,13 +102,13 @@ def _check_classes(values: np.ndarray) -> None:
 
 
 def _check_sets(name: str, values: np.ndarray, splits: Sequence[Split]) -> None:
-    """Refuse sets without a value: nothing could be trained or told."""
+    """Refuse sets without a value: nothing could be trained or evaluated."""
     for split in splits:
         for what, rows in (("training", split.train), ("validation", split.val), ("test", split.test)):
             if np.isnan(values[rows]).all():
                 raise ValueError(
                     f"target {name!r}: none of the {len(rows)} {what} rows has a value; leave this target out, or "
-                    "split otherwise"
+                    "split differently"
                 )
 
 

@@ -113,7 +113,7 @@ class GroupTrainer:
         saved, batches = self._read_checkpoint(), len(self._batch_sizes())
         backend = backend or choose_backend(self._model, self._training, self.device, batches * len(configs))
         if saved is not None:
-            backend = earlier_backend(saved["path"], self.device)  # so that it ends with the same bits
+            backend = earlier_backend(saved["path"], self.device)  # to end with the same bits
         features = torch.from_numpy(np.array(store.element_features))
         self.network = make_network(self._model, features, alphas, backend)
         self.network.reset_parameters([config.seeds.init for config in configs])
@@ -135,7 +135,7 @@ class GroupTrainer:
         self.repeat_with(CudaRecorder(self.device) if recorded else None)
 
     def repeat_with(self, recorder: Recorder | None) -> None:
-        """Repeat recordings of the steps, on batches of few sizes; None takes every step kernel by kernel."""
+        """Repeat recordings of the steps, on batches of few sizes; None launches every step kernel by kernel."""
         self._replay = Replay(recorder)
         self.crystals.static_shapes = recorder is not None
 
@@ -202,7 +202,7 @@ class GroupTrainer:
 
         Args:
             on_epoch: called after every epoch with the reports of all members that still train.
-            should_stop: asked after every batch; True writes a checkpoint and raises InterruptedGroupError.
+            should_stop: called after every batch; True writes a checkpoint and raises InterruptedGroupError.
         """
         while self.progress.epoch < self._training.epochs and not self.progress.all_stopped:
             self._train_epoch(should_stop)
@@ -212,7 +212,7 @@ class GroupTrainer:
                 self._report(on_epoch, reports)
 
     def _report(self, on_epoch: Callable[[list[EpochReport]], None], reports: list[EpochReport]) -> None:
-        """Tell the caller. Its time (a driver that waits for a tracking server) is no cost of the trial."""
+        """Tell the caller. This time (a driver may wait for a tracking server) is not charged to the trial."""
         before = time.monotonic()
         on_epoch(reports)
         self._started += time.monotonic() - before
@@ -248,11 +248,11 @@ class GroupTrainer:
                 self.progress.loss_sums = loss_sums.tolist()
                 self.save()
             if stopping:
-                raise InterruptedGroupError(f"stopped in epoch {self.progress.epoch}, batch {number}, as asked")
+                raise InterruptedGroupError(f"stopped in epoch {self.progress.epoch}, batch {number}, as requested")
         self.progress.loss_sums = loss_sums.tolist()
 
     def _probe_gradients(self, rows: Tensor) -> None:
-        """Note how much of the gradient reaches each step. The time is no cost of the trial."""
+        """Record how much of the gradient reaches each step. This time is not charged to the trial."""
         if not isinstance(self.network, StepwiseNetwork):
             return
         before = time.monotonic()
@@ -311,7 +311,7 @@ class GroupTrainer:
         noise: Tensor | None,
         *batch: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        """Do the same for a recipe that asks for more than the error after the last step."""
+        """Do the same for a recipe whose loss is more than the error after the last step."""
         depth = cast("DepthTraining", self._depth)
         self._optimizer.zero_grad()
         with record_function(FORWARD), autocast(self._training, self.device):
@@ -390,11 +390,11 @@ class GroupTrainer:
         self._saved = time.monotonic()
         try:
             self._checkpoint.write(state)
-        except OSError as error:  # training goes on; the checkpoint before this one still holds
+        except OSError as error:  # training continues; the previous checkpoint is still valid
             warnings.warn(f"checkpoint {self._checkpoint.path} not written: {error}", stacklevel=2)
 
     def _beside(self) -> dict[str, nn.Module]:
-        """Return what a checkpoint must hold beside the networks."""
+        """Return what a checkpoint must hold besides the networks."""
         denoiser = self._depth.denoiser if self._depth else None
         found = {"denoiser": denoiser, "average": self._average}
         return {name: module for name, module in found.items() if module is not None}
@@ -402,7 +402,9 @@ class GroupTrainer:
     def _read_checkpoint(self) -> dict[str, Any] | None:
         state = None if self._checkpoint is None else self._checkpoint.read()
         if self._checkpoint and state and state["keys"] != [config.key for config in self.configs]:
-            raise ValueError(f"{self._checkpoint.path} is of other trials ({state['keys']}); delete it to start anew")
+            raise ValueError(
+                f"{self._checkpoint.path} belongs to other trials ({state['keys']}); delete it to start over"
+            )
         return state
 
     def _resume(self, state: dict[str, Any]) -> None:

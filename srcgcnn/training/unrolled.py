@@ -1,6 +1,6 @@
 """Any-depth reading: a trained network whose blocks go in cycles, taken for more steps than it was trained for.
 
-Norms of steps that were not trained take weights from the last step, and statistics estimated anew on training rows.
+Norms of steps that were not trained take weights from the last step, and statistics re-estimated on training rows.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def unrolled(network: CrystalGraphNetwork, depth: int) -> CrystalGraphNetwork:
     """Return the same weights for more steps, to be evaluated. What is each step's own, later steps take from the last.
 
     Raises:
-        ValueError: its blocks do not go in cycles, so that there is none for another step.
+        ValueError: its blocks do not go in cycles, so there is no block for another step.
     """
     config, own = network.config, network.state_dict()
     if config.distinct_blocks == config.depth:

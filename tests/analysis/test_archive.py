@@ -104,4 +104,4 @@ def test_an_archive_grows_and_refuses_another_result_of_the_same_trial(sweep, tm
     del edited["digest"]  # as an older version wrote it
     first.write_text(json.dumps(edited))
     assert main(["archive", str(sweep.out), str(folder)]) == 2
-    assert f"{folder / 'results' / first.name} has other errors" in capsys.readouterr().err
+    assert f"{folder / 'results' / first.name} has different errors" in capsys.readouterr().err

@@ -105,9 +105,9 @@ def test_names_are_corrected_for_their_number():
     ("change", "words"),
     [
         (lambda frame: frame.drop(columns="seed"), "no column seed; it has variant, item, split, error"),
-        (lambda frame: pd.concat([frame, frame.head(1)]), "1 rows stand there twice, the first is variant 'a'"),
-        (lambda frame: frame.assign(error=np.nan), "are no finite numbers"),
-        (lambda frame: frame.assign(error="x"), "are no finite numbers, the first is 'x'"),
+        (lambda frame: pd.concat([frame, frame.head(1)]), "1 rows appear twice, the first is variant 'a'"),
+        (lambda frame: frame.assign(error=np.nan), "are not finite numbers"),
+        (lambda frame: frame.assign(error="x"), "are not finite numbers, the first is 'x'"),
         (lambda frame: frame[(frame["seed"] == 0) == (frame["item"] == "c0")], "have no item in common"),
     ],
 )
@@ -115,7 +115,7 @@ def test_what_is_missing_is_said(change, words):
     frame = table_of({"a": np.random.default_rng(4).random((2, 3))})
     with pytest.raises(ValueError, match=words):
         ErrorTable(change(frame)).intervals()
-    with pytest.raises(ValueError, match="no variant 'z'; there are: a"):
+    with pytest.raises(ValueError, match="no variant 'z'; available: a"):
         ErrorTable(frame).compare("a", "z")
 
 

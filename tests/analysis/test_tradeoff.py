@@ -128,7 +128,7 @@ def test_every_name_that_results_prints_is_one_that_compare_takes(tmp_path, caps
     assert main(["compare", str(tmp_path), "width=8", "cgcnn-2"]) == 0
     assert "SR-CGCNN T=3 step-norm width=8 minus CGCNN-2" in capsys.readouterr().out
     assert main(["compare", str(tmp_path), "t=3", "CGCNN-2"]) == 2
-    assert "several variants are meant by 't=3'" in capsys.readouterr().err
+    assert "several variants match 't=3'" in capsys.readouterr().err
 
 
 def test_the_error_on_training_rows_stands_beside_the_others_where_it_is_known(tmp_path):

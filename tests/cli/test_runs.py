@@ -70,7 +70,7 @@ def test_removed_trials_are_gone_and_are_trained_again(sweep, capsys):
     assert finished_keys(sweep) == before
     with FileLock(sweep.driver_lock):
         assert main(["remove", str(sweep.out), ONE_LAYER.label, "--yes"]) == 2
-    assert "a driver runs this sweep" in capsys.readouterr().err
+    assert "a driver is running this sweep" in capsys.readouterr().err
     assert main(["remove", str(sweep.out), ONE_LAYER.label, "--yes"]) == 0
     left = finished_keys(sweep)
     assert len(left) == 2
@@ -98,7 +98,7 @@ def test_a_split_of_ones_own_is_checked_before_anything_starts(demo_store, tmp_p
         2,
         "srcgcnn: the split lists 1 ids that the graph store does not have: 'nobody'\n",
     )
-    assert "line 2: set 'tests'; known are" in said([f"{ids[0]},tests"])[1]
-    assert f"line 82: '{ids[0]}' stands in line 2, too" in said([*good, good[0]])[1]
+    assert "line 2: set 'tests'; known: " in said([f"{ids[0]},tests"])[1]
+    assert f"line 82: '{ids[0]}' is also in line 2" in said([*good, good[0]])[1]
     assert "needs the columns id and set; it has id, part" in said(good, "id,part")[1]
     assert "no row of set 'validation'" in said([f"{ids[0]},train", f"{ids[1]},test"])[1]

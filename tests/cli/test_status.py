@@ -26,5 +26,5 @@ def test_the_dashboard_is_named_while_the_sweep_runs_and_no_longer(tmp_path, cap
     progress.write(ended=True)
     assert main(["status", str(paths.out)]) == 0
     over = capsys.readouterr().out
-    assert "to go on: srcgcnn sweep --depths 2" in over
+    assert "to continue: srcgcnn sweep --depths 2" in over
     assert "8265" not in over

@@ -39,8 +39,8 @@ BAD = [  # (id, cif, target, reason)
     ("word", cif(), "n.a.", "target 'y' is not a number: 'n.a.'"),
     ("mendelevium", cif("Md"), "1", "Md (Z=101)"),
     ("good-0", cif(length=5), "1", "duplicate id"),
-    ("one place", cif(second=(0, 0, 0)), "1", "two atoms on one place"),
-    ("nearly one place", cif(second=(0, 0, 0.01)), "1", "two atoms on one place: 0.04"),
+    ("one place", cif(second=(0, 0, 0)), "1", "two atoms in one place"),
+    ("nearly one place", cif(second=(0, 0, 0.01)), "1", "two atoms in one place: 0.04"),
 ]
 
 

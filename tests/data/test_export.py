@@ -140,7 +140,7 @@ def test_jarvis_without_cache_or_network_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(requests, "get", away)
     with pytest.raises(SourceError, match=r"not in the cache \(.*jarvis_data.*copy that file"):
         open_source("jarvis:dft_3d")
-    with pytest.raises(SourceError, match=r"no such dataset in jarvis-tools; there are: .*dft_3d"):
+    with pytest.raises(SourceError, match=r"no such dataset in jarvis-tools; available: .*dft_3d"):
         open_source("jarvis:dft_4d")
 
 

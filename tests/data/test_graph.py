@@ -267,9 +267,9 @@ REJECTED = {
     "half a sodium": (cube({"Na": 0.5}), r"partial occupancy \(Na0\.5\)"),
     "sodium or potassium": (cube({"Na": 0.5, "K": 0.5}), "partial occupancy"),
     "mendelevium": (cube("Md"), r"Md \(Z=101\).*Z=1\.\.100"),
-    "one place": (cube("Na", (0, 0, 0)), "two atoms on one place"),
-    "nearly one place": (cube("Na", (0, 0.02, 0)), r"two atoms on one place: 0\.08"),
-    "one place over the border": (cube("Na", (0, 0, 0.999)), "two atoms on one place"),
+    "one place": (cube("Na", (0, 0, 0)), "two atoms in one place"),
+    "nearly one place": (cube("Na", (0, 0.02, 0)), r"two atoms in one place: 0\.08"),
+    "one place over the border": (cube("Na", (0, 0, 0.999)), "two atoms in one place"),
 }
 
 

@@ -33,7 +33,7 @@ def test_files_without_ids_are_refused(tmp_path):
     for name, words in (
         ("none", "no such file"),
         ("empty", "no id in it"),
-        ("bytes", "not text"),
+        ("bytes", "not UTF-8 text"),
         ("", "not a regular"),
     ):
         with pytest.raises(SourceError, match=words):
@@ -59,5 +59,5 @@ def test_command_and_sweep_take_the_file(tmp_path, capsys):
     assert "20 with" in capsys.readouterr().out
     spec = DataSpec("demo", ids=str(tmp_path / "ids.txt"))
     assert find_data(spec, tmp_path / "stores", None, strict=False).manifest is None
-    with pytest.raises(StoreError, match="is a graph store and taken whole"):
+    with pytest.raises(StoreError, match="is a graph store and used as a whole"):
         find_data(DataSpec(str(out), ids=str(tmp_path / "ids.txt")), tmp_path / "stores", None, strict=False)

@@ -140,7 +140,7 @@ def test_passing_failures_cost_no_page_and_no_document(fault, materials, tmp_pat
 
 def test_a_fetch_that_broke_goes_on_with_the_missing_page(materials, tmp_path):
     materials.faults = [None, None] + ["cut"] * 20
-    with pytest.raises(MpError, match="goes on where it stopped"):
+    with pytest.raises(MpError, match="continues where it stopped"):
         fetch(tmp_path / "s")
     with pytest.raises(SourceError, match="has not ended"):
         open_source(str(tmp_path / "s"))
@@ -204,7 +204,7 @@ def test_malformed_documents_are_rejected_with_id_and_reason(materials, tmp_path
     assert "no structure" in reasons["mp-1"]
     assert "cannot parse" in reasons["mp-2"]
     assert "missing target 'formation_energy'" in reasons["mp-3"]
-    assert any("no object but str" in reason for reason in reasons.values())
+    assert any("not an object but str" in reason for reason in reasons.values())
     assert len(report.store) == COUNT - 5
 
 
@@ -231,7 +231,7 @@ def test_errors_are_one_line_that_says_what_to_do(materials, tmp_path, monkeypat
 
 
 def test_no_network_is_said(materials, tmp_path, monkeypatch):
-    monkeypatch.setattr(ENDPOINT, "http://127.0.0.1:9/")  # nobody listens there
+    monkeypatch.setattr(ENDPOINT, "http://127.0.0.1:9/")  # nothing listens there
     with pytest.raises(MpError, match="check the network"):
         fetch(tmp_path / "s")
 
@@ -361,7 +361,7 @@ def test_a_long_list_goes_in_pieces_and_an_interrupted_one_is_resumed(materials,
     whole = fetch(tmp_path / "whole", query)
     assert [len(query["material_ids"].split(",")) for query in materials.asked[:4]] == [2, 2, 2, 1]
     materials.faults = [lambda: None, 500, 500, 500]
-    with pytest.raises(MpError, match="no whole answer"):
+    with pytest.raises(MpError, match="no complete answer"):
         fetch(tmp_path / "resumed", query)
     materials.answered.clear()
     resumed = fetch(tmp_path / "resumed", query)
@@ -371,9 +371,9 @@ def test_a_long_list_goes_in_pieces_and_an_interrupted_one_is_resumed(materials,
 
 
 def test_ids_and_filters_exclude_each_other_and_old_snapshots_keep_their_names(materials, tmp_path, capsys):
-    with pytest.raises(QueryError, match="the ids say which materials; leave out limit = 3"):
+    with pytest.raises(QueryError, match="the ids already select the materials; leave out limit = 3"):
         MpQuery(("band_gap",), MpFilter(limit=3), ("mp-1",))
-    with pytest.raises(QueryError, match="'mp 1' is no id of the Materials Project"):
+    with pytest.raises(QueryError, match="'mp 1' is not an id of the Materials Project"):
         MpQuery(("band_gap",), ids=("mp 1",))
     assert MpQuery(("band_gap",)).key == "691869cbbf20ab0b"
     with pytest.raises(MpError, match="none of the 1 listed ids"):

@@ -92,7 +92,7 @@ def test_a_changed_file_of_a_folder_is_another_source(folder):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "a folder without a table of targets; supported are: demo"),
+        ({}, "a folder without a table of targets; supported: demo"),
         ({"a.csv": "id,y\n", "b.csv": "id,y\n"}, r"needs one table with a header \(found: a.csv, b.csv\)"),
         ({"a.csv": "structure,y\nx0,1\n"}, "no column file or filename .* that names the files; columns: structure, y"),
     ],

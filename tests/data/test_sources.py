@@ -320,7 +320,7 @@ def test_molecules_are_bad_rows(tmp_path):
 @pytest.mark.parametrize("name", ["nothing.csv", "text.txt", "."])
 def test_what_cannot_be_a_source_lists_what_can(name, tmp_path):
     (tmp_path / "text.txt").touch()
-    with pytest.raises(SourceError, match=r"supported are: demo .*id_prop.csv.*parquet.*jsonl.*extxyz") as error:
+    with pytest.raises(SourceError, match=r"supported: demo .*id_prop.csv.*parquet.*jsonl.*extxyz") as error:
         open_source(str(tmp_path / name))
     assert str(tmp_path) in str(error.value)
 

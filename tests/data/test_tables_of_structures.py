@@ -84,7 +84,7 @@ def test_rows_without_a_crystal_are_listed(crystals, tmp_path):
     frame.to_parquet(tmp_path / "t.parquet")
     report = build_store(open_source(str(tmp_path / "t.parquet")), tmp_path / "store", processes=1)
     assert [row.reason.split(":")[0] for row in report.rejected] == [
-        "column 'structure' is no JSON",
+        "column 'structure' is not JSON",
         "column 'structure' is empty",
     ]
 
@@ -123,5 +123,5 @@ def test_a_pickle_is_refused_unread_with_the_way_to_convert_it(name, tmp_path, m
 
 def test_what_only_looks_like_excel_is_refused(tmp_path):
     (tmp_path / "t.xlsx").write_text("id,cif\n")
-    with pytest.raises(SourceError, match="is no Excel table"):
+    with pytest.raises(SourceError, match="is not an Excel table"):
         open_source(str(tmp_path / "t.xlsx"))

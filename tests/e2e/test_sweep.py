@@ -215,7 +215,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(sweep):
     wait_for(lambda: list(sweep.paths.checkpoints.glob("*.pt")))
     os.kill(driver.pid, signal.SIGINT)
     assert driver.wait(timeout=90) == 130
-    assert "same command goes on" in (sweep.folder / "killed.log").read_text()
+    assert "same command resumes" in (sweep.folder / "killed.log").read_text()
     sweep.run(*flags)
     (result,) = open_run(sweep.paths).results
     assert result.cost.resumes == 1

@@ -121,7 +121,7 @@ def test_status_and_logs_tell_of_a_running_sweep_and_sigterm_stops_it_quietly(tm
     os.kill(driver.pid, signal.SIGTERM)
     assert driver.wait(timeout=90) == 130
     said = (tmp_path / "killed.log").read_text()
-    assert "same command goes on" in said
+    assert "same command resumes" in said
     assert "Traceback" not in said
     assert "*** SIG" not in said
-    assert "to go on" in srcgcnn(sweep, "status", sweep.paths.out)
+    assert "to continue" in srcgcnn(sweep, "status", sweep.paths.out)

@@ -31,7 +31,7 @@ def test_a_budget_takes_no_new_groups_and_a_larger_one_goes_on(tmp_path):
 
 def test_a_second_driver_is_refused_and_cancel_stops_the_first(tmp_path):
     sweep = Sweep(tmp_path)
-    assert "nothing of this sweep runs" in _cancel_of_a_finished_one(sweep)
+    assert "nothing of this sweep is running" in _cancel_of_a_finished_one(sweep)
     running = sweep.start(*THREE, "--epochs", ENDLESS_EPOCHS)
     wait_for(lambda: list(sweep.paths.checkpoints.glob("*.pt")))
     asked = sweep.paths.spec.read_text()

@@ -69,4 +69,4 @@ def test_cancel_stops_the_driver_of_this_machine_and_no_other_process(shell, tmp
     reused = {**note, "pid": os.getpid()}  # the number of a process that has started since
     paths.driver.write_text(json.dumps(reused))
     assert main(["cancel", str(tmp_path)]) == 0
-    assert "nothing of this sweep runs" in capsys.readouterr().out
+    assert "nothing of this sweep is running" in capsys.readouterr().out

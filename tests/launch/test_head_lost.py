@@ -74,7 +74,7 @@ def paths(tmp_path, trial_of):
 
 
 def silent_head(paths, job="17"):
-    """Write the address of a head that is dead: nobody listens there."""
+    """Write the address of a head that is dead: nothing listens there."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -131,7 +131,7 @@ def test_heads_that_die_without_a_new_result_are_given_up_and_status_says_so(pat
         assert not note_death(paths, "out of memory")
     with worker(paths, "18"):
         wait_for(paths.sweep_end.exists)
-        assert f"died {MOST_DEATHS} times without one new result" in status_text(status_of(paths), paths)
+        assert f"died {MOST_DEATHS} times without a single new result" in status_text(status_of(paths), paths)
     assert queue.read_text().split() == ["18"]
 
 

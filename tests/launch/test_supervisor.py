@@ -42,7 +42,7 @@ def start(folder, mode):
     ("mode", "status", "starts", "said"),
     [
         ("ends", 1, 1, ""),
-        ("dies twice", 1, 3, "the driver died of exit status 1; it goes on"),
+        ("dies twice", 1, 3, "the driver died of exit status 1; it continues"),
         ("dies", 1, 10, "died 10 times without a new result, the last time of signal 9"),
         ("refuses", 2, 1, "srcgcnn: depth=-1 must be positive"),
     ],
@@ -106,7 +106,7 @@ def test_a_ray_that_does_not_start_is_tried_again_and_none_waits_for_its_agents(
         _, errors = process.communicate(timeout=250)
     assert not [agent for agent in frozen if agent.is_running()]
     assert process.returncode == 0, errors
-    assert errors.count("it goes on from the result files") == 1, errors
+    assert errors.count("it continues from the result files") == 1, errors
 
 
 def below(pid, words, but=0):

@@ -108,16 +108,20 @@ def test_a_task_is_trained_and_written_and_the_next_one_joins_it(tmp_path, cryst
     [
         (TASK, {"test": (35, 36, 37, 38)}, "2 of 4 test crystals of "),
         (TASK, {"test": (35, 36, 37, 38)}, "(JVASP-37, JVASP-38)"),
-        (TASK, {"test": ()}, "an id stands in two sets, or the test set is empty"),
-        (TASK, {"val": (1,)}, "an id stands in two sets, or the test set is empty"),
+        (TASK, {"test": ()}, "an id is in two sets, or the test set is empty"),
+        (TASK, {"val": (1,)}, "an id is in two sets, or the test set is empty"),
         (TASK, {"train": (), "val": ()}, "has no training crystals"),
-        (TASK.replace("exfoliation_energy", "slme"), {}, "is no benchmark file of AI-SinglePropertyPrediction-slme-"),
+        (
+            TASK.replace("exfoliation_energy", "slme"),
+            {},
+            "is not a benchmark file of AI-SinglePropertyPrediction-slme-",
+        ),
         (
             TASK.replace("mae", "acc"),
             {},
-            "is no task for a network of one number, AI-SinglePropertyPrediction-PROPERTY",
+            "is not a task for a network that predicts one number, AI-SinglePropertyPrediction-PROPERTY",
         ),
-        ("exfoliation_energy", {}, "'exfoliation_energy' is no task"),
+        ("exfoliation_energy", {}, "'exfoliation_energy' is not a task"),
     ],
 )
 def test_what_cannot_be_contributed_is_said_in_one_line(tmp_path, crystals, monkeypatch, capsys, task, parts, message):
@@ -147,4 +151,4 @@ def test_without_package_and_file_it_is_said_where_tasks_come_from(capsys):
     assert main(["jarvis", TASK, *WHO]) == 2
     assert "pip install --no-deps jarvis-leaderboard" in capsys.readouterr().err
     assert main(["jarvis", TASK, *WHO, "--email", "us"]) == 2
-    assert "--email us: the leaderboard wants an address" in capsys.readouterr().err
+    assert "--email us: the leaderboard requires an address" in capsys.readouterr().err

@@ -84,8 +84,8 @@ def test_a_fold_is_trained_and_recorded_and_the_next_one_joins_it(tmp_path, monk
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["matbench_mp_eform"], "no task of matbench v0.1; those with crystals are: matbench_dielectric"),
-        (["matbench_steels"], "matbench_steels has compositions and no crystals"),
+        (["matbench_mp_eform"], "not a task of matbench v0.1; those with crystals are: matbench_dielectric"),
+        (["matbench_steels"], "matbench_steels has compositions but no crystals"),
         (["matbench_mp_is_metal"], "is a classification"),
         (["matbench_jdft2d", "--fold", "5"], "--fold 5: matbench has folds 0 to 4"),
         (["matbench_phonons"], "set MATMINER_DATA to a folder with matbench_phonons.json.gz"),
@@ -122,5 +122,5 @@ def test_a_record_that_was_changed_or_is_of_another_task_is_left_alone(tmp_path)
     with pytest.raises(LeaderboardError, match=r"its hash is not that of its contents.*another --out"):
         record_fold(path, TASK, 1, fold)
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(LeaderboardError, match=r"is no record of this program"):
+    with pytest.raises(LeaderboardError, match=r"is not a record of this program"):
         read_folds(path, TASK, recipe)

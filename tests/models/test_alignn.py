@@ -261,7 +261,7 @@ def test_the_plan_says_that_alignn_with_one_step_knows_no_angles(demo_store, tmp
     ]
     for depth, cautioned in (("1", True), ("2", False)):
         assert main([*sweep, "--models", "alignn", "--depths", depth]) == 0
-        assert ("ALIGNN with one step knows no angles" in " ".join(capsys.readouterr().out.split())) is cautioned
+        assert ("ALIGNN with one step uses no angles" in " ".join(capsys.readouterr().out.split())) is cautioned
 
 
 @pytest.mark.parametrize(("family", "depth", "sees"), [("eggc", 3, False), ("alignn", 2, True), ("alignn", 1, False)])

@@ -255,7 +255,7 @@ def test_several_targets_have_an_output_each(odd, tmp_path):
         ("Wide", r"returned \[3, 3\] for 3 crystals; expected \[B\]"),
         ("Failing", "returned NoneType"),
         ("Lazy", "leaves the sizes of layer.weight, layer.bias open"),
-        ("NoModule", "is no torch.nn.Module"),
+        ("NoModule", "is not a torch.nn.Module"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_runs(odd, name, words):

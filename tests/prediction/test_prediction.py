@@ -102,7 +102,7 @@ def test_crystals_of_memory_answer_as_their_files_do(run, crystals):
     assert list(answer["error"]) == ["", "column 'cif' is empty", ""]
     with pytest.raises(ValueError, match="needs a column structure, atoms or cif; it has formula"):
         ensemble.predict(pd.DataFrame({"formula": ["NaCl"]}))
-    with pytest.raises(TypeError, match="int is no crystal; give the path"):
+    with pytest.raises(TypeError, match="int is not a crystal; give the path"):
         ensemble.predict([3])
 
 
@@ -216,7 +216,8 @@ def test_crystals_of_the_training_set_are_marked_however_they_are_written(run, c
     assert seen.tolist() == [*expected, *[""] * (len(tested) + 1)]
     assert main(["predict", str(run.out), str(tmp_path / "mine.cif")]) == 0
     assert (
-        f"seen in training, so no test of the model: 1 of 1\n  mine: training set: {trained}" in capsys.readouterr().out
+        f"seen in training, so not a test of the model: 1 of 1\n  mine: training set: {trained}"
+        in capsys.readouterr().out
     )
 
 

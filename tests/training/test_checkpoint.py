@@ -55,10 +55,10 @@ def test_the_one_before_takes_over_then_nothing(written, tmp_path):
     shutil.copy(written.with_suffix(".previous"), file.previous)
     assert file.read()["number"] == 2
     file.path.write_bytes(file.path.read_bytes()[:-1])
-    with pytest.warns(UserWarning, match="digest differs.*the one before is used"):
+    with pytest.warns(UserWarning, match="digest differs.*the previous one is used"):
         assert file.read()["number"] == 1
     file.previous.write_bytes(b"")
-    with pytest.warns(UserWarning, match="training starts anew"):
+    with pytest.warns(UserWarning, match="training starts over"):
         assert file.read() is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["group.previous.damaged", "group.pt.damaged"]
 

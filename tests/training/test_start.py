@@ -163,7 +163,7 @@ def test_what_the_trainer_cannot_use_is_said(trained, starting, trial_of, demo_s
     everything = ("embedding", "linears", "norms", "alpha_logits", "head")
     with pytest.raises(ValueError, match="nothing to train"):
         GroupTrainer([starting(frozen=everything)], demo_store, start_weights=trained)
-    with pytest.raises(ValueError, match="planned was"):
+    with pytest.raises(ValueError, match="the plan has"):
         GroupTrainer([starting()], demo_store, start_weights=tmp_path / "gone.safetensors")
     deeper = trial_of(replace(SR3, depth=4), start=starting().training.start)
     with pytest.raises(ValueError, match=r"cannot start from it: alpha_logits, norms\.3"):

@@ -1,7 +1,7 @@
-"""Questions to the Materials Project through mp-api, and its failures in one line each.
+"""Requests to the Materials Project through mp-api, and its failures in one line each.
 
-The key comes from `MP_API_KEY` or pymatgen's configuration, travels in a header that mp-api sets, and stands nowhere
-else. Only the API's own host is asked: mp-api takes whole tables from AWS when a search has no condition, and ours
+The key comes from `MP_API_KEY` or pymatgen's configuration, travels in a header that mp-api sets, and is stored nowhere
+else. Only the API's own host is queried: mp-api takes whole tables from AWS when a search has no condition, and ours
 always has one.
 """
 
@@ -39,7 +39,7 @@ class MpClient:
     """
 
     def __init__(self, backoff_seconds: float = BACKOFF_SECONDS) -> None:
-        """Find the key and greet the API.
+        """Find the key and contact the API.
 
         Raises:
             MpError: no key, or no answer.
@@ -56,24 +56,26 @@ class MpClient:
         self._rester.session.hooks["response"].append(self._look)
 
     def database_version(self) -> str:
-        """Return the version that the API serves now; mp-api remembers the first answer, so it is asked here."""
+        """Return the version that the API serves now; mp-api remembers the first answer, so it is requested here."""
         heartbeat = f"{self._rester.base_endpoint}heartbeat"
         answer = self._answer(lambda: self._rester.session.get(heartbeat, timeout=TIMEOUT_SECONDS).json())
         version = answer.get("db_version") if isinstance(answer, dict) else None
         if not version:
-            raise MpError(f"{heartbeat} names no database version: the service is not whole now; try again later")
+            raise MpError(
+                f"{heartbeat} names no database version: the service is incomplete at the moment; try again later"
+            )
         return str(version)
 
     def page(self, query: MpQuery, number: int, documents: int) -> list[Any]:
         """Return one page of raw documents, sorted by material id.
 
         Args:
-            query: what is asked.
+            query: the query.
             number: of the page, from 0.
             documents: on a page.
 
         Raises:
-            MpError: a wrong key, a query that the API refuses, or no whole answer after some attempts.
+            MpError: a wrong key, a query that the API refuses, or no complete answer after some attempts.
         """
         return self._answer(
             lambda: self._rester.search(
@@ -96,7 +98,7 @@ class MpClient:
         return self._answer(lambda: self._rester.search(**arguments, chunk_size=PAGE_DOCUMENTS, num_chunks=1))
 
     def renamed(self, ids: Sequence[str]) -> dict[str, str]:
-        """Return the present ids of materials that were once called otherwise; a former id is that of a calculation.
+        """Return the present ids of renamed materials; a former id is that of a calculation.
 
         Raises:
             MpError: as `page`.
@@ -130,7 +132,7 @@ class MpClient:
             self.total = meta.get("total_doc")
 
     def _answer(self, ask: Callable[[], Any]) -> Any:
-        """Ask again while the connection breaks; everything else is said at once."""
+        """Try again while the connection breaks; other errors are raised at once."""
         from mp_api.client.core.exceptions import MPRestError
         from requests.exceptions import RequestException
 
@@ -149,8 +151,8 @@ class MpClient:
             if attempt < ATTEMPTS:
                 time.sleep(self._backoff_seconds * 2 ** (attempt - 1))
         raise MpError(
-            f"no whole answer from the Materials Project after {ATTEMPTS} attempts ({reason}); check the network, or "
-            "fetch on a machine that has one; the same command goes on where it stopped"
+            f"no complete answer from the Materials Project after {ATTEMPTS} attempts ({reason}); check the network, "
+            "or fetch on a machine that has one; the same command continues where it stopped"
         )
 
     def _without_key(self, error: Exception) -> str:
@@ -166,7 +168,7 @@ def _api_key() -> str:
     """Return the key as mp-api finds it.
 
     Raises:
-        MpError: there is none, or it cannot be one.
+        MpError: there is none, or it is not valid.
     """
     from mp_api.client.core.exceptions import MPRestError
     from mp_api.client.core.utils import validate_api_key
@@ -176,7 +178,7 @@ def _api_key() -> str:
             warnings.simplefilter("ignore")
             key = validate_api_key()
     except MPRestError:
-        raise MpError(f"the key of the Materials Project is not one (they have 32 characters); {_ADVICE}") from None
+        raise MpError(f"the key for the Materials Project is not valid (keys have 32 characters); {_ADVICE}") from None
     if not key:
         raise MpError(f"no key for the Materials Project; {_ADVICE}")
     return key

@@ -1,4 +1,4 @@
-"""What is asked of the Materials Project: targets by friendly names, and which materials.
+"""Queries to the Materials Project: targets by friendly names, and which materials.
 
 The names of the summary endpoint stay in this file. Nothing here is imported that planning does not have.
 """
@@ -58,8 +58,8 @@ class MpFilter:
     Attributes:
         limit: this many materials at most: the first by material id, compared as text; by default all.
         stable_only: on the convex hull.
-        theoretical: true: never made; false: with an experimental structure; by default both.
-        gnome: with the materials of GNoME, which have a licence of their own (CC BY-NC).
+        theoretical: true: never synthesised; false: with an experimental structure; by default both.
+        gnome: with the materials of GNoME, which have their own licence (CC BY-NC).
         elements: all of these are in it.
         exclude_elements: none of these is.
         min_band_gap_ev, max_band_gap_ev: window in eV, both ends included, as for the windows below.
@@ -95,7 +95,7 @@ class MpFilter:
             raise QueryError(f"elements and exclude_elements both name {', '.join(sorted(both))}")
 
     def __str__(self) -> str:
-        """Return what differs from the defaults, for people."""
+        """Return what differs from the defaults, in readable form."""
         given = {name: value for name, value in asdict(self).items() if value != getattr(MpFilter, name)}
         return ", ".join(f"{name} = {_text(value)}" for name, value in given.items()) or "all materials"
 
@@ -115,18 +115,18 @@ class MpQuery:
     ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse unknown targets, ids that cannot be some, and filters beside ids."""
+        """Refuse unknown targets, invalid ids, and filters combined with ids."""
         known = ", ".join(f"{name} [{target.unit or 'no unit'}]" for name, target in MP_TARGETS.items())
         if not self.targets:
             raise QueryError(f"name the target to fetch from the Materials Project, one of: {known}")
         for name in self.targets:
             if name not in MP_TARGETS:
-                raise QueryError(f"no target {name!r} in the Materials Project; known are: {known}")
+                raise QueryError(f"no target {name!r} in the Materials Project; known: {known}")
         if self.ids and self.filter != MpFilter():
-            raise QueryError(f"the ids say which materials; leave out {self.filter}")
+            raise QueryError(f"the ids already select the materials; leave out {self.filter}")
         for one in self.ids:
             if not MP_ID.fullmatch(one):
-                raise QueryError(f"{one!r:.60} is no id of the Materials Project, such as mp-149")
+                raise QueryError(f"{one!r:.60} is not an id of the Materials Project, such as mp-149")
 
     @property
     def key(self) -> str:
@@ -137,7 +137,7 @@ class MpQuery:
         return digest(identity)
 
     def __str__(self) -> str:
-        """Return which materials, for people."""
+        """Return which materials, in readable form."""
         return f"{len(self.ids):,} listed ids" if self.ids else str(self.filter)
 
     @property
@@ -175,7 +175,7 @@ class MpQuery:
 
 
 def target_values(document: dict[str, Any], targets: tuple[str, ...]) -> dict[str, Any]:
-    """Return the targets of a document as found; None where it has none."""
+    """Return the targets of a document as found; None if it has none."""
     values = {}
     for name in targets:
         value = document.get(MP_TARGETS[name].field)

@@ -1,7 +1,7 @@
 """A folder with the raw answers to one query: fetched once, resumable, a source of crystals without a network.
 
 Pages are written as they come (`page-*.json.gz`), `snapshot.json` at the end: a folder without it is an unfinished
-fetch, and the same command goes on with the first page that is missing.
+fetch, and the same command continues with the first missing page.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Page:
 
 @record
 class FetchStart:
-    """What an unfinished fetch must find again when it goes on."""
+    """What an unfinished fetch needs when it continues."""
 
     query: MpQuery
     database_version: str
@@ -68,7 +68,7 @@ class Snapshot:
     Attributes:
         expected: materials that the API promised for the query, after its limit.
         fetched_at: day of the last page.
-        renamed: of listed ids those that are called otherwise now: (listed, present).
+        renamed: listed ids that have another id now: (listed, present).
         lost: listed ids that are not there any more.
     """
 
@@ -89,7 +89,7 @@ class Snapshot:
 
 
 def default_snapshot(query: MpQuery) -> Path:
-    """Return where the snapshot of a query lies when nobody says otherwise: below the user's cache folder."""
+    """Return where the snapshot of a query is by default: below the user's cache folder."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "srcgcnn" / "materials-project" / query.key
 
@@ -111,7 +111,9 @@ def read_snapshot(folder: Path) -> Snapshot:
         SourceError: the fetch has not ended, or the file is damaged.
     """
     if not is_complete(folder):
-        raise SourceError(f"{folder}: this fetch has not ended; run the same `srcgcnn data fetch mp` again to go on")
+        raise SourceError(
+            f"{folder}: this fetch is not finished; run the same `srcgcnn data fetch mp` again to continue"
+        )
     with reading(folder / MARK, SNAPSHOT):
         return parse(Snapshot, json.loads((folder / MARK).read_text(encoding="utf-8")), str(folder / MARK))
 
@@ -124,7 +126,7 @@ def fetch_snapshot(
     backoff_seconds: float = BACKOFF_SECONDS,
     on_page: Callable[[int, int], None] | None = None,
 ) -> Snapshot:
-    """Fetch what is missing of a snapshot, or find it whole; then nothing is asked and no key is needed.
+    """Fetch the missing part of a snapshot; a complete one needs no request and no key.
 
     Args:
         query: targets and materials.
@@ -160,11 +162,11 @@ def _same_query(folder: Path, found: MpQuery, requested: MpQuery) -> None:
 
 
 def _started(folder: Path, query: MpQuery, version: str) -> FetchStart | None:
-    """Return the fetch that was interrupted here, if it can go on."""
+    """Return the fetch that was interrupted here, if it can continue."""
     path = folder / STARTED
     if not path.is_file():
         if any(folder.iterdir()):
-            raise SourceError(f"{folder} is not empty and no snapshot; choose another --out")
+            raise SourceError(f"{folder} is not empty and not a snapshot; choose another --out")
         return None
     start = parse(FetchStart, json.loads(path.read_text(encoding="utf-8")), str(path))
     _same_query(folder, start.query, query)
@@ -173,7 +175,7 @@ def _started(folder: Path, query: MpQuery, version: str) -> FetchStart | None:
 
 
 def _same_version(folder: Path, start: FetchStart, version: str) -> None:
-    """Refuse a change; asked after every page and before it is kept, so that all pages are of one database."""
+    """Refuse a change; called after every page and before it is kept, so that all pages are of one database."""
     if version != start.database_version:
         raise MpError(
             f"the Materials Project has changed from database {start.database_version} to {version} since this fetch "
@@ -225,7 +227,7 @@ def _conclude(
     renamed: tuple[tuple[str, str], ...] = (),
     lost: tuple[str, ...] = (),
 ) -> Snapshot:
-    """Write what makes a snapshot whole."""
+    """Write what makes a snapshot complete."""
     from mp_api.client.core.client import __version__ as client_version
 
     today, client = datetime.now(UTC).date().isoformat(), f"mp-api {client_version}"
@@ -273,7 +275,7 @@ def _fetch_ids(
     for chunk in _chunks([one for one in query.ids if one not in found]):
         add(chunk, by_present_name)
     if not found:
-        raise MpError(f"none of the {len(query.ids):,} listed ids is in the Materials Project, by whatever name")
+        raise MpError(f"none of the {len(query.ids):,} listed ids is in the Materials Project, under any name")
     moved = tuple((one, renamed[one]) for one in query.ids if renamed.get(one) in found and one not in found)
     lost = tuple(one for one in query.ids if one not in found and one not in dict(moved))
     _write_ids(folder / IDS_FILE, query.ids, dict(moved), set(lost))
@@ -341,10 +343,10 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 
 def open_snapshot(folder: Path, targets: Sequence[str] | None = ()) -> Source:
-    """Open a whole snapshot as a source.
+    """Open a complete snapshot as a source.
 
     Raises:
-        SourceError: it is not whole, or has no such target.
+        SourceError: it is not complete, or has no such target.
     """
     snapshot = read_snapshot(folder)
     held = snapshot.query.targets
@@ -370,7 +372,7 @@ def _rows(folder: Path, snapshot: Snapshot, targets: tuple[str, ...]) -> Iterato
 
 def _row(document: Any, number: int, targets: tuple[str, ...]) -> SourceRow:
     if not isinstance(document, dict):
-        return error_row(f"row-{number}", f"the document is no object but {type(document).__name__}")
+        return error_row(f"row-{number}", f"the document is not an object but {type(document).__name__}")
     row_id = row_identity(document.get("material_id"), number)
     values = target_values(document, targets)
     structure = document.get("structure")

@@ -43,7 +43,7 @@ def open_jarvis(name: str, targets: Sequence[str] | None, limits: SourceLimits) 
         from jarvis.db.figshare import get_db_info
     known = get_db_info()
     if name not in known:
-        raise SourceError(f"jarvis:{name}: no such dataset in jarvis-tools; there are: {', '.join(sorted(known))}")
+        raise SourceError(f"jarvis:{name}: no such dataset in jarvis-tools; available: {', '.join(sorted(known))}")
     member = known[name][1]
     path = _jarvis_file(name, member)
     records = _jarvis_records(path, member, limits)
@@ -86,7 +86,7 @@ def _jarvis_records(path: Path, member: str, limits: SourceLimits) -> list[Any]:
             raise SourceError(f"{path}: {member} has {size / 2**30:.0f} GiB, the limit is {limits.unpacked_gib:g}")
         records = json.loads(archive.read(member))
         if not isinstance(records, list):
-            raise SourceError(f"{path}: {member} is no list of records")
+            raise SourceError(f"{path}: {member} is not a list of records")
         return records
 
 

@@ -1,4 +1,4 @@
-"""Folders with one file per crystal: as CGCNN has them (id_prop.csv and CIFs), or with any table beside the files."""
+"""Folders with one file per crystal: as CGCNN has them (id_prop.csv and CIFs), or with any table next to the files."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _no_file(row_id: str, name: str, targets: dict[str, str]) -> SourceRow:
 
 
 def _file_of(folder: Path, name: str) -> Path | None:
-    """Return the file that a name means, with its ending or without; None where there is none inside the folder."""
+    """Return the file that a name means, with its ending or without; None if there is none inside the folder."""
     for candidate in (name, *(f"{name}{ending}" for ending in CRYSTAL_FORMS)):
         file = _inside(folder, candidate)
         if file is not None and form_of(file) and is_regular(file):
@@ -123,7 +123,7 @@ def _file_of(folder: Path, name: str) -> Path | None:
 
 
 def form_of(file: Path) -> Literal["cif", "poscar"] | None:
-    """Return what a file's name says that it holds; None where it is no crystal."""
+    """Return the format that a file's name indicates; None if it is not a crystal."""
     if file.name.upper().startswith(("POSCAR", "CONTCAR")):
         return "poscar"
     return CRYSTAL_FORMS.get(file.suffix.lower())
@@ -165,7 +165,7 @@ def _id_prop(table: Path, limits: SourceLimits) -> list[list[str]]:
 
 
 def _inside(folder: Path, name: str) -> Path | None:
-    """Return a file by its name, None where it would lie outside of the folder, also by a link."""
+    """Return a file by its name, None if it would lie outside of the folder, also by a link."""
     try:
         file = (folder / name).resolve()
     except (ValueError, OSError, RuntimeError):  # a null byte, a name too long, links in a circle

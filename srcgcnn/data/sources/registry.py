@@ -1,7 +1,7 @@
 """From what a user writes on the command line to a source of crystals.
 
 Here is the dispatcher; each kind of source has its module. A row that a source cannot produce becomes an `error` row:
-the build lists it and goes on.
+the build lists it and continues.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SUPPORTED = (
     "demo and alloys (built in), a snapshot of the Materials Project (srcgcnn data fetch mp), jarvis:NAME, "
     "matbench:NAME, a CGCNN folder (id_prop.csv and <id>.cif), "
-    "a folder of CIF or POSCAR files with a table beside them, "
+    "a folder of CIF or POSCAR files with a table next to them, "
     ".csv, .tsv (also .gz), .xlsx or .parquet with a column 'cif' or 'structure', "
     "matbench .json or .json.gz, .jsonl or .jsonl.gz, and ASE's .extxyz, .xyz, .traj or .db"
 )
@@ -67,14 +67,14 @@ def _open(text: str, targets: Sequence[str] | None, limits: SourceLimits) -> Sou
         return COLLECTIONS[collection](name, targets, limits)
     path = Path(text).expanduser()
     if not path.exists():
-        raise SourceError(f"source {text!r}: no such file or folder; supported are: {SUPPORTED}")
+        raise SourceError(f"source {text!r}: no such file or folder; supported: {SUPPORTED}")
     if path.is_dir():
         return _open_folder(path, targets, limits)
     if not is_regular(path):
         raise SourceError(f"source {text!r} is not a regular file")
     if form_of(path):
         raise SourceError(
-            f"source {text!r} is one crystal without a target: put the files into a folder with a table beside them "
+            f"source {text!r} is one crystal without a target: put the files into a folder with a table next to them "
             "(id,target), or give it to `srcgcnn predict`"
         )
     return _open_file(path, targets, limits)
@@ -90,7 +90,7 @@ def _open_file(path: Path, targets: Sequence[str] | None, limits: SourceLimits) 
     for suffix, reader in READERS.items():
         if path.name.lower().endswith(suffix):
             return reader(path, targets, limits)
-    raise SourceError(f"source {str(path)!r}: unknown kind of file; supported are: {SUPPORTED}")
+    raise SourceError(f"source {str(path)!r}: unknown kind of file; supported: {SUPPORTED}")
 
 
 def _open_built_in(name: str, targets: Sequence[str] | None) -> Source:
@@ -108,7 +108,7 @@ def _open_folder(path: Path, targets: Sequence[str] | None, limits: SourceLimits
     if is_snapshot(path):
         return open_snapshot(path, targets)
     if not tables_in(path):
-        raise SourceError(f"source {str(path)!r}: a folder without a table of targets; supported are: {SUPPORTED}")
+        raise SourceError(f"source {str(path)!r}: a folder without a table of targets; supported: {SUPPORTED}")
     return open_crystal_folder(path, targets, limits)
 
 

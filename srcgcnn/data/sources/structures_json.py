@@ -197,7 +197,7 @@ def _after_item(stream: IO[str], text: str) -> str:
             depth -= 1
             if depth == 0:
                 return text[position:]
-        elif position == len(text):  # a backslash: the next character is no mark
+        elif position == len(text):  # a backslash: the next character is not a delimiter
             text, position = stream.read(BLOCK_CHARACTERS), 1
         else:
             position += 1

@@ -201,5 +201,5 @@ def _json_row(row_id: str, column: str, text: str, values: dict[str, Any]) -> So
     try:
         crystal = json.loads(text)
     except (ValueError, RecursionError) as error:
-        return error_row(row_id, f"column {column!r} is no JSON: {error}", values)
+        return error_row(row_id, f"column {column!r} is not JSON: {error}", values)
     return SourceRow(row_id, "dict", crystal, values)

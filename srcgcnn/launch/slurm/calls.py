@@ -1,6 +1,6 @@
 """What runs in the jobs of a sweep: a head, a worker, or both in every task of a gang.
 
-`python -m srcgcnn.launch.slurm.calls OUT` is a head beside the workers of a gang.
+`python -m srcgcnn.launch.slurm.calls OUT` is a head next to the workers of a gang.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class WorkerJob:
 
 
 class GangJob:
-    """Head and workers in one job, for sites that want that: a worker on every node, the head beside the first.
+    """Head and workers in one job, for sites that want that: a worker on every node, the head next to the first.
 
     All of it starts together and is requeued together; a lost node stops everything until SLURM starts the job again.
     """

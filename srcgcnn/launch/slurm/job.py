@@ -30,7 +30,7 @@ class SlurmAllocation:
         self._started = time.monotonic()
 
     def listen(self) -> None:
-        """Install the handlers; they only take notes, so that the loop stays in charge."""
+        """Install the handlers; they only record signals, so that the loop stays in control."""
         signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGCONT, signal.SIG_IGN)  # scancel sends it first
         signal.signal(signal.SIGUSR2, self._on_warning)
@@ -69,7 +69,7 @@ class SlurmAllocation:
         return devices_of(os.environ)
 
     def ends_at(self, time_min: int) -> float:
-        """Return when SLURM will end this job, by `time.monotonic`: its own word, else the limit asked for.
+        """Return when SLURM will end this job, by `time.monotonic`: as SLURM reports it, else the requested limit.
 
         SLURM's times are those of its controller. The clock of this node may differ from that one, or be set meanwhile.
         """
@@ -83,7 +83,7 @@ class SlurmAllocation:
 def devices_of(variables: Mapping[str, str]) -> Devices:
     """Count the devices of a job from its variables.
 
-    What hides devices has the last word: the fewest that any of CUDA's and ROCm's variables leaves visible. Where none
+    What hides devices decides: the fewest that any of CUDA's and ROCm's variables leaves visible. Where none
     of them is set, as on sites whose SLURM confines devices by cgroups alone, SLURM's own variables tell.
     """
     if visible := [name for name in VISIBLE if name in variables]:

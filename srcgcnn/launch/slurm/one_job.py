@@ -1,4 +1,4 @@
-"""One call in a job of its own, waited for: the probe of a node, the build of a graph store."""
+"""One call in its own job, waited for: the probe of a node, the build of a graph store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What SLURM says and does: a few of its commands, each asked once for all jobs of a sweep."""
+"""SLURM's commands, a few of them, each called once for all jobs of a sweep."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import subprocess
 from srcgcnn.launch.batch import BatchError, QueuedJob, Usage
 
 TIMEOUT_S = 60.0
-ACCOUNTING_TIMEOUT_S = 10.0  # nobody waits long for a number
+ACCOUNTING_TIMEOUT_S = 10.0  # not long, for a number only
 OVER = {"CANCELLED", "COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"}
 WAITING = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"}
 
 
 class SlurmError(BatchError):
-    """A SLURM command is missing or failed; the message holds what it said."""
+    """A SLURM command is missing or failed; the message holds its output."""
 
 
 def slurm(*command: str, timeout_s: float = TIMEOUT_S) -> str:
@@ -77,13 +77,13 @@ def without_job_variables() -> dict[str, str]:
 
 
 def usage(ids: tuple[str, ...]) -> Usage | None:
-    """Return what SLURM's accounting has for jobs, every restart of each counted; None where it has nothing."""
+    """Return what SLURM's accounting has for jobs, every restart of each counted; None if it has nothing."""
     if not ids:
         return None
     fields = ("-n", "-P", "-X", "-D", "-o", "ElapsedRaw,AllocTRES", "-j", ",".join(ids))
     try:
         rows = [line.split("|") for line in slurm("sacct", *fields, timeout_s=ACCOUNTING_TIMEOUT_S).splitlines()]
-    except SlurmError:  # many sites keep no accounts, or let nobody ask
+    except SlurmError:  # many sites have no accounting, or do not allow queries
         return None
     known = [(float(row[0]) / 3600, row[1]) for row in rows if len(row) == 2 and row[0].isdigit()]
     if not known:

@@ -35,7 +35,7 @@ class SweepExecutor(submitit.SlurmExecutor):
 
     @classmethod
     def affinity(cls) -> int:
-        """Allow to render text where there is no SLURM; submission says by itself that sbatch is missing."""
+        """Render texts without SLURM, too; submission itself reports that sbatch is missing."""
         return 2
 
     def text(self, words: Sequence[str], count: int = 1) -> str:
@@ -56,7 +56,7 @@ class SweepExecutor(submitit.SlurmExecutor):
         if count > 1:
             self.parameters["map_count"] = count
         job = self._submit_command(self._command(words))
-        job.paths.submission_file.chmod(0o600)  # `environment` of the site stands in it
+        job.paths.submission_file.chmod(0o600)  # it contains `environment` of the site
         return str(job.job_id)
 
     def _command(self, words: Sequence[str]) -> str:
@@ -90,7 +90,7 @@ def worker_executor(site: SlurmSite, paths: RunPaths, name: str, kind: int = 0) 
 
 
 def gang_executor(site: SlurmSite, paths: RunPaths, name: str, nodes: int) -> SweepExecutor:
-    """Return the executor of one job with a worker on each of its nodes, and the head beside the first."""
+    """Return the executor of one job with a worker on each of its nodes, and the head next to the first."""
     request, head = site.worker, site.head
     memory_gb = request.memory_gb + head.memory_gb if request.memory_gb else 0.0
     parameters = _worker_parameters(site, request, request.cpus + head.cpus, memory_gb)
@@ -156,7 +156,7 @@ def _sizes(count: int, longest: int) -> list[int]:
 
 
 def sbatch_texts(site: SlurmSite, paths: RunPaths, name: str, groups: int) -> dict[str, str]:
-    """Return what would be submitted for so many groups, by a name for people."""
+    """Return what would be submitted for so many groups, by a human-readable name."""
     if site.gang:
         nodes = site.worker_counts(groups)[0]
         return {f"head and {nodes} workers": gang_executor(site, paths, name, nodes).text(gang_words(paths))}

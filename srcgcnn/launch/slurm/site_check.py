@@ -1,4 +1,4 @@
-"""`srcgcnn cluster check NAME`: does this site file work here? To be asked before anything is paid for.
+"""`srcgcnn cluster check NAME`: does this site file work here? To be run before anything is charged.
 
 On the login node: commands, SLURM's verdict on every job, and what the shared folder can do. With `--on-node` also what
 nodes see: a job of a minute as the head asks for it, and one of every kind of worker. They have to find the folder, the
@@ -66,7 +66,7 @@ def _commands() -> Finding:
 
 
 def _verdicts(system: BatchSystem, site: SlurmSite, paths: RunPaths) -> list[Finding]:
-    most_groups = site.workers * 1000  # so many that every kind of worker is asked for
+    most_groups = site.workers * 1000  # so many that every kind of worker is requested
     texts = sbatch_texts(site, paths, "check", most_groups)
     verdicts = {name: system.verdict(text, paths.launch) for name, text in texts.items()}
     return [Finding(f"SLURM on the {name}", taken, text) for name, (taken, text) in verdicts.items()]
@@ -108,7 +108,7 @@ def _mode(paths: RunPaths) -> Finding:
 
 @record
 class NodeProbe:
-    """What a node is asked to do; returns what was seen, or `FAILED: ...`, by what was tried."""
+    """The checks of a node; returns what was found, or `FAILED: ...`, by what was tried."""
 
     folder: str
     site: SlurmSite
@@ -137,7 +137,7 @@ def _refused(path: Path) -> str:
         return f"not tried: this job runs on {holder}, where the check runs"
     try:
         with FileLock(path, timeout=0, is_singleton=False):
-            raise OSError(f"{holder} holds a lock that {here} was given, too; use another folder for --out")
+            raise OSError(f"{holder} holds a lock that {here} was also given; use another folder for --out")
     except Timeout:
         return f"held by {holder}, refused on {here}"
 
@@ -194,7 +194,7 @@ def _on_node(site: SlurmSite, paths: RunPaths) -> list[Finding]:
         name = "worker" if len(site.worker_kinds) == 1 else f"worker of kind {kind + 1}"
         executors[name] = worker_executor(site, paths, "check", kind)
     with ExitStack() as stack:
-        with suppress(Timeout, OSError, NotImplementedError):  # said by `_lock` already
+        with suppress(Timeout, OSError, NotImplementedError):  # reported by `_lock` already
             stack.enter_context(FileLock(held, timeout=0, is_singleton=False))
         return _probe(site, paths, executors, mark)
 

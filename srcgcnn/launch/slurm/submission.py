@@ -33,7 +33,7 @@ def submitted(executor: SweepExecutor, words: Sequence[str], count: int = 1) -> 
 
 @contextmanager
 def _outside_of_jobs() -> Iterator[None]:
-    """Hide the variables of the job that we may be in while another one is submitted."""
+    """Hide the variables of the job that we may be in while submitting another one."""
     saved = dict(os.environ)
     clean = without_job_variables()
     os.environ.clear()

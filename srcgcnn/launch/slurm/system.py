@@ -39,7 +39,7 @@ class Slurm:
         """Return what `sbatch --test-only` says of a text."""
         make_private(folder)
         path = folder / f".test-only.{os.getpid()}.sh"
-        write_private(path, text)  # `environment` of the site stands in it
+        write_private(path, text)  # it contains `environment` of the site
         try:
             return True, slurm("sbatch", "--test-only", str(path)).strip()
         except SlurmError as error:

@@ -41,7 +41,7 @@ class Entry(nn.Module):
         self.angles = Radial(-1.0, 1.0, ALIGNN_ANGLES, config)
 
     def forward(self, graph: FlatGraph, state: State, norms: MemberNorms) -> State:
-        """Return states of bonds [E, F] and angles [P, F] beside those of the atoms."""
+        """Return states of bonds [E, F] and angles [P, F] in addition to those of the atoms."""
         if graph.vectors is None:
             raise ValueError("ALIGNN needs vectors to neighbours, for angles; these graphs have distances only")
         cosines = bond_cosines(graph.vectors, graph.line.pairs)

@@ -1,4 +1,4 @@
-"""What a block has to offer: one message-passing step, and nothing of depth (docs/models.md)."""
+"""The interface of a block: one message-passing step, and nothing about depth (docs/models.md)."""
 
 from __future__ import annotations
 

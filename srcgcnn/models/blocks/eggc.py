@@ -94,7 +94,7 @@ class Entry(nn.Module):
         self.edges = Radial(0.0, LARGEST_DISTANCE_ANGSTROM, ALIGNN_DISTANCES, config)
 
     def forward(self, graph: FlatGraph, state: State, norms: MemberNorms) -> State:
-        """Return states of edges [E, F] beside those of the atoms."""
+        """Return states of edges [E, F] in addition to those of the atoms."""
         edges = self.edges(functions_of_edges(self.edges, graph), norms.edges_inner, norms.edges)
         return State(F.silu(norms.atoms(state.atoms)), edges)
 

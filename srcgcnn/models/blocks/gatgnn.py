@@ -40,7 +40,7 @@ class Entry(nn.Module):
         self.gaussians = Gaussians()
 
     def forward(self, graph: FlatGraph, state: State, norms: MemberNorms) -> State:  # noqa: ARG002
-        """Return states of edges [E, F] beside those of the atoms, which get the same activation."""
+        """Return states of edges [E, F] in addition to those of the atoms, which get the same activation."""
         features = self.gaussians(graph.distances)
         return State(F.leaky_relu(state.atoms, SLOPE), F.leaky_relu(self.edges(features), SLOPE))
 

@@ -41,7 +41,7 @@ class Entry(nn.Module):
         self.gaussians = Gaussians()
 
     def forward(self, graph: FlatGraph, state: State, norms: MemberNorms) -> State:  # noqa: ARG002
-        """Return states of edges [E, F] and crystals [B, F] beside those of the atoms."""
+        """Return states of edges [E, F] and crystals [B, F] in addition to those of the atoms."""
         features = self.gaussians(graph.distances)
         nothing = features.new_zeros(len(graph.atom_counts), CRYSTAL_FEATURES)
         return State(state.atoms, torch.relu(self.edges(features)), torch.relu(self.crystals(nothing)))

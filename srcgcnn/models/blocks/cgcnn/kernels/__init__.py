@@ -1,1 +1,1 @@
-"""The convolution fast: exact, and tested against the plain equations."""
+"""Fast kernels of the convolution: exact, and tested against the plain equations."""

@@ -1,4 +1,4 @@
-"""The convolution as one operator with its own backward: exact, fast on the CPU, and sparing with memory.
+"""The convolution as one operator with its own backward: exact, fast on the CPU, and economical with memory.
 
 Three ideas; `docs/performance.md` has what each gives.
 
