@@ -38,14 +38,14 @@ def sweep(
     stores: str | Path = "stores",
     tracking_uri: str | None = None,
 ) -> OpenRun:
-    """Run a sweep to its end and open it: what `srcgcnn sweep` does. Finished trials are not trained again.
+    """Run a sweep to its end and open it, as `srcgcnn sweep` does. Finished trials are not trained again.
 
     Args:
         definition: name of a sweep definition (`depth`), or the path of a .toml file.
         data: `demo`, a file or folder of crystals, or a graph store.
         target: target column, or several that one network predicts.
-        models: `srcgcnn`, `cgcnn`, any other of docs/models.md, or one's own: `module:Class` (docs/own_network.md).
-        depths: steps T where weights are shared, layers L where not.
+        models: `srcgcnn`, `cgcnn`, any other of docs/models.md, or your own: `module:Class` (docs/own_network.md).
+        depths: steps T if weights are shared, layers L if not.
         seeds: how many, or which.
         epochs: length of the training.
         settings: anything else, nested as in a definition: `{"training": {"learning_rate": 1e-3}}`.
@@ -106,7 +106,7 @@ class OpenRun:
     """The folder of a sweep as tables. Every call looks for new results, so a running sweep can be watched.
 
     Attributes:
-        paths: where its files lie.
+        paths: where its files are.
     """
 
     paths: RunPaths

@@ -31,7 +31,7 @@ def write_bytes(path: Path, data: bytes, space_patience_s: float = SPACE_PATIENC
     Args:
         path: the file; its folder is made.
         data: all of it.
-        space_patience_s: how long to wait where the file system is full, the quota used up, or the server of a
+        space_patience_s: how long to wait if the file system is full, the quota used up, or the server of a
             network file system away (stale handles, errors of input and output).
         mode: who may read and write it, less the umask.
 
@@ -79,7 +79,7 @@ def make_private(folder: Path) -> None:
 
 
 class KeptFiles:
-    """Small files that one process answers for: what somebody removes or damages is written again."""
+    """Small files that one process answers for: if removed or damaged, they are written again."""
 
     def __init__(self) -> None:
         self._contents: dict[Path, tuple[bytes, int]] = {}

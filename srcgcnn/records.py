@@ -61,7 +61,7 @@ def digest(value: Any) -> str:
 def identity_of(value: Any, first_fields: Mapping[str, Collection[str]]) -> Any:
     """Return what of a record goes into a hash that must outlive new versions.
 
-    Fields of the first version are always in it, later ones only where they differ from their default: a new field
+    Fields of the first version are always in it, later ones only if they differ from their default: a new field
     with a default changes no hash. The default of a later field must therefore never change.
 
     Args:

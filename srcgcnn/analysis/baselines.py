@@ -57,7 +57,7 @@ class Baseline:
 
     Attributes:
         train: mean error on training rows.
-        val, test: errors; an interval where there are several splits, by the rule of all others.
+        val, test: errors; an interval if there are several splits, by the rule of all others.
         scores: on the test rows, mean over splits.
     """
 
@@ -73,7 +73,7 @@ def baselines_of(study: Study, split: SplitConfig | None = None) -> list[Baselin
 
     Args:
         study: comparable trials.
-        split: whose training rows count, where the variants differ in them; that of the best variant by default.
+        split: whose training rows count, if the variants differ in them; that of the best variant by default.
     """
     split = split or study.named[study.best].training.split
     configs = {

@@ -119,7 +119,7 @@ def _place(number: int, group: int, row: int) -> tuple[float, float]:
 
 
 def draw_groups(study: Study, crystals: pd.DataFrame, variant: str) -> Drawing:
-    """Error by number of elements and, where known, by crystal system: means with 95 % intervals over crystals."""
+    """Error by number of elements and, if known, by crystal system: means with 95 % intervals over crystals."""
     parts = {"number of elements": [str(len(elements_of(formula))) for formula in crystals["formula"]]}
     if "crystal_system" in crystals:
         parts["crystal system"] = list(crystals["crystal_system"])
@@ -166,7 +166,7 @@ def largest_errors(crystals: pd.DataFrame) -> pd.DataFrame:
 def crystal_systems(study: Study, ids: list[str], cache: Path) -> tuple[dict[str, str], str]:
     """Return the crystal systems of test crystals, computed once from the source, and a note on what is missing.
 
-    Structures are not in the store: they are read again from the source that the sweep names, where it is still there
+    Structures are not in the store: they are read again from the source that the sweep names, if it is still there
     and unchanged.
     """
     known = dict(pd.read_csv(cache, dtype=str, keep_default_na=False).to_numpy()) if cache.exists() else {}

@@ -25,7 +25,7 @@ class Comparison:
     Attributes:
         difference: with its interval, in the unit of the errors.
         effect: Hedges' g of the differences over seeds: mean over deviation, corrected for few seeds; NaN below three.
-        p_value: two-sided t test of no difference; NaN where nothing was repeated.
+        p_value: two-sided t test of no difference; NaN if nothing was repeated.
         p_corrected: the same after Holm's correction for all comparisons of the table.
         seeds: trials on each side that form pairs.
     """
@@ -53,7 +53,7 @@ class NonInferiority:
     """One-sided test that the error of a variant exceeds that of the reference by less than a margin.
 
     Attributes:
-        upper: one-sided 95 % upper limit of the difference; the claim holds where it lies below the margin.
+        upper: one-sided 95 % upper limit of the difference; the claim holds if it lies below the margin.
     """
 
     comparison: Comparison
@@ -109,7 +109,7 @@ def paired(variant: str, mine: Repeats, reference: str, theirs: Repeats) -> Comp
 
 
 def p_of(difference: Interval) -> float:
-    """Return the two-sided p value of no difference; NaN where nothing was repeated."""
+    """Return the two-sided p value of no difference; NaN if nothing was repeated."""
     if not difference.known:
         return math.nan
     if not difference.mean:

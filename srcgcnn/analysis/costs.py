@@ -199,7 +199,7 @@ def _name_points(axes: Axes, study: Study, table: pd.DataFrame, front: Sequence[
 
 
 def _short_name(study: Study, variant: str) -> str:
-    """Name a point by its depth, and by its width where widths differ."""
+    """Name a point by its depth, and by its width if widths differ."""
     model = study.named[variant].model
     widths = {one.model.hidden_channels for one in study.named.values()}
     width = f", {model.hidden_channels} ch." if len(widths) > 1 else ""

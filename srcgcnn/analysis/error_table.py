@@ -28,7 +28,7 @@ class ErrorTable:
 
     Attributes:
         frame: one row per error. Columns `variant`, `seed`, `error`; `item` (what was predicted: without it an error is
-            the mean of a whole test set); `split` where training and test sets were drawn several times. Others are
+            the mean of a whole test set); `split` if training and test sets were drawn several times. Others are
             left alone.
         test_share: test rows per training row; needed with several splits, since their training sets overlap.
     """

@@ -36,11 +36,11 @@ BAND = "bands: 95 % interval, as in the table; small points: single trials"
 def draw_depth(study: Study, names: Sequence[str] = ()) -> Drawing | None:
     """Error against depth on test and training rows, one line per network and recipe; None if no line has two.
 
-    Results of older versions have no training error; where all are of those, there is the test error only.
+    Results of older versions have no training error; if all are of those, there is the test error only.
 
     Args:
         study: comparable trials.
-        names: lines of it; all where none is named.
+        names: lines of it; all if none is named.
     """
     lines = {line: study.line_of(line) for line in names or study.lines}
     if all(table["depth"].nunique() < 2 for table in lines.values()):

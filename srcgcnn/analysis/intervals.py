@@ -28,7 +28,7 @@ class Repeats:
     """Errors of one variant, or differences of two.
 
     Attributes:
-        by_split: split seed -> frame [S seeds, C crystals]; C = 1 holds means where predictions are missing.
+        by_split: split seed -> frame [S seeds, C crystals]; C = 1 holds means if predictions are missing.
         test_share: test rows per training row, for the correction of overlapping splits.
     """
 
@@ -58,7 +58,7 @@ class Interval:
     """A mean with its two-sided 95 % interval.
 
     Attributes:
-        error: standard error; NaN where nothing was repeated.
+        error: standard error; NaN if nothing was repeated.
         degrees: degrees of freedom of Student's t.
         repeats: what was treated as random: `seeds`, `seeds and crystals`, `splits`, `nothing`.
     """
@@ -71,7 +71,7 @@ class Interval:
     repeats: str
 
     def __str__(self) -> str:
-        """Write as `0.1234 ± 0.0056`, or the mean alone where nothing was repeated."""
+        """Write as `0.1234 ± 0.0056`, or the mean alone if nothing was repeated."""
         return f"{self.mean:.4f} ± {self.half_width:.4f}" if self.known else f"{self.mean:.4f}"
 
     @property
@@ -81,7 +81,7 @@ class Interval:
 
     @property
     def half_width(self) -> float:
-        """Half of its width; NaN where there is none."""
+        """Half of its width; NaN if there is none."""
         return (self.high - self.low) / 2
 
 

@@ -36,7 +36,7 @@ PAPER = {
 
 
 def paper_test_mae(variant: str, data: DataRef) -> float | None:
-    """Return the paper's test MAE of this variant, where model, quantity and unit are the paper's."""
+    """Return the paper's test MAE of this variant, if model, quantity and unit are the paper's."""
     row, target = PAPER.get(variant), data.target.lower()
     if row is None:
         return None

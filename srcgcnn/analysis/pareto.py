@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def on_front(costs: np.ndarray, errors: np.ndarray) -> np.ndarray:
     """Return which points are not dominated, bool [V].
 
-    A point is dominated where another is no worse in both and better in one. Equal points do not dominate each other.
+    A point is dominated if another is no worse in both and better in one. Equal points do not dominate each other.
     """
     costs, errors = np.asarray(costs, dtype=float), np.asarray(errors, dtype=float)
     no_worse = (costs[:, None] <= costs[None]) & (errors[:, None] <= errors[None])  # [by, of]

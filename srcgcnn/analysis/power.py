@@ -88,7 +88,7 @@ def power_line(results: Iterable[TrialResult], seeds: int) -> str | None:
     return (
         line + f"with {seeds} seeds only differences above {2 * half:.4f} are detected reliably; for {half:.4f} plan "
         f"{seeds_needed(deviation, half)} seeds (80 % power, paired t test over seeds at 5 %; tests that "
-        "pair the test crystals, too, may resolve smaller ones)"
+        "also pair the test crystals may resolve smaller ones)"
     )
 
 

@@ -74,7 +74,7 @@ class Progress:
     """How complete the sweep is.
 
     Attributes:
-        finished: trials of the last request that have a result; all results where sweep.json is missing.
+        finished: trials of the last request that have a result; all results if sweep.json is missing.
         requested: trials of the last request, None if sweep.json is missing.
         others: results of this folder that the last request did not ask for.
         failed: labels and reasons of failed trials.

@@ -2,8 +2,8 @@
 
 A claim is a number with a tolerance, and the tolerance has a reason. The verdict compares the 95 % interval of our own
 trials with the band of the claim: inside it the claim is reproduced, outside it is not, and an interval that crosses a
-border of the band cannot tell. So few seeds never reproduce anything by their width (an equivalence test: Schuirmann,
-J. Pharmacokinet. Biopharm. 15, 657 (1987)).
+border of the band decides nothing. So few seeds never reproduce anything by their width (an equivalence test:
+Schuirmann, J. Pharmacokinet. Biopharm. 15, 657 (1987)).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Claim:
         tolerance: how far ours may lie from it, in the same unit.
         reason: why that far.
         against: label of the variant in the denominator; without it the number is an error.
-        target: of an error, the target that it is about; other targets cannot tell.
+        target: of an error, the target that it is about; other targets cannot decide.
         unit: of an error, the target's unit.
     """
 

@@ -71,7 +71,7 @@ def saturation_depth(shallower: dict[int, Interval], best: int) -> int:
 
     Args:
         shallower: depth -> test error minus that of the best, for the depths below it, in rising order.
-        best: the best depth; returned where all others are worse.
+        best: the best depth; returned if all others are worse.
     """
     p_values = corrected([p_worse_of(difference) for difference in shallower.values()])
     alike = (depth for depth, p_value in zip(shallower, p_values, strict=True) if p_value >= SIGNIFICANCE)

@@ -16,9 +16,9 @@ class Scores:
     Attributes:
         error: mean absolute error in the target's unit; of classes the error rate at a threshold of 0.5.
         rmse: root mean square error in the target's unit; None for classes.
-        r2: 1 - sum of squares left / sum of squares around the mean of these crystals; None for classes, and where
+        r2: 1 - sum of squares left / sum of squares around the mean of these crystals; None for classes, and if
             all targets are equal.
-        roc_auc: chance that a crystal of class 1 is ranked above one of class 0; None for numbers, and where one class
+        roc_auc: chance that a crystal of class 1 is ranked above one of class 0; None for numbers, and if one class
             is missing.
         base_rate: share of class 1; None for numbers.
     """

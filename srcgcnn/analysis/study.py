@@ -177,7 +177,7 @@ class Study:
         return None if chosen is None or chosen.empty else chosen
 
     def _scores(self, result: TrialResult) -> dict[str, float]:
-        """RMSE, R2 and ROC-AUC of a trial on its test rows; NaN where they need predictions that were not kept."""
+        """RMSE, R2 and ROC-AUC of a trial on its test rows; NaN if they need predictions that were not kept."""
         table = self.predictions(result.key)
         scores = None if table is None else scores_of(table["target"], table["prediction"], self.task)
         known = {"rmse": result.metrics.test_rmse, "r2": None, "roc_auc": None}
@@ -212,7 +212,7 @@ class Study:
         return (ratios * (len(ratios) / ratios.count())).sum(axis="columns").div(len(targets)).set_axis(table["id"])
 
     def repeats(self, variant: str, rows: Rows = "test") -> Repeats:
-        """Errors of a variant by split, seed and crystal; by split and seed where predictions are missing."""
+        """Errors of a variant by split, seed and crystal; by split and seed if predictions are missing."""
         if variant not in self.members:
             raise ValueError(f"no variant {variant!r}; available: {', '.join(self.variants['variant'])}")
         results = self.members[variant]
@@ -294,7 +294,7 @@ COMPARED = frozenset({"learning_rate", "weight_decay"})
 
 
 def studies_of(folder: Run | RunPaths) -> list[Study]:
-    """Split a sweep's results into studies: those that the last request requested first, then by number of trials."""
+    """Split a sweep's results into studies: those of the last request first, then by number of trials."""
     run = open_run(folder)
     requested = _requested(run)
     keys = {trial.key for trial in requested}
@@ -341,7 +341,7 @@ def _recipe_names(names: Iterable[str]) -> list[str]:
 
 
 def _requested(run: Run) -> tuple[TrialConfig, ...]:
-    """Return the trials of the last request; none where it is not known."""
+    """Return the trials of the last request; none if it is not known."""
     from srcgcnn.records import RecordError
     from srcgcnn.sweep.plan import requested_trials
     from srcgcnn.sweep.record import read_record

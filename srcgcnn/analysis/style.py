@@ -46,7 +46,7 @@ STYLE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with what stands under it and the numbers in it.
+    """A figure with its caption and its numbers.
 
     Attributes:
         name: stem of its files.

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from srcgcnn.run.paths import RunPaths
 
 CAPTION = (
-    "mean ± half width of the 95 % interval, for new seeds and new crystals; over splits where several, over seeds "
-    "alone where no predictions are kept; test read once"
+    "mean ± half width of the 95 % interval, for new seeds and new crystals; over splits if several, over seeds alone "
+    "if no predictions are kept; test read once"
 )
 
 
@@ -33,8 +33,8 @@ class TradeoffRow:
     `train`, `val` and `test` are MAE in `unit`, or 1 - accuracy (`unit` is then "error rate"), or the common error of
     several targets ("mean of MAE/std"). `train` is the mean
     error on the training rows, None if older versions trained. `rmse`, `r2` and `roc_auc` are those of the test
-    rows, means over trials; None for the other task, and where they need predictions that were not kept. `variant` is
-    the name that `compare` takes. `study` says what tells its study from the others of the sweep, `data_hash` which
+    rows, means over trials; None for the other task, and if they need predictions that were not kept. `variant` is
+    the name that `compare` takes. `study` says what distinguishes its study from others of the sweep, `data_hash` which
     data it was trained on.
     """
 

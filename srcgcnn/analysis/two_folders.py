@@ -1,4 +1,4 @@
-"""Two sweeps: the variants that both have, paired where seeds, splits and test crystals agree."""
+"""Two sweeps: the variants that both have, paired if seeds, splits and test crystals agree."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 METAVARS = {
     "models": ("MODEL", f"{' '.join(NAMES)}, or your own network: module:Class"),
-    "depths": ("T", "steps T where weights are shared, layers L where not: 1 2 3, or 1..10, or 1,2,3"),
+    "depths": ("T", "steps T if weights are shared, layers L if not: 1 2 3, or 1..10, or 1,2,3"),
     "blocks": ("K", "distinct blocks, used in cycles: 1 is tied, `all` is stacked"),
     "norms": ("NORM", "step affine shared"),
     "alphas": ("ALPHA", "none | NUMBER | learned | learned-scalar"),

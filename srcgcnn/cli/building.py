@@ -29,7 +29,7 @@ def build_with_progress(
     processes: int | None = None,
     strict: bool = False,
 ) -> BuildReport:
-    """Build or find a store, showing progress on stderr and saying what is odd in the data."""
+    """Build or find a store, showing progress on stderr and remarking on oddities of the data."""
     console = make_console(stderr=True)
     columns = (TextColumn("building graphs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:

@@ -95,7 +95,7 @@ def existing_run(out: Path) -> RunPaths:
 
 def add_budget(parser: argparse.ArgumentParser) -> None:
     """Add the flag of a budget."""
-    what = "start no new group once the whole sweep has used N GPU-hours (core-hours where there are no GPUs)"
+    what = "start no new group once the whole sweep has used N GPU-hours (core-hours if there are no GPUs)"
     parser.add_argument("--budget-gpu-hours", type=_hours, metavar="N", help=what)
 
 

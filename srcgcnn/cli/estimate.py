@@ -25,7 +25,7 @@ STEPS_WORTH_TIMING = 50_000  # of all trials: a shorter sweep soon gets as far b
 
 
 def with_estimate(plan: Plan, found: FoundData, paths: RunPaths, site: Site, *, requested: bool, starts: bool) -> Plan:
-    """Return a plan that knows how long it takes, where that can be known.
+    """Return a plan that knows how long it takes, if that can be known.
 
     The estimate is from results in its folder, else from those of this machine in the folders next to it, on the same
     crystals; else from first steps, if requested and before a long sweep starts.

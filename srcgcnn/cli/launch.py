@@ -29,8 +29,8 @@ class Launch:
         tracking_uri: MLflow store; None takes the one in the folder.
         dry_run: show, and stop.
         wait: on a cluster: stay and show progress.
-        budget_gpu_hours: no new group is taken when the sweep has used so many; core-hours where there are no GPUs.
-        estimate: time first steps where nothing else tells how long the sweep takes.
+        budget_gpu_hours: no new group is taken when the sweep has used so many; core-hours if there are no GPUs.
+        estimate: time first steps if nothing else tells how long the sweep takes.
     """
 
     paths: RunPaths

@@ -84,14 +84,14 @@ def _remarks(plan: Plan) -> list[str]:
 
 
 def _classes(plan: Plan, found: FoundData) -> list[str]:
-    """Return a remark where a target that is a class would train a regression."""
+    """Return a remark if a target that is a class would train a regression."""
     target, several = found.reference.target, found.reference.targets
     if found.manifest is None or several or all(trial.model.task == "classification" for trial in plan.trials):
         return []
     column = found.manifest.target(target)
     if (column.minimum, column.maximum) != (0, 1) or len(set(GraphStore(found.folder).target(target).tolist())) > 2:
         return []
-    return [f"{target} is 0 or 1 in every row: --task classification tells the classes apart"]
+    return [f"{target} is 0 or 1 in every row: --task classification trains a classifier"]
 
 
 def _show_power(plan: Plan, paths: RunPaths) -> None:

@@ -28,7 +28,7 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
         "--tracking-uri", type=tracking_uri, metavar="URI", help="MLflow store (default: SQLite in the sweep's folder)"
     )
     parser.add_argument("--model", metavar="MODEL", help=" ".join(NAMES))
-    parser.add_argument("--depth", type=int, metavar="T", help="steps T, or layers L where they share no weights")
+    parser.add_argument("--depth", type=int, metavar="T", help="steps T, or layers L if they share no weights")
     parser.add_argument("--seeds", type=int, metavar="N", help="networks whose mean prediction is recorded")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--batch-size", type=int)

@@ -53,7 +53,7 @@ def add_analysis_commands(commands: Any) -> None:
         "two variants of a sweep, or two sweeps, on the same test crystals and seeds",
         _compare,
         description="Print the paired difference of two variants, its interval and its p-value. With two folders: "
-        "every variant that both sweeps have, the second minus the first, paired where seeds, splits and test crystals "
+        "every variant that both sweeps have, the second minus the first, paired if seeds, splits and test crystals "
         "agree.",
         examples="""
         srcgcnn compare runs/depth 'SR-CGCNN T=3 step-norm' CGCNN-3

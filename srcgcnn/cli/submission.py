@@ -91,7 +91,7 @@ def launch_slurm(
     workers = f", workers {', '.join(jobs.workers)}" if jobs.workers else " with its workers"
     console.print(f"submitted: head {jobs.head}{workers}")
     for what, command in (
-        ("status", f"srcgcnn status {paths.out}   (shows the ssh line for the dashboard, too)"),
+        ("status", f"srcgcnn status {paths.out}   (also shows the ssh line for the dashboard)"),
         ("logs", f"srcgcnn logs {paths.out}"),
         ("cancel", f"srcgcnn cancel {paths.out}"),
         ("results so far", f"srcgcnn results {paths.out}"),

@@ -133,7 +133,7 @@ def overrides_of(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def default_folder(name: str, data: str | None = None, targets: Sequence[str] | None = None) -> Path:
-    """Return `runs/NAME`, or `runs/NAME-DATA-TARGET` where these do not come from the definition."""
+    """Return `runs/NAME`, or `runs/NAME-DATA-TARGET` if these do not come from the definition."""
     from srcgcnn.sweep.spec import NAME_CHARACTERS
 
     parts = (name, Path(data or "").name.split(".")[0], *(targets or ()))

@@ -78,7 +78,7 @@ class BuildReport:
 
 def build_key(source: Source, settings: GraphSettings) -> str:
     """Return the hash of everything that determines a store, known before it is built."""
-    # limits only where they are not the default ones: keys of stores that were built without them stay what they are
+    # limits only if they are not the default ones: keys of stores that were built without them stay what they are
     limits = [] if source.limits == SourceLimits() else [asdict(source.limits)]
     targets = [list(source.targets), list(source.units)]
     gaps = ["gaps"] if len(source.targets) > 1 else []  # earlier stores of several targets lack the rows with gaps

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ID_KEYS = ("id", "material_id", "mp_id", "task_id", "name")  # the first one present is taken
 MISSING = ("", "nan", "na", "n/a", "none", "null")  # text of a missing value
 WORDS = {"true": 1.0, "false": 0.0}
-LOOK_AHEAD_ROWS = 100  # read to tell which values are numbers, where there is no header and some are missing
+LOOK_AHEAD_ROWS = 100  # read to find which values are numbers, if there is no header and some are missing
 
 
 def find_key(columns: Iterable[str], names: Sequence[str]) -> str | None:

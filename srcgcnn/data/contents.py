@@ -50,7 +50,7 @@ def geometry_layout(manifest: Manifest, shard: Shard) -> dict[str, Layout]:
 
 
 def _edges(manifest: Manifest, shard: Shard) -> tuple[int | None, ...]:
-    """Return the shape of what is stored of every edge: slots of every atom, or one list where degrees differ."""
+    """Return the shape of what is stored of every edge: slots of every atom, or one list if degrees differ."""
     return (None,) if manifest.graph.degree is None else (shard.atoms, manifest.graph.degree)
 
 
@@ -136,7 +136,7 @@ def _check_numbers(path: Path, numbers: np.ndarray) -> None:
 
 def _check_neighbours(path: Path, neighbours: np.ndarray, edges: np.ndarray, atoms: np.ndarray) -> None:
     """Check indices; `edges` are the first edges of the crystals and the number of all, [G+1]."""
-    filled = np.flatnonzero(edges[1:] > edges[:-1])  # an isolated atom has no edge where degrees differ
+    filled = np.flatnonzero(edges[1:] > edges[:-1])  # an isolated atom has no edge if degrees differ
     if not len(filled):
         return
     # as unsigned numbers the negative ones are the largest: one check finds both
@@ -151,7 +151,7 @@ def _check_neighbours(path: Path, neighbours: np.ndarray, edges: np.ndarray, ato
 def _check_distances(path: Path, distances: np.ndarray, cutoff_angstrom: float) -> None:
     if not distances.size:
         return
-    lowest, highest = distances.min(), distances.max()  # NaN, where there is one
+    lowest, highest = distances.min(), distances.max()  # NaN, if there is one
     if not lowest >= 0:
         raise StoreError(f"{path}: array 'distances' has {lowest}, must be 0 or more")
     if highest == np.inf:

@@ -16,7 +16,7 @@ MOST_CELLS_AWAY = 2**9 - 1
 
 
 def packed(images: np.ndarray, *, wide: bool = False) -> np.ndarray:
-    """Pack images [..., 3] into int16 [...], or int32 where one is far, or all shall be wide.
+    """Pack images [..., 3] into int16 [...], or int32 if one is far, or all shall be wide.
 
     Raises:
         ValueError: an image is more than 511 cells away.

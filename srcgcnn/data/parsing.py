@@ -1,6 +1,6 @@
 """From what a source holds of a crystal to a structure: CIF text, pymatgen's dict, or a structure.
 
-The text is a stranger's. pymatgen's own way back from a dict hands the `properties` of every site to a decoder that
+The text is untrusted. pymatgen's own way back from a dict hands the `properties` of every site to a decoder that
 imports any module named there; so a dict is first reduced to lattice, species and coordinates. Sizes are checked before
 the slow part, and cells and coordinates before a neighbour search that would never end.
 """
@@ -147,7 +147,7 @@ def _from_cif(text: str, limits: SourceLimits) -> Structure:
 
 
 def _from_poscar(text: str, limits: SourceLimits) -> Structure:
-    """Read a POSCAR; without element symbols, as VASP 4 wrote them, nobody knows what it is."""
+    """Read a POSCAR; one without element symbols, as VASP 4 wrote them, cannot be interpreted."""
     from pymatgen.io.vasp import Poscar
 
     if len(text) > limits.text_characters:

@@ -1,4 +1,4 @@
-"""What people should know of a store that was built: what was left out, repeated, or far outside."""
+"""Remarks on a store that was built: what was left out, repeated, or far outside."""
 
 from __future__ import annotations
 

@@ -28,11 +28,11 @@ Done = TypeVar("Done")
 
 TASKS_AHEAD = 4  # finished or under way per worker, while an earlier task takes long
 GRACE_SECONDS = 5  # between the timer, which Python code obeys, and the kernel's limit, which ends the process
-AGAIN_SECONDS = 1.0  # the timer fires again where a library swallowed the first one
+AGAIN_SECONDS = 1.0  # the timer fires again if a library swallowed the first one
 
 
 class OutOfTimeError(BaseException):
-    """The processor time of a row is used up; no Exception, since parsers catch those."""
+    """The processor time of a row is used up; not an Exception, since parsers catch those."""
 
 
 class WorkerStartError(RuntimeError):
@@ -87,7 +87,7 @@ class RowWorkers(Generic[Row, Done]):
         Args:
             processes: how many.
             work: what is done with a row, in another process; must be picklable.
-            lost: what stands for a row whose process died, with the reason.
+            lost: returns the result for a row whose process died, given the reason.
             limits: time and memory of a row.
             prepare: called once in every process, before time and memory count; must be picklable.
         """
@@ -143,7 +143,7 @@ class RowWorkers(Generic[Row, Done]):
             worker.pipe.send(rows)
 
     def _collect(self, finished: dict[int, list[Done]]) -> None:
-        """Take what the workers have to say, or wait for it."""
+        """Read the workers' answers, or wait for them."""
         busy = {worker.pipe: worker for worker in self._workers if worker.number >= 0}
         for pipe in connection.wait(list(busy)):
             worker = busy[pipe]  # type: ignore[index]
@@ -229,7 +229,7 @@ def _limit_memory(limits: SourceLimits) -> None:
 
 
 def _limit_processor_time(limits: SourceLimits) -> None:
-    """Let the kernel end this process where the next row takes much more than its time."""
+    """Let the kernel end this process if the next row takes much more than its time."""
     import resource
 
     usage = resource.getrusage(resource.RUSAGE_SELF)

@@ -1,4 +1,4 @@
-"""Graphs joined as a shard has them: slots [N, K] where every atom has K, or one list of edges where degrees differ."""
+"""Graphs joined as a shard has them: slots [N, K] where every atom has K, or one list of edges if degrees differ."""
 
 from __future__ import annotations
 

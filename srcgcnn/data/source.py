@@ -63,12 +63,12 @@ class Source:
     """A set of crystals with targets.
 
     Attributes:
-        name: short name in readable form and folder names.
+        name: short name, for display and for folder names.
         content_hash: sha256 of what was read (file bytes, or the generator's version and settings).
         targets: names of the targets that every row is expected to have.
         units: unit of each target, "" if unknown.
         provenance: one line on origin and licence, for the manifest.
-        count: number of rows where known without reading them, for the progress bar.
+        count: number of rows if known without reading them, for the progress bar.
         rows: starts reading from the first row.
         limits: what a row may cost; others than the default ones are part of the build's key.
     """

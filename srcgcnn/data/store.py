@@ -43,7 +43,7 @@ class GraphStore:
     """An opened store.
 
     Attributes:
-        folder: where it lies.
+        folder: where it is.
         manifest: what is in it.
     """
 
@@ -89,10 +89,10 @@ class GraphStore:
 
         `atomic_numbers` [N], `neighbours` [N, K], `distances` [N, K], `offsets` [G+1], `targets` [G, P], and the
         bytes of `ids` and `formulas`, one line each. Where degrees differ, neighbours and distances are [E] and
-        `degrees` [N] tells how many are each atom's.
+        `degrees` [N] has the number for each atom.
 
         Raises:
-            StoreError: naming file, array and value where a type, a shape or a value cannot be.
+            StoreError: naming file, array and value if a type, a shape or a value cannot be.
         """
         return [self._shard(shard) for shard in self.manifest.shards]
 

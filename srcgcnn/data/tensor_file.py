@@ -1,4 +1,4 @@
-"""A safetensors file of somebody else: nothing is mapped before its header, types and shapes are known to fit.
+"""A safetensors file from anybody: nothing is mapped before its header, types and shapes are known to fit.
 
 The header is read here because the library's Python reader copies numpy arrays instead of mapping them.
 """
@@ -33,20 +33,20 @@ METADATA = "__metadata__"
 
 
 class Layout(NamedTuple):
-    """What an array must be: safetensors' names of the types it may have, and the shape, None for any length."""
+    """What an array must look like: safetensors' names of the types it may have, and the shape, None for any length."""
 
     dtype: str
     shape: tuple[int | None, ...]
     or_dtype: str = ""
 
     def __str__(self) -> str:
-        """Return it as a person writes it."""
+        """Return it in readable form."""
         kinds = f"{self.dtype} or {self.or_dtype}" if self.or_dtype else self.dtype
         return f"{kinds} [{', '.join('any' if length is None else str(length) for length in self.shape)}]"
 
 
 def is_regular(path: Path) -> bool:
-    """Whether this is a file, not a pipe or a device, which could keep a reader waiting for ever."""
+    """Whether this is a regular file, not a pipe or a device, which could block a reader for ever."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except OSError:

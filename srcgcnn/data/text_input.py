@@ -1,4 +1,4 @@
-"""Text files of strangers, piece by piece: never a pipe, never more than a limit in memory or unpacked."""
+"""Text files from strangers, piece by piece: never a pipe, never more than a limit in memory or unpacked."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def open_text(path: Path, limits: SourceLimits, *, newline: str | None = None) -
     """Open a text file, compressed or not, UTF-16 or UTF-8; bytes that are neither become replacement characters.
 
     Raises:
-        SourceError: it is a pipe, a device or missing; while reading, where it unpacks to more than the limit.
+        SourceError: it is a pipe, a device or missing; while reading, if it unpacks to more than the limit.
     """
     if not is_regular(path):
         raise SourceError(f"{path} is not a regular file")
@@ -61,7 +61,7 @@ def read_small(path: Path, limits: SourceLimits) -> str:
     """Return the text of a file that holds one crystal.
 
     Raises:
-        RowError: no regular file, too large, or not to be read.
+        RowError: not a regular file, too large, or not readable.
     """
     try:
         found = path.stat()

@@ -98,7 +98,7 @@ class ProgressFile(Listener):
         self._changed.add(group.key)
 
     def ticked(self) -> None:
-        """Write the file where enough time has passed."""
+        """Write the file when enough time has passed."""
         if time.monotonic() - self._written >= self._interval_s:
             self.write()
 
@@ -147,7 +147,7 @@ class BacklogFile(Listener):
             self._kept.keep(paths.spec)
 
     def ticked(self) -> None:
-        """Write the file where a number has changed."""
+        """Write the file when a number has changed."""
         self._kept.mend_if_due()
         state = self._state
         waiting = 0 if state.closed else state.phases["waiting"] + state.proposals_left

@@ -51,7 +51,7 @@ class RetryBudget:
             self._count(key)
 
     def settle(self) -> None:
-        """Judge the deaths that are old enough: they count where every Ray node of the address still lives."""
+        """Judge the deaths that are old enough: they count if every Ray node of the address still lives."""
         due = [death for death in self._deaths if time.monotonic() - death.at >= self._judge_after_s]
         if not due:
             return
@@ -70,7 +70,7 @@ class RetryBudget:
 
 
 def _nodes_at(alive: AliveNodes, address: str) -> frozenset[str]:
-    """Return the nodes at an address; all of them where it is not known, since any may have been the one."""
+    """Return the nodes at an address; all of them if it is not known, since any may have been the one."""
     return alive.get(address, frozenset()) if address else frozenset().union(*alive.values())
 
 

@@ -25,7 +25,7 @@ class Spending(Listener):
         state: counts the groups that train; no more are taken when the budget is used up.
         cpus: cores of one group.
         gpus: devices of one group.
-        budget_hours: GPU-hours of the whole sweep, earlier runs counted; core-hours where groups have no GPU.
+        budget_hours: GPU-hours of the whole sweep, earlier runs counted; core-hours if groups have no GPU.
     """
 
     def __init__(

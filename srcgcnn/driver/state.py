@@ -47,7 +47,7 @@ class Listener:
         """A scheduler has stopped a trial."""
 
     def ticked(self) -> None:
-        """Called again and again, also where nothing happens."""
+        """Called again and again, also when nothing happens."""
 
 
 @dataclass
@@ -225,7 +225,7 @@ class SweepState:
         return sum(known) if len(known) == len(times) else None
 
     def remaining_seconds(self, standing: GroupStanding) -> float | None:
-        """Return the seconds to the end of a group; 0 where it has ended."""
+        """Return the seconds to the end of a group; 0 if it has ended."""
         if standing.phase in ENDED:
             return 0.0
         expected = self.expected_seconds(standing)

@@ -43,7 +43,7 @@ def run_group(
     on_pace: Callable[[float], None] | None = None,
     on_resume: Callable[[int], None] | None = None,
 ) -> list[TrialOutcome]:
-    """Train a group from its checkpoint, where there is one, to its result files.
+    """Train a group from its checkpoint, if there is one, to its result files.
 
     The result file is written last: a kill before it leaves the checkpoint, a kill after it a finished trial.
 

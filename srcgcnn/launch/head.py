@@ -102,7 +102,7 @@ class Head:
             node.end()
 
     def _take_over(self) -> bool:
-        """Become the head of this sweep; False if another one is, or where heads died too often.
+        """Become the head of this sweep; False if another one is, or if heads died too often.
 
         A worker or a person that submits a head may be killed before it writes down which: the first of two that starts
         is the one.

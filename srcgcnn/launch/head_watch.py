@@ -1,7 +1,7 @@
 """How workers notice that a head is gone for good, and how one of them submits another.
 
 A batch system does not start a job again that died by itself (killed, out of memory). Workers try the head's port,
-which costs nothing. Only where it stays silent does one of them, under a lock, ask the batch system.
+which costs nothing. Only if it stays silent does one of them, under a lock, ask the batch system.
 """
 
 from __future__ import annotations

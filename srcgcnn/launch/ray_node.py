@@ -119,7 +119,7 @@ def private_folder(temp_folder: str, name: str, restarts: int = 0) -> Path:
     folder = base / f"{name}.{restarts}"
     if len(str(folder)) > MAX_TEMP_CHARACTERS:
         raise RayNodeError(f"{folder} has more than {MAX_TEMP_CHARACTERS} characters; shorten temp_folder")
-    for attempt in range(ATTEMPTS):  # a job that ends at this moment removes `base` where it was the last one
+    for attempt in range(ATTEMPTS):  # a job that ends at this moment removes `base` if it was the last one
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             status = base.lstat()
@@ -138,7 +138,7 @@ def private_folder(temp_folder: str, name: str, restarts: int = 0) -> Path:
 
 
 def remove_private_folder(folder: Path) -> None:
-    """Remove a private folder, and the one around it where nothing else is in it."""
+    """Remove a private folder, and the one around it if nothing else is in it."""
     shutil.rmtree(folder, ignore_errors=True)
     with suppress(OSError):
         folder.parent.rmdir()

@@ -88,7 +88,7 @@ def remove(scratch: Path) -> None:
         time.sleep(POLL_S)
     if scratch.parent.name == f"srcgcnn-{os.getuid()}":
         with suppress(OSError):
-            scratch.parent.rmdir()  # where it was the last one
+            scratch.parent.rmdir()  # if it was the last one
 
 
 def _kill(process: psutil.Process) -> None:

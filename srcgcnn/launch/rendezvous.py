@@ -134,7 +134,7 @@ def write_record_file(path: Path, record: Any, space_patience_s: float = SPACE_P
 
 
 def read_jobs(paths: RunPaths) -> JobIds:
-    """Return the jobs of a sweep; none where it was never on a cluster."""
+    """Return the jobs of a sweep; none if it was never on a cluster."""
     return read_if_whole(JobIds, paths.jobs) or JobIds()
 
 

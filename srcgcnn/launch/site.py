@@ -23,7 +23,7 @@ class LocalSite:
         kind: `local`: Ray on this machine.
         cpus: cores that the sweep may use; by default all that this process may use.
         cpus_per_group: cores of one group.
-        gpus_per_group: devices of one group; by default one where the machine has any, else none.
+        gpus_per_group: devices of one group; by default one if the machine has any, else none.
         trials_per_group: most trials that train as one stacked model. On a CPU one is fastest.
         max_retries: how often a group that failed starts again from its checkpoint.
         checkpoint_interval_s: time between checkpoints of a group.

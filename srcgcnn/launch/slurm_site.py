@@ -132,7 +132,7 @@ class SlurmSite:
         replacements: how often the head submits a new array when all its workers are gone and work is left; then
             the sweep stops.
         cpus_per_group: cores of one group.
-        gpus_per_group: devices of one group; by default one where workers have any, else none; 0.5
+        gpus_per_group: devices of one group; by default one if workers have any, else none; 0.5
             puts two on one.
         trials_per_group: most trials that train as one stacked model.
         max_retries: how often a group that failed starts again; lost nodes and preemptions are not counted.

@@ -42,7 +42,7 @@ def gang(out: str) -> object:
 
 
 def ask(name: str, call_file: str, answer_file: str) -> object:
-    """Run one of the calls that somebody waits for, and write what it returns, or its error."""
+    """Run one of the calls whose result is waited for, and write what it returns, or its error."""
     try:
         call = parse(_calls()[name], json.loads(Path(call_file).read_text(encoding="utf-8")), call_file)
         answer: dict[str, Any] = {"value": call()}

@@ -1,4 +1,4 @@
-"""The graph store of a sweep: built here, or by a job where the site allows no work on login nodes."""
+"""The graph store of a sweep: built here, or by a job if the site allows no work on login nodes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class StoreJob:
 
 
 class _LoggedBuilder(QuietBuilder):
-    """Writes what is odd in the data into the job's log."""
+    """Writes remarks on the data into the job's log."""
 
     def build(self, source: Source, out: Path, settings: GraphSettings, *, strict: bool) -> BuildReport:
         report = super().build(source, out, settings, strict=strict)
@@ -46,7 +46,7 @@ class _LoggedBuilder(QuietBuilder):
 def find_or_build(
     data: DataSpec, stores: Path, site: Site, builder: Builder, *, dry_run: bool, strict: bool
 ) -> FoundData:
-    """Return the store of a sweep's data, built where the site wants that; a dry run builds nothing.
+    """Return the store of a sweep's data, built if the site wants that; a dry run builds nothing.
 
     Raises:
         BatchError: the job failed; its log is named.

@@ -35,7 +35,7 @@ _is_child = False
 
 
 def supervised(run: Callable[[], int], finished: Callable[[], int]) -> int:
-    """Call `run` in a child process, again where that dies without an exit status; returns the status.
+    """Call `run` in a child process, again if that dies without an exit status; returns the status.
 
     Call it before anything starts threads. Elsewhere than on Linux a child would outlive a killed parent, so `run` is
     called in this process.
@@ -60,7 +60,7 @@ def supervised(run: Callable[[], int], finished: Callable[[], int]) -> int:
 
 @contextmanager
 def starting_ray() -> Iterator[None]:
-    """End this process, for its parent to start another one, where Ray does not start in the block.
+    """End this process, for its parent to start another one, if Ray does not start in the block.
 
     Any of its processes may be killed, and a machine may be too busy.
 
@@ -81,7 +81,7 @@ def starting_ray() -> Iterator[None]:
 
 @contextmanager
 def dying_with_ray(ports: AgentPorts) -> Iterator[None]:
-    """End this process, for its parent to start another one, where Ray's own processes die while the block runs.
+    """End this process, for its parent to start another one, if Ray's own processes die while the block runs.
 
     A process without such a parent is interrupted, as by Ctrl-C.
     """
@@ -135,7 +135,7 @@ def _run_in_child(run: Callable[[], int]) -> tuple[int | None, str]:
 
 
 def _be_the_child(run: Callable[[], int], writing: int, parent: int) -> None:
-    """Run, tell the status, and end; nothing of the parent's own way out is run here."""
+    """Run, report the status, and exit without running the parent's exit handlers."""
     global _is_child  # noqa: PLW0603 - a property of the process
     _is_child = True
     os.setpgid(0, 0)  # Ctrl-C comes from the parent, once

@@ -1,4 +1,4 @@
-"""The batch systems that ship. Jobs of a sweep get theirs handed in; the commands of people ask here."""
+"""The batch systems that ship. Jobs of a sweep get theirs as an argument; commands look it up here."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ TOKEN_BYTES = 32
 
 
 def closed_ray(token: Path) -> dict[str, str]:
-    """Return the environment variables with which Ray answers nobody without the token."""
+    """Return the environment variables with which Ray refuses clients without the token."""
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),

@@ -44,7 +44,7 @@ SHORT_S = 30.0  # a Ray node that ends sooner did not really join
 MOST_SHORT = 3
 EXIT_BROKEN = 3
 IMPORTS = "import ray, torch, torch_geometric, numpy, safetensors"
-# a build of torch for CPUs would train there without a word; builds for ROCm answer by the same names
+# a build of torch for CPUs would silently train there; builds for ROCm answer by the same names
 DEVICES = """import torch
 found = torch.cuda.device_count() if torch.cuda.is_available() else 0
 if found < {count}:
@@ -118,7 +118,7 @@ class Worker:
             self._broken(f"{reason}{advice}" if advice else f"`{code}` fails on this node: {reason}")
 
     def _copy_store(self) -> None:
-        """Give this node a copy of the store, where the site has a folder for it; else trials read the original."""
+        """Give this node a copy of the store, if the site has a folder for it; else trials read the original."""
         if not self._site.scratch:
             return
         from srcgcnn.launch.scratch import node_copy
@@ -217,7 +217,7 @@ class Worker:
         )
 
     def _leave_if_due(self) -> None:
-        """End this job; where it was only warned, put it back in the queue while work is left."""
+        """End this job; if it was only warned, put it back in the queue while work is left."""
         if self._allocation.end_requested:
             self._left(f"{self._system.name} ended the job")
             sys.exit(EXIT_TERMINATED)

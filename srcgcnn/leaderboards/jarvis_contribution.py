@@ -135,7 +135,7 @@ def _method(run: RecipeRun) -> dict[str, Any]:
 
 
 def _own_metadata(folder: Path, method: dict[str, Any]) -> dict[str, Any]:
-    """Return the metadata of a contribution; empty where there is none yet."""
+    """Return the metadata of a contribution; empty if there is none yet."""
     path = folder / METADATA_FILE
     if not path.exists():
         return {}

@@ -42,7 +42,7 @@ class JarvisTask:
         name: as the leaderboard writes it, `AI-SinglePropertyPrediction-PROPERTY-DATASET-test-mae`.
         target: its property.
         dataset: where its crystals are, a name of jarvis-tools.
-        train, val, test: target by id; `val` is empty where the task has none.
+        train, val, test: target by id; `val` is empty if the task has none.
     """
 
     name: str

@@ -27,7 +27,7 @@ Fold = dict[str, Any]  # matbench's own: data {id: prediction}, parameters (free
 
 
 def read_folds(path: Path, task: MatbenchTask, recipe: dict[str, Any]) -> dict[str, Fold]:
-    """Return the folds recorded so far, `fold_0` to `fold_4`; none where there is no file.
+    """Return the folds recorded so far, `fold_0` to `fold_4`; none if there is no file.
 
     Raises:
         LeaderboardError: the file is damaged, or is of another task, or its folds were trained by another recipe: five

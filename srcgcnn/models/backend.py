@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-# plain: PyTorch's operators (the oracle). native: machine code for the CPU, where a block has it. inductor: the plain
+# plain: PyTorch's operators (the oracle). native: machine code for the CPU, if a block has it. inductor: the plain
 # operators compiled by inductor, for a GPU.
 Backend = Literal["plain", "native", "inductor"]
 

@@ -34,7 +34,7 @@ class ModelConfig:
 
     Attributes:
         family: a block of `models/registry.py`, stacked; or `srcgcnn`, the block of `cgcnn` with tied weights.
-        depth: number of steps: layers L where every step has a block of its own, recurrent steps T where they share.
+        depth: number of steps: layers L if every step has a block of its own, recurrent steps T if they share.
         norm: not for cgcnn. What the norms of different steps share. `step`: nothing (the released code of SR-CGCNN);
             `affine`: weight and bias, but not the running statistics; `shared`: statistics, too. With `shared` all
             steps are evaluated with one running average, which fits none of them: expect large errors at depth.
@@ -137,7 +137,7 @@ class ModelConfig:
 
     @property
     def pooled_channels(self) -> int:
-        """Width of what the head reads: pooled atoms, and pooled edges and crystals where a block has them."""
+        """Width of what the head reads: pooled atoms, and pooled edges and crystals if a block has them."""
         beside = len(self.block.reads) - 1
         return self.hidden_channels * (beside + (2 if self.readout == "set2set" else 1))
 
@@ -234,7 +234,7 @@ class ModelConfig:
 
 
 def _canonical_blocks(config: ModelConfig) -> ModelConfig:
-    """Leave `blocks` out where it says what the family says; call CGCNN with K < T by the name of its tied form."""
+    """Leave `blocks` out if it says what the family says; call CGCNN with K < T by the name of its tied form."""
     if config.blocks is None:
         return config
     blocks = config.distinct_blocks

@@ -13,7 +13,7 @@ LARGEST_EXPONENT = 80.0  # exp(-80) < SMALLEST; far beyond, exp takes processors
 
 
 def decayed(exponents: Tensor) -> Tensor:
-    """Return exp(-x) of x >= 0, and 0 where that is below 1e-30."""
+    """Return exp(-x) of x >= 0, and 0 if that is below 1e-30."""
     return F.threshold((-exponents.clamp(max=LARGEST_EXPONENT)).exp(), SMALLEST, 0.0)
 
 

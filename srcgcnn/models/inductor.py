@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class CompiledCall:
-    """A function, compiled; where inductor fails, the function itself from then on, after one warning."""
+    """A function, compiled; if inductor fails, the function itself from then on, after one warning."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         """Prepare; compilation happens at the first call with each shape."""

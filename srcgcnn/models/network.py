@@ -88,7 +88,7 @@ class StepwiseNetwork(Network):
     def followed(self, state: State, batch: GraphBatch) -> Iterator[tuple[State, list[Tensor]]]:
         """Yield the states after every step, and the tensors of atoms that the next step reads: for their gradients.
 
-        One tensor [M, N, F], or one [N, F] for each model where the states [M, ...] are copies.
+        One tensor [M, N, F], or one [N, F] for each model if the states [M, ...] are copies.
         """
         for after in self.steps(state, batch):
             yield after, [after.atoms]

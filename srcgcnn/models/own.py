@@ -77,7 +77,7 @@ def permitted() -> tuple[str, ...]:
 
 
 def environment() -> dict[str, str]:
-    """Return the variables that jobs elsewhere need to import the same networks; none where there are none."""
+    """Return the variables that jobs elsewhere need to import the same networks; none if there are none."""
     return {name: os.environ[name] for name in (PERMITTED, FOLDERS) if os.environ.get(name)}
 
 

@@ -120,12 +120,12 @@ def try_out(config: ModelConfig) -> None:
         with torch.no_grad():
             among, single = network(together)[0, 0], network(alone)[0, 0]
     except Exception as error:
-        if isinstance(error, ValueError) and str(error).startswith("network "):  # said here already
+        if isinstance(error, ValueError) and str(error).startswith("network "):  # reported here already
             raise
         raise ValueError(f"network {config.family!r} fails: {type(error).__name__}: {error}") from error
     if not torch.allclose(among, single, rtol=SAME, atol=SAME):
         raise ValueError(
-            f"network {config.family!r}: what it says of a crystal depends on the others of its batch "
+            f"network {config.family!r}: its output for a crystal depends on the others in its batch "
             f"({among.flatten()[0]:.4g} among three, {single.flatten()[0]:.4g} alone): pool by `batch`"
         )
 

@@ -27,7 +27,7 @@ class Published:
     """One row.
 
     Attributes:
-        title: name in readable form.
+        title: human-readable name.
         family: the block.
         settings: fields of `ModelConfig` that differ from their defaults.
     """
@@ -75,13 +75,13 @@ def settings_of(name: str) -> dict[str, Any]:
 
 
 def title_of(config: Network) -> str | None:
-    """Return the title of the row that a network is of, whatever its depth and tying; None if it is of none."""
+    """Return the title of the row of a network, whatever its depth and tying; None if it has none."""
     row = _row_of(config)
     return None if row is None else row.title
 
 
 def title_settings(config: Network) -> tuple[str, ...]:
-    """Return the fields that the title says already."""
+    """Return the fields that the title already states."""
     row = _row_of(config)
     return () if row is None else tuple(row.settings)
 

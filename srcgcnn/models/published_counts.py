@@ -2,7 +2,7 @@
 
 Our networks have the same layers in other sizes (92 features of an element, 41 of a distance, widths of a sweep), so
 the closed forms are the same: these rows say which sizes, and what else the published numbers hold. Numbers of Omee et
-al. (Patterns 3, 100491 (2022)) are of the demonstration settings of their code, a fork of MatDeepLearn; those of ALIGNN
+al. (Patterns 3, 100491 (2022)) are for the demonstration settings of its code, a fork of MatDeepLearn; those of ALIGNN
 (npj Comput. Mater. 7, 185 (2021)) of its released code.
 """
 
@@ -30,9 +30,9 @@ class PublishedSizes:
         edge_width: of what a block makes of edges.
         head: widths of the readout's hidden layers.
         inputs: what it is given.
-        readout: how it pools atoms, where that has weights.
+        readout: how it pools atoms, if that has weights.
         extra: weights that our network has and the published one lacks.
-        unused: weights that the published number holds and nothing reads.
+        unused: weights that the published number includes and nothing reads.
         unused_per_layer: the same, of every layer.
         behind: another block, of which as many layers follow as the network has.
     """
@@ -69,7 +69,7 @@ class PublishedSizes:
 
 _CGCNN = Inputs()
 # CGConv of that time made a BatchNorm that it did not use; the attention three norms. The first layer of MEGNet takes
-# the features of edges and crystals in the place of states, where ours has a Linear to make states of them.
+# the features of edges and crystals instead of states, where ours has a Linear to make states of them.
 _UNUSED_IN_CGCONV = 2 * 100
 _MEGNET_ENTRY = 2 * linear(100, 100)
 PUBLISHED_SIZES: dict[str, PublishedSizes] = {

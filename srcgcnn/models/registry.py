@@ -27,7 +27,7 @@ class Sizes:
     Attributes:
         hidden_channels: F, width of the atom states.
         edge_width: width of what a block makes of edges.
-        edge_features: Gaussians of a distance; other numbers only where a network of the literature is counted.
+        edge_features: Gaussians of a distance; other numbers only if a network of the literature is counted.
     """
 
     hidden_channels: int
@@ -53,7 +53,7 @@ class BlockSpec:
         needs: parts of a graph beyond distances: `vectors`.
         always_batch: names of norms that are BatchNorm whatever `norm_kind` says of the others.
         inner_skips: whether `inner_skip` means something for it.
-        reads: states that the readout takes: `atoms`, and with them `edges` and `crystals` where they are an outcome.
+        reads: states that the readout takes: `atoms`, and with them `edges` and `crystals` if they are an outcome.
         one_step: what is to be known of a network of one such step before it is judged; "" for nothing.
     """
 

@@ -1,4 +1,4 @@
-"""What a step maps to what: states of atoms, and of edges, angles and crystals where a network has them."""
+"""What a step maps to what: states of atoms, and of edges, angles and crystals if a network has them."""
 
 from __future__ import annotations
 

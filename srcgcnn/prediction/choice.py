@@ -55,8 +55,8 @@ def choose(folder: Run | RunPaths, name: str | None = None) -> Choice:
 
     Args:
         folder: the sweep.
-        name: a variant as `srcgcnn results` names it (`SR-CGCNN T=3 step-norm`), also without what only tells recipes
-            apart; or a trial (`... seed 1`), or a trial's key.
+        name: a variant as `srcgcnn results` names it (`SR-CGCNN T=3 step-norm`), also without what only distinguishes
+            recipes; or a trial (`... seed 1`), or a trial's key.
 
     Raises:
         RecordError: there are no results or none of that name, or the sweep holds several targets.

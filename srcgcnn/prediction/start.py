@@ -44,7 +44,7 @@ class FoundStart:
     source: TrialConfig | None = None
 
     def describe(self, data: DataRef) -> str:
-        """Return the description, with a warning where test crystals may have been seen by the weights."""
+        """Return the description, with a warning if test crystals may have been seen by the weights."""
         if not self.description or (self.source and self._holds_out_the_same(self.source, data)):
             return self.description
         return (

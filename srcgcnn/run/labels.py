@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def labels_of(variants: Iterable[Variant]) -> dict[Variant, str]:
     """Name variants: the network, then the settings that differ among them, such as `CGCNN-3 learning_rate=0.001`.
 
-    Settings of the network that its own name does not hold appear where two networks would have the same name.
+    Settings of the network that its own name does not hold appear if two networks would have the same name.
     """
     variants = list(dict.fromkeys(variants))
     names = differing(variants)
@@ -39,7 +39,7 @@ def _with_settings(name_of_model: str, variant: Variant, names: Sequence[str]) -
 
 
 def differing(variants: Sequence[Variant]) -> list[str]:
-    """Return the settings that tell these variants apart and are not in the names of their networks."""
+    """Return the settings that distinguish these variants and are not in the names of their networks."""
     settings = {variant: settings_of(variant) for variant in variants}
     found = [name for name in _names(settings.values()) if _differs(name, settings.values()) and "model." not in name]
     alike: dict[str, list[dict[str, Any]]] = {}

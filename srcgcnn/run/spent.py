@@ -1,4 +1,4 @@
-"""What a sweep has used, in GPU-hours and core-hours: by a cluster's accounting where there is one, else by our clocks.
+"""What a sweep has used, in GPU-hours and core-hours: by a cluster's accounting if there is one, else by our clocks.
 
 The driver adds up how long groups train, attempts that failed included, in `OUT/spent.json`; sweeps of earlier versions
 have the times of their results only. `OUT/charged.json` holds what a batch system reported last.
@@ -35,7 +35,7 @@ class Spent:
 
     @property
     def text(self) -> str:
-        """For people: GPU-hours where there are any, else core-hours."""
+        """For people: GPU-hours if there are any, else core-hours."""
         return f"{self.gpu_hours:.3g} GPU-hours" if self.gpu_hours else f"{self.core_hours:.3g} core-hours"
 
 

@@ -333,12 +333,12 @@ class TrialConfig:
 
     @property
     def label(self) -> str:
-        """Human-readable name, such as `SR-CGCNN T=3 step-norm seed 1`, with the split seed where it is not 0."""
+        """Human-readable name, such as `SR-CGCNN T=3 step-norm seed 1`, with the split seed if it is not 0."""
         return f"{self.model.label}{self.repeat}"
 
     @property
     def repeat(self) -> str:
-        """What tells it from other trials of its variant, to stand behind a name: ` seed 1` or ` seed 1 split 2`."""
+        """What distinguishes it from other trials of its variant, to follow a name: ` seed 1` or ` seed 1 split 2`."""
         return f" seed {self.seeds.init}" + (f" split {self.seeds.split}" if self.seeds.split else "")
 
 
@@ -418,7 +418,7 @@ class DepthProbes:
         energy: Dirichlet energy per edge and channel, mean of (h_i - h_j)^2 / 2 over the edges, t = 0 .. T. Over
             `size`^2 it is 0 where neighbours are alike, about 1 where they have nothing in common.
         gradients: norm of the gradient of the loss by the atoms' states after step t = 0 .. T, on the first training
-            batch of each of the first epochs. Empty where one is not finite.
+            batch of each of the first epochs. Empty if one is not finite.
 
     Those from `beyond` on are empty in results of older versions.
     """
@@ -439,7 +439,7 @@ class TargetResult:
     Attributes:
         name: column of the target.
         mean, std: by which it was standardised.
-        deviation: standard deviation of the training rows (all of the split, also where `train_size` takes fewer): its
+        deviation: standard deviation of the training rows (all of the split, also if `train_size` takes fewer): its
             error in this unit enters the common one.
         rows: training, validation and test crystals that have it.
     """
@@ -465,7 +465,7 @@ class TargetResult:
 class TrialResult:
     """The outcome of one finished trial; `OUT/results/<key>.json` holds exactly this.
 
-    `probes` is None in results of older versions, and where a probe is not finite. `targets` are those of a network
+    `probes` is None in results of older versions, and if a probe is not finite. `targets` are those of a network
     that predicts several; `target_mean` is then 0 and `target_std` 1.
     """
 
@@ -486,7 +486,7 @@ class TrialResult:
     targets: tuple[TargetResult, ...] = ()
 
     def of_target(self, name: str) -> TrialResult:
-        """Return what this trial says of one of its targets, in that target's unit: the result of a network for it.
+        """Return this trial's result for one of its targets, in its unit, like that of a network for it alone.
 
         Curves and probes are of the common error, and stay out.
         """

@@ -86,7 +86,7 @@ class Axes:
     Attributes:
         models: `srcgcnn` applies one convolution T times, `cgcnn` stacks L of them; others stack the blocks of
             docs/models.md, or are its deeper variants.
-        depths: number of steps: T where they share weights, L where they do not.
+        depths: number of steps: T if they share weights, L if they do not.
         norms: not for cgcnn. What the norms of different steps share. `step`: nothing; `affine`: weights, but not
             running averages; `shared`: running averages, too.
         alphas: not for cgcnn. Damping: `none`, a number in (0, 1], `learned` for each step, or `learned-scalar`.
@@ -195,7 +195,7 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 
 
 def _as_value(value: Any, *, real: bool) -> Any:
-    """Return tuples for lists, and real numbers where a field has them: 0 and 0.0 must not be two trials."""
+    """Return tuples for lists, and real numbers if a field has them: 0 and 0.0 must not be two trials."""
     if isinstance(value, list | tuple):
         return tuple(_as_value(inner, real=False) for inner in value)
     return float(value) if real and isinstance(value, int) and not isinstance(value, bool) else value
@@ -254,7 +254,7 @@ def merged_axes(block: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def _none_of(value: Any, hint: Any) -> Any:
-    """Read `none` where a field may be left out; TOML has no word for it."""
+    """Read `none` if a field may be left out; TOML has no word for it."""
     return None if value == "none" and type(None) in _alternatives(hint) else value
 
 

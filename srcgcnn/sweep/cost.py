@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from srcgcnn.run.trial import TrialConfig, TrialResult
 
-READOUT = 0.5  # of a trial's work: the readout and the evaluation, in convolutions; taken where one depth only is known
+READOUT = 0.5  # of a trial's work: the readout and the evaluation, in convolutions; taken if one depth only is known
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Timing:
 
     @classmethod
     def of(cls, result: TrialResult) -> Timing:
-        """Return what a finished trial tells."""
+        """Return the timing of a finished trial."""
         return cls(result.config, result.cost.seconds / len(result.curves.val_error), result.rows[0])
 
 
@@ -46,7 +46,7 @@ class CostModel:
     Attributes:
         points: family -> depth and seconds per epoch over the scale, of everything that was measured.
         timed: shape -> seconds per epoch, as they were measured last.
-        rows: of the largest training set; 0 where none is known.
+        rows: of the largest training set; 0 if none is known.
     """
 
     points: dict[str, tuple[tuple[int, float], ...]]
@@ -85,7 +85,7 @@ class CostModel:
 
 
 def work(trial: TrialConfig) -> float:
-    """Return the work of a trial without a unit, for the order of trials that nobody has timed."""
+    """Return the work of a trial without a unit, for the order of trials that were not timed."""
     return trial.training.epochs * (READOUT + trial.model.depth) * scale(trial, 0)
 
 

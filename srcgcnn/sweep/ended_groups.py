@@ -41,7 +41,7 @@ def _ended_groups(plan: Plan, paths: RunPaths, finished: set[str]) -> Iterator[s
 
 
 def _members(path: Path) -> list[str]:
-    """Return the keys of a group's trials by its file; none where that is damaged."""
+    """Return the keys of a group's trials by its file; none if that is damaged."""
     try:
         group = TrialGroup.from_dict(json.loads(path.read_bytes()), str(path))
         return [trial.key for trial in group.trials]

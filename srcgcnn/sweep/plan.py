@@ -113,7 +113,7 @@ class Plan:
         return sum(len(labels) for labels in self.aliases.values())
 
     def estimate_seconds(self, workers: int = 1) -> float | None:
-        """Seconds that are left on so many workers, or None if no earlier result tells."""
+        """Seconds that are left on so many workers, or None if no earlier result shows it."""
         if self.proposals_left:
             return None
         times = [self.expected_seconds(group) for group in self.groups]
@@ -125,7 +125,7 @@ class Plan:
         return plan_sweep(self.spec, self.data, folder, self.group_size, self.timings)
 
     def expected_seconds(self, group: TrialGroup) -> float | None:
-        """Device seconds of one group from its start, or None if no earlier result tells."""
+        """Device seconds of one group from its start, or None if no earlier result shows it."""
         times = [self.cost.seconds(trial) for trial in group.trials]
         known = [seconds for seconds in times if seconds is not None]
         return sum(known) if len(known) == len(times) else None

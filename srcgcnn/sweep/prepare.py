@@ -127,7 +127,7 @@ def build_data(source: Source, spec: DataSpec, stores: Path, builder: Builder, *
 
 
 def source_of(spec: DataSpec) -> Source:
-    """Open the source of a sweep: the listed crystals of it, where some are listed."""
+    """Open the source of a sweep: the listed crystals of it, if some are listed."""
     from srcgcnn.data.id_list import only, read_ids
     from srcgcnn.data.sources.registry import open_source
 

@@ -41,7 +41,7 @@ class Proposal:
         number: Optuna's number of it in the study.
         label: the variant, in readable form.
         params: where in the space it lies.
-        state: `stopped` by a scheduler; `failed` where a trial of it has no result.
+        state: `stopped` by a scheduler; `failed` if a trial of it has no result.
         values: one per objective, once it is finished.
         trials: keys of its trials.
         known: taken from results that were there before the search; not counted among the requested proposals.

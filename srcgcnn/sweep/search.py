@@ -1,6 +1,6 @@
 """A search: Optuna proposes variants, the driver trains them, their errors go back. Only the driver opens the study.
 
-Proposal n is made when proposals 0 .. n - parallel have ended, and the study gets their ends in the order of the
+Proposal n is made when proposals 0 .. n - parallel have ended, and the study learns their ends in the order of the
 proposals, whatever the order in which trials finish. So the proposals are a function of the definition and of the
 results, not of the number of workers or their speed (unless `seconds` is an objective), and a search that was killed
 continues as if it had not been.
@@ -113,7 +113,7 @@ class Search:
         trial.set_user_attr(TRIALS, [config.key for config in self._space.trials(variant)])
 
     def _groups_for(self, params: Params) -> list[TrialGroup]:
-        """Return groups of what nobody trains, has trained or has failed to train in this run."""
+        """Return groups of the trials that are neither training, trained nor failed in this run."""
         trials = self._space.trials(self._space.variant(params))
         new = [trial for trial in trials if trial.key not in self._handed]
         self._handed |= {trial.key for trial in new}
@@ -154,7 +154,7 @@ class Search:
     def _add_known(self) -> None:
         """Enter variants that finished outside of this study; all algorithms learn from them as from proposals.
 
-        They are enqueued and requested, not added as finished trials: nsga2 counts generations in `ask`.
+        They are enqueued and then asked for, not added as finished trials: nsga2 counts generations in `ask`.
         """
         entered = (TrialState.COMPLETE, TrialState.RUNNING)
         seen = {tuple(trial.user_attrs.get(TRIALS, ())) for trial in self._all if trial.state in entered}

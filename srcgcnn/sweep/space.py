@@ -46,7 +46,7 @@ DOTTED = {drawn: name for name, drawn in DRAWN_NAMES.items()}
 WIDTH = "model.hidden_channels"
 _NO_DATA = DataRef("", "", "", "")  # networks and recipes do not depend on it
 DEEPEST_NAMED = 200  # of the networks among which the label of a match is looked up
-DEEPEST_SUGGESTED = 10  # of those that are suggested where it is not found
+DEEPEST_SUGGESTED = 10  # of those that are suggested if it is not found
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Dimension:
 
 
 class Space:
-    """A block of axes, and the ranges of the search where there is one, on one data set.
+    """A block of axes, and the ranges of the search if there is one, on one data set.
 
     Args:
         spec: the sweep.
@@ -147,7 +147,7 @@ class Space:
                 yield {"model": family} | {dimension.drawn: value for dimension, value in zip(own, values, strict=True)}
 
     def draw(self, trial: optuna.Trial) -> Params:
-        """Draw one point; norms and damping only where the family has them."""
+        """Draw one point; norms and damping only if the family has them."""
         params: Params = {"model": trial.suggest_categorical("model", self._axes.models)}
         for dimension in self._of(params["model"]):
             params[dimension.drawn] = trial.suggest_categorical(dimension.drawn, dimension.values)
@@ -227,7 +227,7 @@ class Space:
 
     @cached_property
     def matching(self) -> Matching | None:
-        """What the widths are chosen for, where the axes say so.
+        """What the widths are chosen for, if the axes say so.
 
         Raises:
             ValueError: no network has this label.

@@ -54,7 +54,7 @@ class DataSpec:
         mp: which materials of the Materials Project; with `source = "mp"` only.
         published: numbers to be printed next to ours.
         ids: a file of ids, one per line: only these crystals.
-        graph: neighbours and cutoff, where the store is built from a source (`[data.graph]`).
+        graph: neighbours and cutoff, if the store is built from a source (`[data.graph]`).
     """
 
     source: str = "demo"

@@ -1,6 +1,6 @@
 """`python -m srcgcnn.tracking.anew OUT NAME`: a sweep's own MLflow store, written from its result files.
 
-A driver starts this where its store was damaged: MLflow keeps connections to the file that was there before.
+A driver starts this if its store was damaged: MLflow keeps connections to the file that was there before.
 """
 
 from __future__ import annotations

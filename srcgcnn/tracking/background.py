@@ -41,7 +41,7 @@ ATTEMPTS = 3  # to write the end of a sweep
 
 
 class BackgroundWriter:
-    """Sends what happens to the process that writes; starts it at the first event, and again where it dies.
+    """Sends what happens to the process that writes; starts it at the first event, and again if it dies.
 
     Args:
         paths: the sweep's folder.

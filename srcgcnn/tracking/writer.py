@@ -98,7 +98,7 @@ class MlflowWriter:
     @_survivable
     def trial_started(self, config: TrialConfig) -> None:
         """Create the run of a trial, or set the run of an earlier attempt to RUNNING again."""
-        self._configs[config.key] = config  # even when the store is away: the trial reports by key later
+        self._configs[config.key] = config  # even when the store is unreachable: the trial reports by key later
         store = self._store()
         child = store.child(config)
         self._clear_marks(child)
@@ -160,7 +160,7 @@ class MlflowWriter:
 
     @_survivable
     def failures_found(self) -> None:
-        """Mark the trials of which a failure file tells; those without a readable configuration are left out."""
+        """Mark the trials that have a failure file; those without a readable configuration are left out."""
         for failure in self._run.failures:
             if failure.config is not None:
                 self._configs[failure.key] = failure.config
@@ -169,7 +169,7 @@ class MlflowWriter:
 
     @_survivable
     def stopped_found(self) -> None:
-        """Mark the trials that a scheduler stopped, from the files that tell of them."""
+        """Mark the trials that a scheduler stopped, from their files."""
         for stopped in self._run.stopped:
             self._stop(stopped)
 
@@ -194,7 +194,7 @@ class MlflowWriter:
         if time.monotonic() < self._silent_until:
             raise StoreAwayError
         if self._opened is None:
-            # MLflow's own defaults wait for minutes where no server answers
+            # MLflow's own defaults wait for minutes if no server answers
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
             if self.live and self._uri is None and own_store.is_damaged(self._paths):
@@ -280,7 +280,7 @@ class MlflowWriter:
         child.failed = child.stopped = False
 
     def _end_stale_children(self) -> None:
-        """End runs that nobody works on: those of a driver that died, or of a sweep that was stopped."""
+        """End runs without a driver: those of a driver that died, or of a sweep that was stopped."""
         store = self._store()
         for child in store.children.values():
             if child.status == "RUNNING":
@@ -331,7 +331,7 @@ def rebuild(
     table_markdown: str = "",
     table_csv: str = "",
 ) -> int:
-    """Write everything that the result files of a sweep tell, and return their number; a second time changes nothing.
+    """Write everything in the result files of a sweep, and return their number; a second time changes nothing.
 
     Raises:
         RecordError: the sweep has no results.

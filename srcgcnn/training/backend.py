@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from srcgcnn.run.trial import TrainingConfig
 
 # On the CPU, compiling takes a second once per machine: less than ten steps save (docs/performance.md). For CUDA
-# inductor compiles in every process, half a minute where its cache is cold, and saves a millisecond or so per member
+# inductor compiles in every process, half a minute if its cache is cold, and saves a millisecond or so per member
 # and step, against recorded plain kernels. Estimated, not measured on a GPU (benchmarks/gpu_report.py, part `ways`).
 CUDA_STEPS_WORTH_COMPILING = 20_000
 
 
 def choose_backend(model: ModelConfig, training: TrainingConfig, device: torch.device, batches: int) -> Backend:
-    """Choose for a group of `batches` training steps per epoch, those of all members: compiled where that pays."""
+    """Choose for a group of `batches` training steps per epoch, those of all members: compiled if that pays."""
     if device.type == "cpu":
         frozen_norms = training.start is not None and any(name.startswith("norms") for name in training.start.frozen)
         # machine code takes its statistics from the batch, and knows one precision
@@ -33,7 +33,7 @@ def choose_backend(model: ModelConfig, training: TrainingConfig, device: torch.d
 
 
 def cpu_backend(model: ModelConfig) -> Backend:
-    """Choose for training and predictions on the CPU: machine code where the block has it and there is a compiler."""
+    """Choose for training and predictions on the CPU: machine code if the block has it and there is a compiler."""
     if "native" not in model.block.backends or model.norm_kind != "batch":
         return "plain"
     return "native" if native_library(model.hidden_channels) is not None else "plain"

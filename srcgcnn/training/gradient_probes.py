@@ -32,7 +32,7 @@ def probe_gradients(network: StepwiseNetwork, batch: GraphBatch, losses: Callabl
     """
     with recomputation(), torch.enable_grad():
         first = network.initial_state(batch)
-        first.atoms.requires_grad_()  # also where the embedding is frozen
+        first.atoms.requires_grad_()  # also if the embedding is frozen
         states, followed = zip(*[(first, [first.atoms]), *network.followed(first, batch)], strict=True)
         loss = losses(network.readout(states[-1], batch)).sum()
         gradients = iter(torch.autograd.grad(loss, list(chain.from_iterable(followed)), materialize_grads=True))

@@ -67,7 +67,7 @@ class GraphSet:
         """Map arrays (CPU) or copy them to the device.
 
         Args:
-            shards: `atomic_numbers`, `neighbours`, `distances`, `offsets` and, where degrees differ, `degrees` of each
+            shards: `atomic_numbers`, `neighbours`, `distances`, `offsets` and, if degrees differ, `degrees` of each
                 shard, as a store has them.
             element_features: [101, 92].
             device: where batches are made.
@@ -176,7 +176,7 @@ class GraphSet:
         places = self._geometry["places"].take(source)
         fractional = places[neighbours] + steps - places[:, None]
         vectors = torch.einsum("nki,nij->nkj", fractional, self._geometry["lattices"].take(rows))
-        # a shell has no neighbour where it is padded, also where the padding has a distance
+        # a shell has no neighbour if it is padded, also if the padding has a distance
         missing = torch.isinf(distances) | (distances == (self._padding_distance or -1.0))
         return vectors.masked_fill(missing[..., None], 0.0)
 

@@ -81,7 +81,7 @@ def loss_per_model(config: TrainingConfig, task: Task, outputs: Tensor, targets:
 
 
 def _mean_of_known(values: Tensor, targets: Tensor) -> Tensor:
-    """Average values [M, R, P] over the rows whose target is known: [M, P]; 0 where none is."""
+    """Average values [M, R, P] over the rows whose target is known: [M, P]; 0 if none is."""
     known = ~targets.isnan()
     return values.where(known, 0.0).sum(dim=1) / known.sum(dim=1).clamp(min=1)
 

@@ -57,7 +57,7 @@ def probe_depth(trainer: GroupTrainer) -> list[DepthProbes | None]:
 
 
 def _finite_rows(gradients: list[list[float]]) -> tuple[tuple[float, ...], ...]:
-    """Return the gradients of every epoch, or nothing where one is not finite."""
+    """Return the gradients of every epoch, or nothing if one is not finite."""
     found = tuple(tuple(row) for row in gradients)
     return found if all(map(math.isfinite, chain.from_iterable(found))) else ()
 

@@ -44,7 +44,7 @@ def git_commit() -> str:
 
     try:
         top = Path(git("rev-parse", "--show-toplevel"))
-        if top != here.parent.parent:  # installed inside somebody else's repository
+        if top != here.parent.parent:  # installed inside another repository
             return ""
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", str(here.parent)) else "")
     except (OSError, subprocess.SubprocessError):

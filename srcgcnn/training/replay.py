@@ -84,7 +84,7 @@ class _Recording:
 
 
 class Replay:
-    """Calls functions of tensors, and repeats their recordings where there is a recorder."""
+    """Calls functions of tensors, and repeats their recordings if there is a recorder."""
 
     def __init__(self, recorder: Recorder | None) -> None:
         """Without a recorder every call is a plain one."""

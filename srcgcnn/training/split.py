@@ -106,7 +106,7 @@ def _amounts(formula: str) -> dict[str, float]:
 def cluster_compositions(formulas: Sequence[str], clusters: int, seed: int) -> np.ndarray:
     """Cluster rows by their fractions of elements: int64 [R], k-means with starts drawn by k-means++.
 
-    Equal compositions are always in one cluster. Fewer clusters come out where there are fewer compositions.
+    Equal compositions are always in one cluster. Fewer clusters come out if there are fewer compositions.
     """
     unique, inverse = np.unique(np.asarray(formulas), return_inverse=True)
     points, same = np.unique(element_fractions(unique.tolist()), axis=0, return_inverse=True)

@@ -113,7 +113,7 @@ def _check_sets(name: str, values: np.ndarray, splits: Sequence[Split]) -> None:
 
 
 def _kept(card: ModelCard | None, names: Sequence[str]) -> tuple[Normaliser, ...]:
-    """Return the scales that a kept head was trained with; none where the head is new."""
+    """Return the scales that a kept head was trained with; none if the head is new."""
     if card is None:
         return ()
     there = [target.name for target in card.each]
@@ -125,7 +125,7 @@ def _kept(card: ModelCard | None, names: Sequence[str]) -> tuple[Normaliser, ...
 def deviations_of(store: GraphStore, config: TrialConfig) -> list[float]:
     """Return the standard deviation of each target over the training rows: the units of their common error.
 
-    All training rows of the split count, also where `train_size` takes fewer: all sizes are then compared in one unit.
+    All training rows of the split count, also if `train_size` takes fewer: all sizes are then compared in one unit.
     """
     split = split_rows(replace(config.training.split, train_size=None), config.seeds.split, Crystals.of(store))
     return [deviation_of(store.target(target.name)[split.train], target.name) for target in config.data.each]

@@ -374,7 +374,7 @@ class GroupTrainer:
             self.save()
 
     def save(self) -> None:
-        """Write the checkpoint, where this group has one."""
+        """Write the checkpoint, if this group has one."""
         if self._checkpoint is None:
             return
         progress = {**self.progress.to_dict(), "seconds": self.seconds}

@@ -29,7 +29,7 @@ FURTHER = 2  # read up to so many times the steps of training
 def read_beyond(trainer: GroupTrainer) -> list[tuple[float, ...]]:
     """Return the validation errors of every member after steps T + 1 .. 2T, with the weights that it has now.
 
-    Empty for networks whose blocks do not go in cycles, and where an error is not finite.
+    Empty for networks whose blocks do not go in cycles, and if an error is not finite.
     """
     network, rows = cast("CrystalGraphNetwork", trainer.network), trainer.rows_of("val")
     config = network.config

@@ -251,7 +251,7 @@ def test_several_targets_have_an_output_each(odd, tmp_path):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("Mixing", "depends on the others of its batch"),
+        ("Mixing", "depends on the others in its batch"),
         ("Wide", r"returned \[3, 3\] for 3 crystals; expected \[B\]"),
         ("Failing", "returned NoneType"),
         ("Lazy", "leaves the sizes of layer.weight, layer.bias open"),

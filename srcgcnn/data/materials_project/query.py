@@ -19,7 +19,7 @@ class MpTarget:
     Attributes:
         field: name of the property there.
         unit: as the Materials Project documents it, "" for a number without unit.
-        part: key inside the property, where that is a group of numbers.
+        part: key inside the property, if that is a group of numbers.
         needs: calculation that a material must have (`has_props`), None if every material has the property.
     """
 
@@ -159,7 +159,7 @@ class MpQuery:
             "energy_above_hull": (chosen.min_above_hull_ev, chosen.max_above_hull_ev),
             "num_sites": (chosen.min_sites, chosen.max_sites),
         }
-        if self.ids:  # GNoME's too, where they are listed; what has no such property is a bad row of the source
+        if self.ids:  # GNoME's too, if they are listed; what has no such property is a bad row of the source
             return {"deprecated": False, "include_gnome": True}
         needs = [target.needs for target in map(MP_TARGETS.__getitem__, self.targets) if target.needs]
         return {

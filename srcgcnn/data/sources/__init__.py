@@ -1,1 +1,1 @@
-"""What people bring: one file per kind of source."""
+"""Readers of crystals and targets: one file per kind of source."""

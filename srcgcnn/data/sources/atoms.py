@@ -65,7 +65,7 @@ def _atoms_rows(path: Path, targets: Sequence[str]) -> Iterator[SourceRow]:
 
 
 def row_of_atoms(atoms: Atoms, number: int, targets: Sequence[str] = ()) -> SourceRow:
-    """Return one crystal of ASE; `number` names it where its `info` has no id."""
+    """Return one crystal of ASE; `number` names it if its `info` has no id."""
     from pymatgen.io.ase import AseAtomsAdaptor
 
     found = _atoms_values(atoms)

@@ -119,7 +119,7 @@ def _parsed_line(line: str | None) -> dict[str, Any] | str:
 
 
 def _row(record: Mapping[str, Any], index: Any, number: int, targets: Sequence[str]) -> SourceRow:
-    """Return one row; its own id, where it has one, goes before the index of the table."""
+    """Return one row; its own id, if it has one, goes before the index of the table."""
     key = find_key(record, ID_KEYS)
     row_id = row_identity(record[key] if key else index, number)
     values = {target: record.get(target) for target in targets}

@@ -27,7 +27,7 @@ class HeadJob:
         self.out = out
 
     def __call__(self) -> int:
-        """Run the sweep to its end; leaves by `sys.exit` where SLURM is to start the job again, or trials failed."""
+        """Run the sweep to its end; leaves by `sys.exit` if SLURM is to start the job again, or trials failed."""
         outlive_full_disk()
         if status := _head(self.out).run():
             sys.exit(status)
@@ -41,7 +41,7 @@ class WorkerJob:
         self.out, self.kind = out, kind
 
     def __call__(self) -> str:
-        """Work until nothing is left; returns why it left, or exits where SLURM is to start the job again."""
+        """Work until nothing is left; returns why it left, or exits if SLURM is to start the job again."""
         outlive_full_disk()
         return Worker(RunPaths(Path(self.out)), system(), SlurmAllocation(), self.kind).run()
 

@@ -84,7 +84,7 @@ def devices_of(variables: Mapping[str, str]) -> Devices:
     """Count the devices of a job from its variables.
 
     What hides devices decides: the fewest that any of CUDA's and ROCm's variables leaves visible. Where none
-    of them is set, as on sites whose SLURM confines devices by cgroups alone, SLURM's own variables tell.
+    of them is set, as on sites whose SLURM confines devices by cgroups alone, SLURM's own variables count.
     """
     if visible := [name for name in VISIBLE if name in variables]:
         evidence = ", ".join(f"{name}={variables[name]!r}" for name in visible)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from srcgcnn.run.paths import RunPaths
 
 START = "srcgcnn.launch.start"
-HEAD_WARNING_S = 120  # the head hears this long before its limit
+HEAD_WARNING_S = 120  # the head is warned this long before its limit
 
 
 class SweepExecutor(submitit.SlurmExecutor):

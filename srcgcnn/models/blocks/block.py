@@ -22,7 +22,7 @@ class Block(nn.Module):
 
     Attributes:
         config: the network that it is part of.
-        own_residual: whether the step adds its input to its result, where the published one does so.
+        own_residual: whether the step adds its input to its result, if the published one does so.
     """
 
     def __init__(self, config: ModelConfig) -> None:

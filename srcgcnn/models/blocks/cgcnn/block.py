@@ -110,7 +110,7 @@ class Convolution(StackedBlock):
         return cast("Tensor", self.gaussians(graph.distances.flatten(1)))
 
     def _library(self, graph: GraphBatch) -> ctypes.CDLL | None:
-        """Return the machine code where it can be used: float32 on the CPU, with BatchNorm, and a gradient or none."""
+        """Return the machine code if it can be used: float32 on the CPU, with BatchNorm, and a gradient or none."""
         device = graph.distances.device.type
         if self._backend != "native" or device != "cpu" or graph.distances.dtype != torch.float32:
             return None

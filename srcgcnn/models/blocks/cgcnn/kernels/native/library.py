@@ -165,7 +165,7 @@ def block_starts(atom_counts: Tensor, atoms: int) -> Tensor:
 
 @functools.cache
 def native_library(hidden: int) -> ctypes.CDLL | None:
-    """Load the loops for F = `hidden` channels, compiled on first use; None, with one warning, where that fails."""
+    """Load the loops for F = `hidden` channels, compiled on first use; None, with one warning, if that fails."""
     if hidden % 16 or platform.system() != "Linux":
         return None
     try:
