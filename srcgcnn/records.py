@@ -74,10 +74,10 @@ def identity_of(value: Any, first_fields: Mapping[str, Collection[str]]) -> Any:
         return value
     first = first_fields.get(type(value).__name__, ())
     return {
-        field.name: identity_of(found, first_fields)
+        field.name: identity_of(content, first_fields)
         for field in dataclasses.fields(value)
-        for found in [getattr(value, field.name)]
-        if field.name in first or found != _default_of(field)
+        for content in [getattr(value, field.name)]
+        if field.name in first or content != _default_of(field)
     }
 
 
@@ -141,7 +141,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        known = ", ".join(sorted(found.name for found in path.parent.glob("*.toml"))) or "none"
+        known = ", ".join(sorted(file.name for file in path.parent.glob("*.toml"))) or "none"
         raise RecordError(f"no {what} {path}; there: {known}") from None
     except tomllib.TOMLDecodeError as error:
         raise RecordError(f"{path}: not valid TOML: {error}") from None

@@ -33,7 +33,7 @@ def make_console(*, stderr: bool = False) -> Console:
 
 def printable(text: str) -> str:
     """Return text without colours, with other control characters as their escapes; tabs and line feeds stay."""
-    return CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), COLOURS.sub("", text))
+    return CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), COLOURS.sub("", text))
 
 
 class _Console(Console):

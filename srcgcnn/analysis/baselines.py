@@ -185,13 +185,13 @@ def _together(
 
     deviations = deviations_of(store, config)
 
-    def joined(found: Sequence[BaselineScores], rows: str) -> Scores:
-        errors = [getattr(one, rows).error for one in found]
+    def joined(scores: Sequence[BaselineScores], rows: str) -> Scores:
+        errors = [getattr(one, rows).error for one in scores]
         return Scores(fmean(error / deviation for error, deviation in zip(errors, deviations, strict=True)))
 
     return tuple(
-        BaselineScores(found[0].name, joined(found, "train"), joined(found, "val"), joined(found, "test"))
-        for found in zip(*each, strict=True)
+        BaselineScores(scores[0].name, joined(scores, "train"), joined(scores, "val"), joined(scores, "test"))
+        for scores in zip(*each, strict=True)
     )
 
 

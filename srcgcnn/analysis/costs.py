@@ -111,9 +111,9 @@ def draw_widths(study: Study) -> Drawing | None:
     panels = np.atleast_1d(figure.subplots(lines, columns, sharey=True)).ravel()
     styles = colour_of(sorted(set(study.families.values())))
     for axes, depth in zip(panels, depths, strict=False):
-        for family, found in table[table["depth"] == depth].groupby("family"):
+        for family, group in table[table["depth"] == depth].groupby("family"):
             colour, marker = styles[str(family)]
-            line = found.sort_values("cost")
+            line = group.sort_values("cost")
             axes.plot(line["cost"], line["mean"], color=colour, lw=0.8)
             _draw_bars(axes, line, colour, marker, str(family))
             for row in line.itertuples():

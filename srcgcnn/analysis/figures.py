@@ -103,8 +103,8 @@ def draw_train_sizes(study: Study) -> Drawing | None:
     figure = new_figure(DOUBLE_INCHES, 2.9)
     panels = figure.subplots(1, 2)
     ends = []
-    for (network, found), style in zip(table.groupby("network", sort=False), _styles(table["network"]), strict=True):
-        line = found.sort_values("rows")
+    for (network, group), style in zip(table.groupby("network", sort=False), _styles(table["network"]), strict=True):
+        line = group.sort_values("rows")
         ends.append(line.assign(**_draw_errors(panels[0], study, line, line["rows"], str(network), style)))
         _draw_training(panels[1], study, line, line["rows"], style)
     for axes, what, letter in zip(panels, ("test", "training"), "ab", strict=True):

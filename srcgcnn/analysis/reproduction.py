@@ -172,9 +172,9 @@ def judge_folds(claim: FoldsClaim, errors: Sequence[float]) -> Reproduction:
         fold: pd.DataFrame([[mine - theirs]])
         for fold, (mine, theirs) in enumerate(zip(errors, claim.values, strict=True))
     }
-    found = interval_of(Repeats(differences, TEST_SHARE))
-    low, high = claim.value + found.low, claim.value + found.high
-    return _verdict(claim, replace(found, mean=claim.value + found.mean, low=low, high=high))
+    interval = interval_of(Repeats(differences, TEST_SHARE))
+    low, high = claim.value + interval.low, claim.value + interval.high
+    return _verdict(claim, replace(interval, mean=claim.value + interval.mean, low=low, high=high))
 
 
 def _verdict(claim: Claim | FoldsClaim, interval: Interval) -> Reproduction:

@@ -20,7 +20,7 @@ def trial_rows(results: Iterable[TrialResult], target: str | None = None) -> lis
         results: the trials.
         target: only trials that predict this, with its errors in its unit.
     """
-    results = list(results) if target is None else [found for one in results for found in _of_target(one, target)]
+    results = list(results) if target is None else [view for one in results for view in _of_target(one, target)]
     labels = labels_of(result.config.variant for result in results)
     return [_row(result, labels[result.config.variant]) for result in results]
 

@@ -65,11 +65,11 @@ def _profile(options: argparse.Namespace) -> int:
     model = ModelConfig(**settings_of(options.model), **settings).canonical()
     training = TrainingConfig(epochs=options.epochs, batch_size=options.batch_size)
     configs = [TrialConfig(model, training, Seeds(seed, seed, 0), data) for seed in range(options.members)]
-    found = profile_training(configs, store, device=device_named(options.device), trace=options.trace)
+    profile = profile_training(configs, store, device=device_named(options.device), trace=options.trace)
     if options.json:
-        print(json.dumps(asdict(found), indent=1))
+        print(json.dumps(asdict(profile), indent=1))
     else:
-        print_profile(found, options.operators)
+        print_profile(profile, options.operators)
     return 0
 
 

@@ -50,7 +50,8 @@ def reached_before(plan: Plan, folder: Run | RunPaths) -> list[Reached]:
         if curve := _curve_of(trial, run):
             curves.setdefault(trial.variant, []).append(curve)
     return [
-        {rung: rung_error(found, rung) for rung in rungs if rung <= max(map(len, found))} for found in curves.values()
+        {rung: rung_error(errors, rung) for rung in rungs if rung <= max(map(len, errors))}
+        for errors in curves.values()
     ]
 
 

@@ -173,14 +173,14 @@ def write_predictions(path: Path, store: GraphStore, outcome: TrialOutcome) -> N
     tables = [
         pd.DataFrame(
             {
-                "id": [store.ids[row] for row in found.rows],
-                "formula": [store.formulas[row] for row in found.rows],
-                **columns(TARGET, found.targets),
-                **columns(PREDICTION, found.predictions),
+                "id": [store.ids[row] for row in part.rows],
+                "formula": [store.formulas[row] for row in part.rows],
+                **columns(TARGET, part.targets),
+                **columns(PREDICTION, part.predictions),
                 "set": name,
             }
         )
-        for name, found in (("validation", outcome.validation), ("test", outcome.test))
-        if found is not None
+        for name, part in (("validation", outcome.validation), ("test", outcome.test))
+        if part is not None
     ]
     write_bytes(path, pd.concat(tables, ignore_index=True).to_parquet(index=False))

@@ -149,8 +149,8 @@ class ModelConfig:
     @property
     def correction_rank(self) -> int:
         """R of `lowrank:R`; 0 for other corrections."""
-        found = re.fullmatch(r"lowrank:([1-9]\d{0,3})", self.correction)
-        return int(found[1]) if found else 0
+        match = re.fullmatch(r"lowrank:([1-9]\d{0,3})", self.correction)
+        return int(match[1]) if match else 0
 
     @property
     def learns_alpha(self) -> bool:

@@ -107,16 +107,16 @@ def network_class(name: str, code: str = "") -> Callable[..., Any]:
     except ModuleNotFoundError as error:
         places = os.pathsep.join(_folders()) or str(Path.cwd())
         raise ValueError(f"network {name!r}: {error}; looked for among installed packages and in {places}") from None
-    found = getattr(module, class_name, None)
-    if not isinstance(found, type):
+    kind = getattr(module, class_name, None)
+    if not isinstance(kind, type):
         classes = ", ".join(key for key, value in vars(module).items() if isinstance(value, type)) or "none"
         raise ValueError(f"network {name!r}: {module.__file__} has no class {class_name!r}; its classes: {classes}")
-    if code and code != (now := code_of(found)):
+    if code and code != (now := code_of(kind)):
         raise ValueError(
             f"network {name!r}: its file has changed since this was planned ({code}, now {now}): "
             "start the sweep again; results of the old code are kept as such"
         )
-    return found
+    return kind
 
 
 def code_of(kind: type) -> str:

@@ -107,8 +107,8 @@ def _load(checkpoint: Path) -> dict[str, Any]:
         with safe_globals(NUMPY_FLOAT):  # type: ignore[arg-type]
             saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"it holds {found[1]}, which is not a tensor or a number" if found else "it is not a PyTorch checkpoint"
+        match = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"it holds {match[1]}, which is not a tensor or a number" if match else "it is not a PyTorch checkpoint"
         raise ValueError(f"{checkpoint}: refused, loading it could run code ({what})") from None
     except (RuntimeError, EOFError, KeyError, zipfile.BadZipFile) as error:
         what = next(iter(str(error).splitlines()), "it ends too early")

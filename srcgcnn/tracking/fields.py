@@ -135,9 +135,9 @@ def result_metrics(result: TrialResult, model_id: str | None) -> list[Metric]:
         of_steps |= {"size_of_step": result.probes.size, "energy_of_step": result.probes.energy}
         of_steps |= {f"gradient_of_step_epoch_{epoch}": row for epoch, row in enumerate(result.probes.gradients)}
         of_steps |= {"spread_of_step": result.probes.spread, "exit_error_of_step": result.probes.exit_error}
-    for name, found in of_steps.items():
+    for name, series in of_steps.items():
         last = result.config.model.depth
-        metrics += [Metric(name, value, at_ms, last - len(found) + 1 + at) for at, value in enumerate(found)]
+        metrics += [Metric(name, value, at_ms, last - len(series) + 1 + at) for at, value in enumerate(series)]
     return metrics
 
 

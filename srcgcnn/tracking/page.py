@@ -123,7 +123,9 @@ class OwnArtifacts(LocalArtifactRepository):
         """Return what is in a folder, without links."""
         self._checked(path)
         return [
-            found for found in super().list_artifacts(path) if not Path(self._artifact_dir, found.path).is_symlink()
+            artifact
+            for artifact in super().list_artifacts(path)
+            if not Path(self._artifact_dir, artifact.path).is_symlink()
         ]
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:

@@ -67,12 +67,12 @@ def conclude(trainer: GroupTrainer) -> list[TrialOutcome]:
         if fault:
             outcomes.append(TrialOutcome(config, None, None, None, fault))
             continue
-        own = {name: SetPredictions(*(values[member] for values in found)) for name, found in sets.items()}
+        own = {name: SetPredictions(*(values[member] for values in arrays)) for name, arrays in sets.items()}
         outcomes.append(TrialOutcome(config, _result(trainer, member, own), own["val"], own["test"], ""))
     probes = probe_depth(trainer)  # after the results, as its time and memory are no cost of a trial
     return [
-        replace(outcome, result=replace(outcome.result, probes=found)) if outcome.result else outcome
-        for outcome, found in zip(outcomes, probes, strict=True)
+        replace(outcome, result=replace(outcome.result, probes=its_probes)) if outcome.result else outcome
+        for outcome, its_probes in zip(outcomes, probes, strict=True)
     ]
 
 
@@ -107,15 +107,15 @@ def _scale(trainer: GroupTrainer, member: int) -> tuple[float, float]:
 
 def _target_results(trainer: GroupTrainer, member: int, sets: dict[str, SetPredictions]) -> tuple[TargetResult, ...]:
     """Return the errors of each of several targets; nothing for a single one."""
-    found = []
+    results = []
     for column, target in enumerate(trainer.configs[member].data.targets):
         own = {name: one.of(column) for name, one in sets.items()}
         normaliser = trainer.targets.normalisers[member][column]
         deviation = trainer.targets.deviations[member][column]
         train, val, test = (len(own[name].rows) for name in SETS)
         scale = (normaliser.mean, normaliser.std, deviation)
-        found.append(TargetResult(target.name, *scale, (train, val, test), **_errors(own)))
-    return tuple(found)
+        results.append(TargetResult(target.name, *scale, (train, val, test), **_errors(own)))
+    return tuple(results)
 
 
 def _errors(sets: dict[str, SetPredictions]) -> dict[str, float]:

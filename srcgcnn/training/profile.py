@@ -167,18 +167,20 @@ def _summary(profiler: Any, trainer: GroupTrainer) -> StepProfile:
     return StepProfile(steps, tuple(phases), tuple(operators), trained / seconds)
 
 
-def print_profile(found: StepProfile, operators: int) -> None:
+def print_profile(profile: StepProfile, operators: int) -> None:
     """Print a profile as two tables."""
-    on_device = any(phase.device_ms for phase in found.phases)
-    step = sum(phase.host_ms for phase in found.phases if not phase.within and phase.name != EVALUATION)
-    print(f"{found.steps} training steps of {step:.2f} ms; {found.structures_per_second:,.0f} structures/s (profiled)")
+    on_device = any(phase.device_ms for phase in profile.phases)
+    step = sum(phase.host_ms for phase in profile.phases if not phase.within and phase.name != EVALUATION)
+    print(
+        f"{profile.steps} training steps of {step:.2f} ms; {profile.structures_per_second:,.0f} structures/s (profiled)"
+    )
     print(f"\n{'phase':<24}{'host ms':>10}{'share':>8}" + (f"{'device ms':>12}" if on_device else ""))
-    for phase in found.phases:
+    for phase in profile.phases:
         name = f"  of it {phase.name}" if phase.within else phase.name
         share = "" if phase.name == EVALUATION else f"{100 * phase.host_ms / step:.0f} %"
         name += " (per epoch)" if phase.name == EVALUATION else ""
         print(f"{name:<24}{phase.host_ms:>10.2f}{share:>8}" + (f"{phase.device_ms:>12.2f}" if on_device else ""))
     print(f"\n{'operator':<52}{'calls':>8}{'host ms':>10}" + (f"{'device ms':>12}" if on_device else ""))
-    for operator in found.operators[:operators]:
+    for operator in profile.operators[:operators]:
         device = f"{operator.device_ms:>12.2f}" if on_device else ""
         print(f"{operator.name[:50]:<52}{operator.calls:>8.1f}{operator.host_ms:>10.2f}{device}")

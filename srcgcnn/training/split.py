@@ -97,10 +97,10 @@ def anonymous_formula(formula: str) -> str:
 
 
 def _amounts(formula: str) -> dict[str, float]:
-    found: dict[str, float] = {}
+    amounts: dict[str, float] = {}
     for symbol, amount in ELEMENT_COUNT.findall(formula):
-        found[symbol] = found.get(symbol, 0.0) + float(amount or 1)
-    return found
+        amounts[symbol] = amounts.get(symbol, 0.0) + float(amount or 1)
+    return amounts
 
 
 def cluster_compositions(formulas: Sequence[str], clusters: int, seed: int) -> np.ndarray:
@@ -127,9 +127,9 @@ def element_fractions(formulas: Sequence[str]) -> np.ndarray:
     amounts = [_amounts(str(formula)) for formula in formulas]
     column = {symbol: place for place, symbol in enumerate(sorted(set().union(*amounts)))}
     fractions = np.zeros((len(amounts), len(column)))
-    for row, found in enumerate(amounts):
-        for symbol, amount in found.items():
-            fractions[row, column[symbol]] = amount / sum(found.values())
+    for row, composition in enumerate(amounts):
+        for symbol, amount in composition.items():
+            fractions[row, column[symbol]] = amount / sum(composition.values())
     return fractions.round(9)  # so that equal compositions are equal points
 
 
@@ -156,10 +156,10 @@ def _with_elements(config: SplitConfig, crystals: Crystals) -> np.ndarray:
     """
     elements = [set(_amounts(formula)) for formula in crystals.formulas]
     for symbol in config.held_out:
-        if not any(symbol in found for found in elements):
+        if not any(symbol in contained for contained in elements):
             known = ", ".join(sorted(set().union(*elements)))
             raise SplitError(f"held_out={symbol!r} is in no crystal of the store; its elements: {known}")
-    return np.array([not found.isdisjoint(config.held_out) for found in elements])
+    return np.array([not contained.isdisjoint(config.held_out) for contained in elements])
 
 
 def _largest(config: SplitConfig, crystals: Crystals) -> np.ndarray:

@@ -258,8 +258,8 @@ class GroupTrainer:
         before = time.monotonic()
         targets = self.targets.standardised(rows)
         losses = partial(loss_per_model, self._training, self._model.task, targets=targets)
-        found = probe_gradients(self.network, self.crystals.batch(rows), losses)
-        for member, gradients in zip(self.progress.members, found.T.tolist(), strict=True):
+        norms = probe_gradients(self.network, self.crystals.batch(rows), losses)
+        for member, gradients in zip(self.progress.members, norms.T.tolist(), strict=True):
             member.gradients[self.progress.epoch :] = [gradients]
         self._started += time.monotonic() - before
 
@@ -396,8 +396,8 @@ class GroupTrainer:
     def _beside(self) -> dict[str, nn.Module]:
         """Return what a checkpoint must hold besides the networks."""
         denoiser = self._depth.denoiser if self._depth else None
-        found = {"denoiser": denoiser, "average": self._average}
-        return {name: module for name, module in found.items() if module is not None}
+        modules = {"denoiser": denoiser, "average": self._average}
+        return {name: module for name, module in modules.items() if module is not None}
 
     def _read_checkpoint(self) -> dict[str, Any] | None:
         state = None if self._checkpoint is None else self._checkpoint.read()

@@ -40,8 +40,8 @@ def read_beyond(trainer: GroupTrainer) -> list[tuple[float, ...]]:
     with torch.no_grad():
         outputs = torch.cat([_outputs(longer, batch, config.depth) for batch in _batches(trainer, rows)], dim=2)
     errors = torch.stack([trainer.targets.errors_of_outputs(step, rows) for step in outputs])
-    found = [tuple(errors[:, member].tolist()) for member in range(network.models)]
-    return [of_member if all(map(math.isfinite, of_member)) else () for of_member in found]
+    errors_of_members = [tuple(errors[:, member].tolist()) for member in range(network.models)]
+    return [of_member if all(map(math.isfinite, of_member)) else () for of_member in errors_of_members]
 
 
 def unrolled(network: CrystalGraphNetwork, depth: int) -> CrystalGraphNetwork:
@@ -57,7 +57,7 @@ def unrolled(network: CrystalGraphNetwork, depth: int) -> CrystalGraphNetwork:
     longer_config = replace(config, depth=depth, blocks=config.distinct_blocks)
     longer = CrystalGraphNetwork(longer_config, features, alphas, network.backend).to(features.device)
     longer.fixed_alpha.copy_(network.fixed_alpha)
-    last = max((int(found[1]) for name in own if (found := re.match(r"norms\.(\d+)\.", name))), default=0)
+    last = max((int(match[1]) for name in own if (match := re.match(r"norms\.(\d+)\.", name))), default=0)
     weights = {name: own[name] if name in own else own[_of_step(name, last)] for name in longer.state_dict()}
     by_step = [name for name in weights if name.startswith("correction.")]  # [M, T, ...]
     for name in [*by_step, "alpha_logits"] if config.alpha == "learned" else by_step:
@@ -95,8 +95,8 @@ def estimate_norms(network: CrystalGraphNetwork, first: int, batches: Iterable[G
 
 
 def _is_new_average(name: str, first: int) -> bool:
-    found = re.match(r"norms\.(\d+)\..*running_(mean|var)$", name)
-    return found is not None and int(found[1]) >= first
+    match = re.match(r"norms\.(\d+)\..*running_(mean|var)$", name)
+    return match is not None and int(match[1]) >= first
 
 
 def _batches(trainer: GroupTrainer, rows: Tensor) -> Iterable[GraphBatch]:

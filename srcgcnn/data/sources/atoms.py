@@ -40,7 +40,7 @@ def open_atoms(path: Path, targets: Sequence[str] | None, _: SourceLimits) -> So
         first = [_atoms_values(atoms) for atoms in islice(_frames(path), LOOK_AHEAD_ROWS)]
     if not first:
         raise SourceError(f"{path} has no frames")
-    keys = list(dict.fromkeys(key for found in first for key in found))
+    keys = list(dict.fromkeys(key for values in first for key in values))
     numeric = [key for key in numeric_keys(first) if key != find_key(keys, ID_KEYS)]
     chosen = choose_targets(str(path), targets, numeric, numeric)
     return file_source(ATOMS, path, chosen, count=None, rows=partial(_atoms_rows, path, chosen))

@@ -93,5 +93,5 @@ def usage(ids: tuple[str, ...]) -> Usage | None:
 
 
 def _amount(granted: str, resource: str) -> int:
-    found = re.search(rf"(?:^|,){resource}=(\d+)", granted)
-    return int(found[1]) if found else 0
+    match = re.search(rf"(?:^|,){resource}=(\d+)", granted)
+    return int(match[1]) if match else 0

@@ -50,5 +50,5 @@ class GatedConvolution(Block):
         of_neighbour = F.linear(state.atoms, self.gates.weight[:, width : 2 * width])
         both = graph.plus_centres(graph.of_sources(of_neighbour) + prepared, of_centre)
         gate, core = both.chunk(2, dim=1)
-        found = graph.mean_over_edges(torch.sigmoid(gate) * F.softplus(core))
-        return State(norms.atoms(state.atoms + found if self.own_residual else found))
+        update = graph.mean_over_edges(torch.sigmoid(gate) * F.softplus(core))
+        return State(norms.atoms(state.atoms + update if self.own_residual else update))

@@ -52,8 +52,8 @@ class EdgeGatedConvolution(nn.Module):
         gates = graph.plus_centres(self.edge(edges) + graph.of_sources(gate_of_source), gate_of_centre)
         shares = torch.sigmoid(gates)
         messages = shares * graph.of_sources(message)
-        found = graph.sum_over_edges(messages) / (graph.sum_over_edges(shares) + SMALLEST_GATE)
-        return F.silu(of_nodes(own + found)), F.silu(of_edges(gates))
+        update = graph.sum_over_edges(messages) / (graph.sum_over_edges(shares) + SMALLEST_GATE)
+        return F.silu(of_nodes(own + update)), F.silu(of_edges(gates))
 
 
 class Radial(nn.Module):

@@ -68,5 +68,5 @@ class Attention(Block):
         other = F.softplus(graph.of_sources(of_atoms) + of_edges).unflatten(1, (GATGNN_HEADS, width))
         scores = (own * self.attention[:, :width]).sum(dim=2) + (other * self.attention[:, width:]).sum(dim=2)
         weights = graph.softmax_over_edges(F.softplus(norms.scores(F.softplus(scores))))  # [E, H]
-        found = graph.sum_over_edges((weights[..., None] * other).mean(dim=1)) + self.bias
-        return State(norms.atoms(state.atoms + found if self.own_residual else found), state.edges)
+        update = graph.sum_over_edges((weights[..., None] * other).mean(dim=1)) + self.bias
+        return State(norms.atoms(state.atoms + update if self.own_residual else update), state.edges)

@@ -62,8 +62,8 @@ class Interaction(Block):
     def step(self, state: State, graph: FlatGraph, prepared: Tensor, norms: MemberNorms) -> State:
         """Interact: [N, F] to [N, F]."""
         messages = graph.of_sources(self.inwards(state.atoms)) * prepared
-        found = after_shifted_softplus(self.last, self.outwards(graph.sum_over_edges(messages)))
-        return State(norms.atoms(state.atoms + found if self.own_residual else found))
+        update = after_shifted_softplus(self.last, self.outwards(graph.sum_over_edges(messages)))
+        return State(norms.atoms(state.atoms + update if self.own_residual else update))
 
 
 def after_shifted_softplus(linear: nn.Linear, rows: Tensor) -> Tensor:
