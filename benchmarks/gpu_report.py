@@ -6,9 +6,9 @@
 Needs torch, torch-geometric, numpy and safetensors only: neither Ray nor MLflow nor pymatgen. STORE comes from
 `srcgcnn data build` on any machine; 10,000 crystals are 20 MB. Every part runs in a process of its own with a time
 limit, prints each figure and writes it to OUT/<part>.json as soon as it has it: a part that fails or is too slow loses
-nothing of what came before. The parts stand in the order of their weight; those for which no time is left are skipped,
-and told. Every figure says whether it was measured or extrapolated. `--device cpu --tiny` tries the script where there
-is no GPU; its figures mean nothing.
+nothing of what came before. The parts come in the order of their importance; those for which no time is left are
+skipped and listed. Every figure says whether it was measured or extrapolated. `--device cpu --tiny` tries the script
+without a GPU; its figures mean nothing.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def start(bench: Bench, _: argparse.Namespace) -> None:
 
 
 def agreement(bench: Bench, options: argparse.Namespace) -> None:
-    """All ways give the same losses to rounding; recordings are really used; a checkpoint goes on."""
+    """All ways give the same losses to rounding; recordings are really used; a checkpoint continues."""
     config = bench.trial("srcgcnn", 3, epochs=6)
     checkpoint = options.out / "agreement.pt"
     checkpoint.unlink(missing_ok=True)

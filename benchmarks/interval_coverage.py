@@ -240,7 +240,7 @@ def main() -> None:
         print(f"ErrorTable, {seeds} seeds: " + ", ".join(f"{name} {share:.3f}" for name, share in shares.items()))
     for gap in (0.004, 0.008):  # eV/atom
         seeds, share = power_reached(world, gap, options.sweeps)
-        print(f"a difference of {gap} is said to need {seeds} seeds for 80 %; found with them in {share:.3f}")
+        print(f"a difference of {gap} is estimated to need {seeds} seeds for 80 %; detected with them in {share:.3f}")
     if options.tables_only:
         return
     table = pd.DataFrame({n: coverage(world, n, options.crystals, options.sweeps) for n in options.seeds}).T

@@ -85,7 +85,7 @@ class Bonds(Data):
 
 
 def items_of(crystals: Crystals, *, angles: bool) -> dict[int, Data]:
-    """Return graphs of PyTorch Geometric with features of atoms and edges, and cosines of angles where asked for."""
+    """Return graphs of PyTorch Geometric with features of atoms and edges, and cosines of angles if requested."""
     items = {}
     for row in torch.cat(crystals.batches).tolist():
         flat = crystals.graphs.batch(torch.tensor([[row]])).flat(0)

@@ -42,7 +42,7 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 
 def training(paths: RunPaths) -> int:
-    """Groups that have told of an epoch since they started on their worker."""
+    """Groups that have reported an epoch since they started on their worker."""
     progress = read_progress(paths)
     return sum(group.state == "running" and group.eta_s is not None for group in progress.groups) if progress else 0
 

@@ -36,17 +36,17 @@ def milestones(paths: RunPaths) -> dict[str, Callable[[], bool]]:
     def jobs() -> JobIds:
         return read_if_whole(JobIds, paths.jobs) or JobIds()
 
-    def said(words: str, head: bool) -> bool:
+    def logged(words: str, head: bool) -> bool:
         ids = [jobs().head] if head else list(jobs().workers)
         logs = [log for job in ids if job for log in paths.job_logs.glob(f"{job}*_log.out")]
         return any(words in log.read_text(errors="replace") for log in logs)
 
     return {
         "planned and submitted": lambda: bool(jobs().workers),
-        "head job runs Python": lambda: said("head", head=True),
-        "first worker job runs Python": lambda: said("worker", head=False),
+        "head job runs Python": lambda: logged("head", head=True),
+        "first worker job runs Python": lambda: logged("worker", head=False),
         "Ray's head listens": paths.head_address.exists,
-        "first worker has checked its Python and joins": lambda: said("joining", head=False),
+        "first worker has checked its Python and joins": lambda: logged("joining", head=False),
         "driver has planned and hands out": paths.backlog.exists,
         "first trial trains": lambda: any(paths.checkpoints.glob("*.json")),
         "first result": lambda: any(paths.results.glob("*.json")),

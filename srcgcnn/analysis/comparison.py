@@ -137,7 +137,7 @@ def _hedges(means: Sequence[float]) -> float:
     from statistics import fmean, stdev
 
     count = len(means)
-    if count < 3 or not stdev(means):  # the factor below is 0 for two seeds: their deviation says nothing
+    if count < 3 or not stdev(means):  # the factor below is 0 for two seeds: their deviation is meaningless
         return math.nan
     return fmean(means) / stdev(means) * (1 - 3 / (4 * count - 5))  # Hedges 1981, n - 1 degrees of freedom
 

@@ -215,7 +215,7 @@ def _verify(options: argparse.Namespace) -> int:
     from srcgcnn.data.store import GraphStore
 
     store = GraphStore(options.store, check_hashes=True)
-    print(f"{options.store}: whole ({len(store):,} crystals, {len(store.manifest.shards)} shards, all hashes agree)")
+    print(f"{options.store}: intact ({len(store):,} crystals, {len(store.manifest.shards)} shards, all hashes agree)")
     return 0
 
 

@@ -99,7 +99,7 @@ def number_of(value: Any) -> float:
     """Return a target as a number; true and false, in any case, are 1 and 0.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a number.
     """
     if isinstance(value, str) and value.strip().lower() in WORDS:
         return WORDS[value.strip().lower()]

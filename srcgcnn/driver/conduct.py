@@ -78,7 +78,7 @@ def conduct(
         pages: where the tracker's pages are; by default in the folder.
         record: the present request, kept once nobody else runs this sweep; None if the folder has it.
         lock_timeout_s: how long to wait for another driver to end.
-        budget_hours: of the whole sweep (`Spending`); no new group is taken when they are used.
+        budget_hours: of the whole sweep (`Spending`); no new group is taken once they are used up.
         run_groups: trains all groups of a state and reports to it; by default on Ray Tune.
 
     Returns:

@@ -12,7 +12,7 @@ REASON_CHARACTERS = 500
 
 
 def take_error(trial: Any) -> BaseException | None:
-    """Return the exception of a trial's last failure, once; None if there is none, or none that can be saved.
+    """Return the exception of a trial's last failure, once; None if there is none, or it could not be saved.
 
     Tune's own `get_pickled_error` looks in the folder of the sweep, where errors come with saves of Tune's state only.
     """

@@ -72,7 +72,7 @@ def fold_errors(path: Path, task: str) -> dict[str, tuple[str, float]]:
 
 
 def record_fold(path: Path, task: MatbenchTask, number: int, fold: Fold) -> dict[str, Fold]:
-    """Add a fold to the record, or replace it, and return all folds. The file is whole at every moment."""
+    """Add a fold to the record, or replace it, and return all folds. The file is complete at every moment."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):  # two folds may end at the same time
         folds = read_folds(path, task, fold["parameters"]["recipe"]) | {f"fold_{number}": fold}

@@ -1,4 +1,4 @@
-"""The SQLite file of a sweep's own MLflow store: is it whole, and how to rewrite it.
+"""The SQLite file of a sweep's own MLflow store: is it intact, and how to rewrite it.
 
 Every number in it is in the result files as well, so a damaged one is set aside and rewritten from them. That
 takes a separate process: MLflow and SQLAlchemy keep connections to the file that was there before.

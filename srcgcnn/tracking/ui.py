@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 LAST_PORT = 65535
-IDLE_S = 60  # a connection that says nothing is closed: it may be a stranger's
+IDLE_S = 60  # a silent connection is closed: it may be a stranger's
 
 
 def open_ui(paths: RunPaths, port: int | None = None, *, browser: bool = False) -> int:

@@ -53,7 +53,7 @@ def test_a_flipped_bit_is_found_and_named(copied, name, position):
 
 def test_verify_reports_damage_and_health(copied, capsys):
     assert main(["data", "verify", str(copied)]) == 0
-    assert "whole (80 crystals, 1 shards" in capsys.readouterr().out
+    assert "intact (80 crystals, 1 shards" in capsys.readouterr().out
     flip(copied / FILES[0], -1)
     assert main(["data", "verify", str(copied)]) == 2
     assert f"{FILES[0]} differs" in capsys.readouterr().err

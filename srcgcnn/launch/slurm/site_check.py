@@ -73,7 +73,7 @@ def _verdicts(system: BatchSystem, site: SlurmSite, paths: RunPaths) -> list[Fin
 
 
 def _rename(paths: RunPaths) -> Finding:
-    """Writers replace files as a whole: rename over an existing name must work."""
+    """Writers replace files atomically: rename over an existing name must work."""
     path = paths.launch / "rename"
     write_text(path, "old")
     write_text(path, "new")
