@@ -80,7 +80,7 @@ def _whole_numbers(words: list[str], flag: str, *others: str) -> list[Any]:
     for value in values:
         if type(value) is not int and value not in others:
             raise RecordError(
-                f"{flag}: {value!r} must be {' or '.join(['a whole number', 'a range as 1..8', *others])}"
+                f"{flag}: {value!r} must be {' or '.join(['a whole number', 'a range such as 1..8', *others])}"
             )
     return values
 

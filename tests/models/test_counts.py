@@ -145,9 +145,9 @@ def test_counts_over_distinct_blocks_are_printed_once_each(capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--depths", "deep"], "--depths: 'deep' must be a whole number or a range as 1..8"),
+        (["--depths", "deep"], "--depths: 'deep' must be a whole number or a range such as 1..8"),
         (["--depths", "0"], "depth=0 must lie in 1.."),
-        (["--blocks", "1.5"], "--blocks: 1.5 must be a whole number or a range as 1..8 or all"),
+        (["--blocks", "1.5"], "--blocks: 1.5 must be a whole number or a range such as 1..8 or all"),
         (["--blocks", "1", "--published", "--models", "gatgnn"], "--blocks: the published networks have their own"),
     ],
 )
