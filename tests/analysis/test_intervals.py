@@ -98,7 +98,7 @@ def test_power_against_a_published_table():
 
 
 def test_differences_that_nobody_can_resolve_are_refused():
-    with pytest.raises(ValueError, match="not resolved"):
+    with pytest.raises(ValueError, match="cannot be resolved"):
         seeds_needed(1.0, 1e-4)
 
 

@@ -62,7 +62,7 @@ def test_targets_that_are_classes_are_noticed(tmp_path, plan, classes):
     store, values = tmp_path / "store", np.array([0, 1, 1, 0, 1, 0, 0, 1]) if classes else np.linspace(0, 1, 8)
     main(["data", "build", str(table(tmp_path / "a.csv", values.tolist(), header="metal")), "--out", str(store)])
     assert ("--task classification" in plan(store)[1]) == classes
-    assert "--task classification tells" not in plan(store, "--task", "classification")[1]
+    assert "--task classification trains" not in plan(store, "--task", "classification")[1]
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_a_new_driver_sets_a_damaged_store_aside(paths, damage):
     start(paths)
     DAMAGES[damage](paths.mlflow_db)
     sweep = writer(paths)
-    with pytest.warns(UserWarning, match="written anew"):
+    with pytest.warns(UserWarning, match="rewritten"):
         sweep.trial_started(a_config(2))
     assert (paths.out / "mlflow.db.damaged").exists()
 
