@@ -71,12 +71,11 @@ def _end_pages(paths: RunPaths) -> None:
 
 def _resume(options: argparse.Namespace) -> int:
     from srcgcnn.cli.submission import launch_slurm
-    from srcgcnn.launch.rendezvous import read_request
+    from srcgcnn.launch.rendezvous import read_request, restored_record
     from srcgcnn.sweep.plan import plan_sweep
-    from srcgcnn.sweep.record import read_record
 
     paths = existing_run(options.out)
-    request, record = read_request(paths), read_record(paths)
+    request, record = read_request(paths), restored_record(paths)
     plan = plan_sweep(record.spec, record.data, paths, request.site.trials_per_group)
     budget = options.budget_gpu_hours or request.budget_gpu_hours
     return launch_slurm(plan, paths, request.site, request.tracking_uri, budget_gpu_hours=budget)

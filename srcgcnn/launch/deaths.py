@@ -36,6 +36,11 @@ def read_deaths(paths: RunPaths) -> HeadDeaths:
     return known if known and known.results >= results else HeadDeaths(0, results, "")
 
 
+def next_is_too_many(paths: RunPaths) -> bool:
+    """Whether one more death without a new result ends the sweep."""
+    return read_deaths(paths).deaths + 1 >= MOST_DEATHS
+
+
 def note_death(paths: RunPaths, reason: str) -> bool:
     """Count a death; returns True, and ends the sweep, if it was one too many without a single new result."""
     before = read_deaths(paths)

@@ -39,12 +39,13 @@ from srcgcnn.launch.rendezvous import (
     SweepEndRecord,
     read_jobs,
     read_request,
+    restored_record,
     submission_lock,
     write_record_file,
 )
 from srcgcnn.launch.submit import submit_workers
 from srcgcnn.launch.token import TOKEN, new_token, write_token
-from srcgcnn.records import RecordError, read_if_whole
+from srcgcnn.records import read_if_whole
 from srcgcnn.sweep.record import job_name, read_record
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class Head:
             return False
         for old in (self._paths.sweep_end, self._paths.head_address, self._paths.backlog):
             old.unlink(missing_ok=True)
-        self._restore_record()
+        restored_record(self._paths)
         write_record_file(self._paths.jobs, jobs.succeeded_by(mine, jobs.workers))
         for path in (self._paths.spec, self._paths.launch_request, self._paths.jobs):
             self._kept.keep(path)
@@ -136,14 +137,6 @@ class Head:
         except BatchError as error:
             say(f"whether there is another head is unknown: {error}")
             return False
-
-    def _restore_record(self) -> None:
-        """Restore the request, if it was damaged since."""
-        try:
-            read_record(self._paths)
-        except RecordError as error:
-            say(f"{error}: taken from {self._paths.launched_spec}")
-            write_text(self._paths.spec, self._paths.launched_spec.read_text(encoding="utf-8"))
 
     def _start_ray(self) -> tuple[RayNode, HeadAddress]:
         token, host = new_token(), node_address(self._site.interface)

@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from srcgcnn.files import SPACE_PATIENCE_S, write_private, write_text
+from srcgcnn.launch.job_log import say
 from srcgcnn.launch.site import parse_site
 from srcgcnn.launch.slurm_site import SlurmSite
 from srcgcnn.records import RecordError, as_dict, read_if_whole, record
 from srcgcnn.run.paths import make_run_folder
+from srcgcnn.sweep.record import read_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from srcgcnn.run.paths import RunPaths
+    from srcgcnn.sweep.record import SweepRecord
 
 
 @record
@@ -126,6 +129,22 @@ def read_request(paths: RunPaths) -> LaunchRequest:
     if not isinstance(site, SlurmSite):
         raise RecordError(f"{where}: describes a {site.kind} site, not a SLURM cluster")
     return LaunchRequest(site, data.get("tracking_uri"), data.get("login_host", ""), data.get("budget_gpu_hours"))
+
+
+def restored_record(paths: RunPaths) -> SweepRecord:
+    """Read the request that the jobs work on; if it was damaged since, restore it from the copy of the submission.
+
+    Raises:
+        RecordError: the copy is missing or damaged as well.
+    """
+    try:
+        return read_record(paths)
+    except RecordError as error:
+        if not paths.launched_spec.exists():
+            raise
+        say(f"{error}: taken from {paths.launched_spec}")
+        write_text(paths.spec, paths.launched_spec.read_text(encoding="utf-8"))
+        return read_record(paths)
 
 
 def write_record_file(path: Path, record: Any, space_patience_s: float = SPACE_PATIENCE_S) -> None:

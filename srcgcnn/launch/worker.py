@@ -28,7 +28,7 @@ from srcgcnn.launch.ray_node import (
     private_folder,
     ray_environment,
 )
-from srcgcnn.launch.rendezvous import Backlog, HeadAddress, WorkerNote, read_request, write_record_file
+from srcgcnn.launch.rendezvous import Backlog, HeadAddress, WorkerNote, read_request, restored_record, write_record_file
 from srcgcnn.launch.token import TOKEN, read_token, write_token
 from srcgcnn.records import read_if_whole
 
@@ -58,13 +58,14 @@ class Worker:
     """A worker from its start to its end."""
 
     def __init__(self, paths: RunPaths, system: BatchSystem, allocation: Allocation, kind: int = 0) -> None:
-        self._paths, self._site = paths, read_request(paths).site
+        request = read_request(paths)
+        self._paths, self._site = paths, request.site
         self._system, self._allocation = system, allocation
         self._request = self._site.worker_kinds[kind]
         self._end_at = allocation.ends_at(self._request.time_min) - self._request.leave_before_end_s
         self._allocation_s = self._end_at - time.monotonic()
         self._short, self._full = 0, False
-        self._watch_head = HeadWatch(paths, system, self._site)
+        self._watch_head = HeadWatch(paths, system, request)
         self._store: Path | None = None
 
     def run(self) -> str:
@@ -122,9 +123,8 @@ class Worker:
         if not self._site.scratch:
             return
         from srcgcnn.launch.scratch import node_copy
-        from srcgcnn.sweep.record import read_record
 
-        record = read_record(self._paths)
+        record = restored_record(self._paths)
         try:
             self._store = node_copy(self._site.scratch, Path(record.store), record.data.data_hash)
             say(f"graph store: {self._store}")

@@ -5,6 +5,7 @@ A driver starts this if its store was damaged: MLflow keeps connections to the f
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from srcgcnn.tracking.own_store import is_damaged, set_aside
 from srcgcnn.tracking.writer import rebuild
 
 
-def main(out: str, sweep_name: str) -> None:
+def main(out: str, sweep_name: str, *already_set_aside: str) -> None:
     """Write the store of a sweep from its result files; one that cannot be used is set aside first."""
     paths = RunPaths(Path(out))
     if is_damaged(paths):
@@ -24,10 +25,11 @@ def main(out: str, sweep_name: str) -> None:
     try:
         rebuild(paths, sweep_name, None, *tables)
     except Exception as error:
-        if "locked" in str(error) or not paths.mlflow_db.exists():
+        if already_set_aside or "locked" in str(error) or not paths.mlflow_db.exists():
             raise
         set_aside(paths)  # damage that SQLite does not see: a text, a number
-        rebuild(paths, sweep_name, None, *tables)
+        # a fresh process: this one has connections to the file that was there before, which are read-only now
+        os.execv(sys.executable, [sys.executable, "-m", "srcgcnn.tracking.anew", out, sweep_name, "set-aside"])  # noqa: S606 - our own module
 
 
 if __name__ == "__main__":

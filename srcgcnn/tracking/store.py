@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
+import warnings
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from srcgcnn.records import digest
 from srcgcnn.tracking.fields import child_tags, now_ms, params, shape_metrics
 from srcgcnn.tracking.pyfunc import save_crystal_model
 from srcgcnn.tracking.view import VIEW_TAG, runs_view
+from srcgcnn.training.model_card import read_card
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,6 +123,11 @@ class SweepStore:
         """
         weights = self._paths.model(key)
         if not weights.exists():
+            return None
+        try:
+            read_card(weights)
+        except (OSError, ValueError) as error:  # the numbers of a trial do not depend on its model file
+            warnings.warn(f"{error}; the run in MLflow gets no model", RuntimeWarning, stacklevel=2)
             return None
         run_id = self.children[key].run_id
         model = self._logged_model(run_id)

@@ -15,16 +15,20 @@ from worker_job import WORKER
 from srcgcnn.cli.status import status_text
 from srcgcnn.files import KeptFiles
 from srcgcnn.launch.deaths import MOST_DEATHS, note_death, read_deaths
+from srcgcnn.launch.head_watch import HeadWatch
 from srcgcnn.launch.rendezvous import (
     HeadAddress,
     JobIds,
     LaunchRequest,
     SweepEndRecord,
+    WorkerNote,
     read_jobs,
+    read_request,
     write_record_file,
     write_request,
 )
 from srcgcnn.launch.site import parse_site
+from srcgcnn.launch.slurm.system import Slurm
 from srcgcnn.launch.status import status_of
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.records import RecordError, read_if_whole
@@ -114,6 +118,36 @@ def test_workers_replace_a_head_whose_job_is_gone_by_one_new_head(paths, queue):
 
 
 @pytest.mark.full
+def test_what_a_new_head_needs_is_restored_when_it_is_damaged_while_there_is_no_head(paths, queue):
+    """Found by random faults: the head was killed, then sweep.json removed, and nobody wrote it again."""
+    request, record = paths.launch_request.read_bytes(), read_record(paths)
+    paths.launched_spec.write_bytes(paths.spec.read_bytes())
+    queue.write_text("18\n")
+    silent_head(paths)
+    with worker(paths, "18"):
+        wait_for(lambda: read_if_whole(WorkerNote, paths.worker_note("18")))
+        paths.spec.unlink()
+        paths.launch_request.write_bytes(request[:20])
+        wait_for(lambda: read_jobs(paths).head == "101")
+        assert read_record(paths) == record
+        assert paths.launch_request.read_bytes() == request
+        assert paths.launch_request.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_head_that_cannot_be_submitted_is_no_death(paths, queue, tmp_path, monkeypatch, capsys):
+    """However often it is tried: while SLURM refuses jobs a sweep is not given up."""
+    (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho 'no jobs today' >&2\nexit 1\n")
+    monkeypatch.setattr("srcgcnn.launch.head_watch.SILENT_S", 0.0)
+    monkeypatch.setattr("srcgcnn.launch.head_watch.ASK_INTERVAL_S", 0.0)
+    watch = HeadWatch(paths, Slurm(), read_request(paths))
+    for _ in range(MOST_DEATHS + 1):
+        watch.missed()
+    assert "no jobs today" in capsys.readouterr().out
+    assert read_deaths(paths).deaths == 0
+    assert not paths.sweep_end.exists()
+
+
+@pytest.mark.full
 def test_a_head_that_the_queue_still_has_is_waited_for(paths, queue):
     queue.write_text("17\n18\n")
     silent_head(paths)
@@ -183,7 +217,7 @@ def test_status_and_resume_believe_the_queue(paths, queue):
     assert "head 101" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert read_jobs(paths) == JobIds("101", ("18",), ("17",))
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "submitted already" in refused.stderr
+    assert "already been submitted" in refused.stderr
 
 
 @pytest.mark.full
@@ -195,7 +229,7 @@ def test_of_two_submissions_in_the_same_second_one_is_refused(paths, queue, tmp_
     both = [subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) for _ in range(2)]
     said = b"".join(each.communicate(timeout=200)[1] for each in both)
     assert sorted(each.returncode for each in both) == [0, 2]
-    assert b"submitted already" in said
+    assert b"already been submitted" in said
     assert queue.read_text().split() == ["101", "102"]  # one head, one worker
     assert plan.groups
 

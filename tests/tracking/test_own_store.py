@@ -66,6 +66,17 @@ def test_a_store_that_is_damaged_meanwhile_is_written_anew(paths, damage):
     assert found(paths) == []
 
 
+@pytest.mark.filterwarnings("ignore:MLflow missed")
+def test_a_damaged_model_file_costs_its_model_only(paths):
+    """Found by random faults: the store could not be written again because one model file was cut."""
+    sweep = start(paths)
+    overwrite(paths.mlflow_db)
+    sweep.trial_finished(finish(paths, a_config(2)))
+    os.truncate(paths.model(a_config(2).key), 100)
+    sweep.sweep_finished("| t |\n", "t\n")
+    assert found(paths) == []
+
+
 @pytest.mark.parametrize("damage", ["cut", "overwritten"])
 def test_a_new_driver_sets_a_damaged_store_aside(paths, damage):
     start(paths)
