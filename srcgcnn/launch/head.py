@@ -42,6 +42,7 @@ from srcgcnn.launch.rendezvous import (
     restored_record,
     submission_lock,
     write_record_file,
+    write_request,
 )
 from srcgcnn.launch.submit import submit_workers
 from srcgcnn.launch.token import TOKEN, new_token, write_token
@@ -126,6 +127,7 @@ class Head:
         for old in (self._paths.sweep_end, self._paths.head_address, self._paths.backlog):
             old.unlink(missing_ok=True)
         restored_record(self._paths)
+        write_request(self._paths, self._request)  # it may be damaged, and this job may have read the copy
         write_record_file(self._paths.jobs, jobs.succeeded_by(mine, jobs.workers))
         for path in (self._paths.spec, self._paths.launch_request, self._paths.jobs):
             self._kept.keep(path)

@@ -18,18 +18,16 @@ from srcgcnn.launch.job_log import say
 from srcgcnn.launch.rendezvous import (
     HeadAddress,
     read_jobs,
-    read_request,
     restored_record,
     submission_lock,
     write_record_file,
-    write_request,
 )
 from srcgcnn.records import RecordError, read_if_whole
 from srcgcnn.sweep.record import job_name
 
 if TYPE_CHECKING:
     from srcgcnn.launch.batch import BatchSystem
-    from srcgcnn.launch.rendezvous import LaunchRequest
+    from srcgcnn.launch.slurm_site import SlurmSite
     from srcgcnn.run.paths import RunPaths
 
 SILENT_S = 20.0  # a head may be busy, or just be replaced
@@ -50,8 +48,8 @@ def answers(address: str) -> bool:
 class HeadWatch:
     """One worker's view of the head."""
 
-    def __init__(self, paths: RunPaths, system: BatchSystem, request: LaunchRequest) -> None:
-        self._paths, self._system, self._request = paths, system, request
+    def __init__(self, paths: RunPaths, system: BatchSystem, site: SlurmSite) -> None:
+        self._paths, self._system, self._site = paths, system, site
         self._silent_since: float | None = None
 
     def heard(self) -> None:
@@ -62,7 +60,7 @@ class HeadWatch:
         """Record that there is no head, or that it does not answer; after a while, ask and act."""
         now = time.monotonic()
         self._silent_since = now if self._silent_since is None else self._silent_since
-        if now - self._silent_since < SILENT_S or self._request.site.gang:  # a gang keeps its head itself
+        if now - self._silent_since < SILENT_S or self._site.gang:  # a gang keeps its head itself
             return
         self._silent_since = now
         try:
@@ -88,17 +86,8 @@ class HeadWatch:
             note_death(self._paths, why)
             say("the head died too often without a single new result: the sweep ends")
             return
-        self._restore_request()
         name = job_name(restored_record(self._paths).spec.name)
-        submitted = self._system.submit_head(self._request.site, self._paths, name)
+        submitted = self._system.submit_head(self._site, self._paths, name)
         write_record_file(self._paths.jobs, jobs.succeeded_by(submitted, jobs.workers))
         note_death(self._paths, why)  # after the submission: if that fails, it is tried again for the same death
         say(f"the head was gone ({why}): submitted job {submitted}")
-
-    def _restore_request(self) -> None:
-        """Write the request again if it was damaged since this worker read it: a head cannot start without it."""
-        try:
-            read_request(self._paths)
-        except RecordError as error:
-            say(f"{error}: written again by this worker")
-            write_request(self._paths, self._request)

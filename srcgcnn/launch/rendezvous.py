@@ -7,7 +7,7 @@ and a Ray node that clings to the old cluster would wait a minute before it give
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -107,22 +107,31 @@ class LaunchRequest:
 
 
 def write_request(paths: RunPaths, request: LaunchRequest) -> None:
-    """Write `OUT/launch/request.json`, which others cannot read: it contains `environment` of the site."""
+    """Write `OUT/launch/request.json` and a copy; others cannot read them: they contain `environment` of the site."""
     make_run_folder(paths)
-    write_private(paths.launch_request, json.dumps(as_dict(request), indent=1) + "\n")
+    for path in (paths.launch_request, paths.launch_request_copy):
+        write_private(path, json.dumps(as_dict(request), indent=1) + "\n")
 
 
 def read_request(paths: RunPaths) -> LaunchRequest:
-    """Read `OUT/launch/request.json`.
+    """Read `OUT/launch/request.json`, or its copy if that is missing or damaged: no job starts without it.
 
     Raises:
-        RecordError: it is missing or damaged.
+        RecordError: both are missing or damaged.
     """
-    where = str(paths.launch_request)
-    if not paths.launch_request.exists():
+    files = [path for path in (paths.launch_request, paths.launch_request_copy) if path.exists()]
+    if not files:
         raise RecordError(f"{paths.out} was never on a cluster: run the command of its sweep again to continue")
+    for path in files[:-1]:
+        with suppress(RecordError):
+            return _read_request(path)
+    return _read_request(files[-1])
+
+
+def _read_request(path: Path) -> LaunchRequest:
+    where = str(path)
     try:
-        data = json.loads(paths.launch_request.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"))
         site = parse_site(data["site"], where)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise RecordError(f"{where}: not readable ({error}); submit the sweep again to write it") from None

@@ -58,14 +58,13 @@ class Worker:
     """A worker from its start to its end."""
 
     def __init__(self, paths: RunPaths, system: BatchSystem, allocation: Allocation, kind: int = 0) -> None:
-        request = read_request(paths)
-        self._paths, self._site = paths, request.site
+        self._paths, self._site = paths, read_request(paths).site
         self._system, self._allocation = system, allocation
         self._request = self._site.worker_kinds[kind]
         self._end_at = allocation.ends_at(self._request.time_min) - self._request.leave_before_end_s
         self._allocation_s = self._end_at - time.monotonic()
         self._short, self._full = 0, False
-        self._watch_head = HeadWatch(paths, system, request)
+        self._watch_head = HeadWatch(paths, system, self._site)
         self._store: Path | None = None
 
     def run(self) -> str:

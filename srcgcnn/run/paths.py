@@ -201,6 +201,11 @@ class RunPaths:
         return self.launch / "request.json"
 
     @property
+    def launch_request_copy(self) -> Path:
+        """The same again: a job that starts while the first is damaged reads this one."""
+        return self.launch / "request.copy.json"
+
+    @property
     def launched_spec(self) -> Path:
         """Copy of `spec` as it was submitted, for a head that finds the original damaged."""
         return self.launch / "sweep.json"

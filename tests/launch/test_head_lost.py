@@ -120,18 +120,17 @@ def test_workers_replace_a_head_whose_job_is_gone_by_one_new_head(paths, queue):
 @pytest.mark.full
 def test_what_a_new_head_needs_is_restored_when_it_is_damaged_while_there_is_no_head(paths, queue):
     """Found by random faults: the head was killed, then sweep.json removed, and nobody wrote it again."""
-    request, record = paths.launch_request.read_bytes(), read_record(paths)
+    request, record = read_request(paths), read_record(paths)
     paths.launched_spec.write_bytes(paths.spec.read_bytes())
     queue.write_text("18\n")
     silent_head(paths)
     with worker(paths, "18"):
         wait_for(lambda: read_if_whole(WorkerNote, paths.worker_note("18")))
         paths.spec.unlink()
-        paths.launch_request.write_bytes(request[:20])
+        paths.launch_request.write_bytes(paths.launch_request.read_bytes()[:20])
         wait_for(lambda: read_jobs(paths).head == "101")
         assert read_record(paths) == record
-        assert paths.launch_request.read_bytes() == request
-        assert paths.launch_request.stat().st_mode & 0o777 == 0o600
+        assert read_request(paths) == request
 
 
 def test_a_head_that_cannot_be_submitted_is_no_death(paths, queue, tmp_path, monkeypatch, capsys):
@@ -139,7 +138,7 @@ def test_a_head_that_cannot_be_submitted_is_no_death(paths, queue, tmp_path, mon
     (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho 'no jobs today' >&2\nexit 1\n")
     monkeypatch.setattr("srcgcnn.launch.head_watch.SILENT_S", 0.0)
     monkeypatch.setattr("srcgcnn.launch.head_watch.ASK_INTERVAL_S", 0.0)
-    watch = HeadWatch(paths, Slurm(), read_request(paths))
+    watch = HeadWatch(paths, Slurm(), read_request(paths).site)
     for _ in range(MOST_DEATHS + 1):
         watch.missed()
     assert "no jobs today" in capsys.readouterr().out
@@ -197,6 +196,18 @@ def test_a_head_whose_ray_dies_at_every_start_goes_back_to_the_queue_and_ends_in
     assert f"died {MOST_DEATHS} times" in end.reason
     assert "Ray has no memory here" in end.reason
     assert not paths.head_address.exists()
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"{", b"[1, 2]"])
+def test_a_damaged_request_is_read_from_its_copy_that_nobody_else_can_read(paths, damage):
+    request = read_request(paths)
+    assert [path.stat().st_mode & 0o777 for path in paths.launch.glob("request*")] == [0o600] * 2
+    for path in (paths.launch_request, paths.launch_request_copy):
+        path.unlink() if damage is None else path.write_bytes(damage)
+        if path == paths.launch_request:
+            assert read_request(paths) == request
+    with pytest.raises(RecordError, match=r"never on a cluster|request\.copy\.json: not readable"):
+        read_request(paths)
 
 
 def test_a_new_result_forgives_the_deaths_before_it(paths):

@@ -38,7 +38,7 @@ def test_the_command_runs_to_results_and_its_waiting_end_may_be_killed(sweep, wh
         check=False,
     )
     assert refused.returncode == 2
-    assert "submitted already" in refused.stderr
+    assert "already been submitted" in refused.stderr
     assert sweep.paths.spec.read_text() == asked  # what was refused is not what a requeued head goes on with
     assert sweep.paths.ray_token.stat().st_mode & 0o777 == 0o600
     whole(sweep)
