@@ -63,6 +63,14 @@ class HeadWatch:
         if now - self._silent_since < SILENT_S or self._site.gang:  # a gang keeps its head itself
             return
         self._silent_since = now
+        self._ask()
+
+    def leaving(self) -> None:
+        """Replace the head if it died unnoticed: a worker that leaves because nothing waits may be the last one."""
+        if not self._site.gang:
+            self._ask()
+
+    def _ask(self) -> None:
         try:
             with submission_lock(self._paths, timeout_s=0):
                 self._replace_if_gone()
@@ -73,7 +81,7 @@ class HeadWatch:
 
     def _replace_if_gone(self) -> None:
         mark = self._paths.head_missed
-        if mark.exists() and time.time() - mark.stat().st_mtime < ASK_INTERVAL_S:
+        if mark.exists() and abs(time.time() - mark.stat().st_mtime) < ASK_INTERVAL_S:  # clocks of nodes may differ
             return
         mark.touch()
         jobs, known = read_jobs(self._paths), read_if_whole(HeadAddress, self._paths.head_address)

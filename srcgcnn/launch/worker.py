@@ -82,6 +82,7 @@ class Worker:
                 self._watch_head.heard()
                 if token := read_token(self._paths.ray_token):  # the head writes a damaged one again
                     if self._serve(head, token):
+                        self._watch_head.leaving()
                         return self._left("no work is waiting for this worker")
                     waiting_since = time.monotonic()
                     continue

@@ -146,6 +146,15 @@ def test_a_head_that_cannot_be_submitted_is_no_death(paths, queue, tmp_path, mon
     assert not paths.sweep_end.exists()
 
 
+@pytest.mark.parametrize(("queued", "heads"), [("18", ["17", "101"]), ("17 18", ["17"])])
+def test_a_worker_that_leaves_looks_whether_there_is_a_head(paths, queue, queued, heads):
+    """Found by random faults: the last workers left an idle cluster whose head was dead, with a trial still to do."""
+    queue.write_text(queued)
+    HeadWatch(paths, Slurm(), read_request(paths).site).leaving()
+    jobs = read_jobs(paths)
+    assert [*jobs.earlier, jobs.head] == heads
+
+
 @pytest.mark.full
 def test_a_head_that_the_queue_still_has_is_waited_for(paths, queue):
     queue.write_text("17\n18\n")
