@@ -142,7 +142,7 @@ def test_a_fetch_that_broke_goes_on_with_the_missing_page(materials, tmp_path):
     materials.faults = [None, None] + ["cut"] * 20
     with pytest.raises(MpError, match="continues where it stopped"):
         fetch(tmp_path / "s")
-    with pytest.raises(SourceError, match="has not ended"):
+    with pytest.raises(SourceError, match="is not finished"):
         open_source(str(tmp_path / "s"))
     materials.faults = []
     fetch(tmp_path / "s")

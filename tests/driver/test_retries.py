@@ -50,7 +50,7 @@ sys.exit(conduct(plan, paths, cluster, tracker, store=store, command="again"))
 def test_an_error_before_the_first_report_is_counted_as_the_groups_own(demo_store, tmp_path):
     paths = RunPaths(tmp_path / "run")
     command = [sys.executable, "-c", SCRIPT, str(demo_store.folder), str(paths.out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     (failure,) = paths.failures.glob("*.json")
     assert "IsADirectoryError" in json.loads(failure.read_text())["reason"]
