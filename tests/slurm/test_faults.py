@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import pytest
 
+from srcgcnn.launch.rendezvous import read_jobs
 from srcgcnn.launch.status import worker_notes
 from srcgcnn.records import digest
 from tests.slurm.conftest import FLAGS, LAB, ROOT, TOOLS, lab, node, wait_for
@@ -24,10 +25,7 @@ def test_the_command_runs_to_results_and_its_waiting_end_may_be_killed(sweep, wh
         stdout=subprocess.PIPE,
         text=True,
     )
-    sweep.wait_until_training(groups=1)
-    os.kill(terminal.pid, signal.SIGKILL)  # `lab` execs: this is the Python process
-    terminal.communicate()
-    assert "running" in sweep.srcgcnn("status")
+    wait_for(lambda: read_jobs(sweep.paths).workers)  # not later: a refusal that comes after the end is none
     asked = sweep.paths.spec.read_text()
     refused = subprocess.run(
         [*command, *map(str, FLAGS), "--seeds", "3"],
@@ -40,6 +38,10 @@ def test_the_command_runs_to_results_and_its_waiting_end_may_be_killed(sweep, wh
     assert refused.returncode == 2
     assert "already been submitted" in refused.stderr
     assert sweep.paths.spec.read_text() == asked  # what was refused is not what a requeued head goes on with
+    sweep.wait_until_training(groups=1)
+    os.kill(terminal.pid, signal.SIGKILL)  # `lab` execs: this is the Python process
+    terminal.communicate()
+    assert "running" in sweep.srcgcnn("status")
     assert sweep.paths.ray_token.stat().st_mode & 0o777 == 0o600
     whole(sweep)
     assert "nothing is left" in sweep.submit()
