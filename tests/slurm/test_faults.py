@@ -25,7 +25,7 @@ def test_the_command_runs_to_results_and_its_waiting_end_may_be_killed(sweep, wh
         stdout=subprocess.PIPE,
         text=True,
     )
-    wait_for(lambda: read_jobs(sweep.paths).workers)  # not later: a refusal that comes after the end is none
+    wait_for(lambda: read_jobs(sweep.paths).workers, "its jobs")  # not later: after its end nothing is refused
     asked = sweep.paths.spec.read_text()
     refused = subprocess.run(
         [*command, *map(str, FLAGS), "--seeds", "3"],
