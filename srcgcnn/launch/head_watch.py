@@ -60,17 +60,18 @@ class HeadWatch:
         """Record that there is no head, or that it does not answer; after a while, ask and act."""
         now = time.monotonic()
         self._silent_since = now if self._silent_since is None else self._silent_since
-        if now - self._silent_since < SILENT_S or self._site.gang:  # a gang keeps its head itself
+        if now - self._silent_since < SILENT_S:
             return
         self._silent_since = now
         self._ask()
 
     def leaving(self) -> None:
         """Replace the head if it died unnoticed: a worker that leaves because nothing waits may be the last one."""
-        if not self._site.gang:
-            self._ask()
+        self._ask()
 
     def _ask(self) -> None:
+        if self._site.gang:  # it keeps its head itself
+            return
         try:
             with submission_lock(self._paths, timeout_s=0):
                 self._replace_if_gone()

@@ -14,8 +14,10 @@ from srcgcnn.run.paths import RunPaths
 from srcgcnn.tracking.own_store import is_damaged, set_aside
 from srcgcnn.tracking.writer import rebuild
 
+SECOND = "second"
 
-def main(out: str, sweep_name: str, *already_set_aside: str) -> None:
+
+def main(out: str, sweep_name: str, attempt: str = "") -> None:
     """Write the store of a sweep from its result files; one that cannot be used is set aside first."""
     paths = RunPaths(Path(out))
     if is_damaged(paths):
@@ -25,11 +27,11 @@ def main(out: str, sweep_name: str, *already_set_aside: str) -> None:
     try:
         rebuild(paths, sweep_name, None, *tables)
     except Exception as error:
-        if already_set_aside or "locked" in str(error) or not paths.mlflow_db.exists():
+        if attempt == SECOND or "locked" in str(error) or not paths.mlflow_db.exists():
             raise
         set_aside(paths)  # damage that SQLite does not see: a text, a number
         # a fresh process: this one has connections to the file that was there before, which are read-only now
-        os.execv(sys.executable, [sys.executable, "-m", "srcgcnn.tracking.anew", out, sweep_name, "set-aside"])  # noqa: S606 - our own module
+        os.execv(sys.executable, [sys.executable, "-m", "srcgcnn.tracking.anew", out, sweep_name, SECOND])  # noqa: S606 - our own module
 
 
 if __name__ == "__main__":
