@@ -19,7 +19,8 @@ from scipy import stats
 
 from srcgcnn.data.store import GraphStore
 from srcgcnn.models.config import ModelConfig
-from srcgcnn.run.trial import DataRef, Seeds, TrainingConfig, TrialConfig
+from srcgcnn.run.training_config import TrainingConfig
+from srcgcnn.run.trial import DataRef, Seeds, TrialConfig
 from srcgcnn.training.outcome import conclude
 from srcgcnn.training.trainer import GroupTrainer
 

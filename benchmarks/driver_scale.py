@@ -36,7 +36,9 @@ from srcgcnn.launch.local import local_ray
 from srcgcnn.launch.site import LocalSite
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import read_result, write_result
-from srcgcnn.run.trial import Cost, Curves, DataRef, Metrics, Provenance, TrainingConfig, TrialResult
+from srcgcnn.run.training_config import TrainingConfig
+from srcgcnn.run.trial import DataRef
+from srcgcnn.run.trial_result import Cost, Curves, Metrics, Provenance, TrialResult
 from srcgcnn.sweep.axes import Axes
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.spec import SweepSpec

@@ -14,7 +14,8 @@ import srcgcnn.training.trainer
 from srcgcnn.data.store import GraphStore
 from srcgcnn.driver.timing import epoch_seconds
 from srcgcnn.models.config import ModelConfig
-from srcgcnn.run.trial import DataRef, Seeds, TrainingConfig, TrialConfig
+from srcgcnn.run.training_config import TrainingConfig
+from srcgcnn.run.trial import DataRef, Seeds, TrialConfig
 
 NETWORKS = (ModelConfig("srcgcnn", 3), ModelConfig("srcgcnn", 8), ModelConfig("cgcnn", 3))
 

@@ -71,7 +71,8 @@ class Bench:
 
     def trial(self, family: str, depth: int, seed: int = 0, epochs: int = EPOCHS, **training: Any) -> Any:
         from srcgcnn.models.config import ModelConfig
-        from srcgcnn.run.trial import DataRef, Seeds, SplitConfig, TrainingConfig, TrialConfig
+        from srcgcnn.run.training_config import SplitConfig, TrainingConfig
+        from srcgcnn.run.trial import DataRef, Seeds, TrialConfig
 
         data = DataRef(self.store.manifest.data_hash, "benchmark", self.target, "")
         split = SplitConfig("lists", lists=self.lists)

@@ -28,7 +28,9 @@ from chromium import chromium, visit
 
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import write_result
-from srcgcnn.run.trial import Cost, Curves, DataRef, Metrics, Provenance, TrainingConfig, TrialResult
+from srcgcnn.run.training_config import TrainingConfig
+from srcgcnn.run.trial import DataRef
+from srcgcnn.run.trial_result import Cost, Curves, Metrics, Provenance, TrialResult
 from srcgcnn.sweep.axes import Axes
 from srcgcnn.sweep.record import SweepRecord, write_record
 from srcgcnn.sweep.space import trials_of

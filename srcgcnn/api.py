@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from srcgcnn.prediction.ensemble import Ensemble
     from srcgcnn.run.folder import Run
     from srcgcnn.run.paths import RunPaths
-    from srcgcnn.run.trial import TrialResult
+    from srcgcnn.run.trial_result import TrialResult
 
 ENDS = {1: "some trials failed", 3: "the jobs are gone and the sweep is not over", 130: "interrupted"}
 

@@ -18,7 +18,8 @@ from srcgcnn.data.store import GraphStore
 from srcgcnn.driver.worker import run_group
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.run.paths import RunPaths
-from srcgcnn.run.trial import DataRef, Seeds, Target, TrainingConfig, TrialConfig
+from srcgcnn.run.training_config import TrainingConfig
+from srcgcnn.run.trial import DataRef, Seeds, Target, TrialConfig
 from srcgcnn.sweep.plan import TrialGroup
 from srcgcnn.sweep.record import SweepRecord, write_record
 from srcgcnn.sweep.spec import SweepSpec

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from srcgcnn.run.folder import Run
-    from srcgcnn.run.trial import TrialResult
+    from srcgcnn.run.trial_result import TrialResult
 
 
 class ArchiveError(ValueError):

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from srcgcnn.analysis.study import Study
     from srcgcnn.data.store import GraphStore
-    from srcgcnn.run.trial import SplitConfig, TrialConfig
+    from srcgcnn.run.training_config import SplitConfig
+    from srcgcnn.run.trial import TrialConfig
     from srcgcnn.training.split import Split
 
 PENALTIES = tuple(10.0**power for power in range(-6, 4))  # of the squared weights; the validation rows choose

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from srcgcnn.analysis.comparison import Comparison
     from srcgcnn.analysis.study import Study
-    from srcgcnn.run.trial import SplitConfig
+    from srcgcnn.run.training_config import SplitConfig
 
 MOST_PANELS = 12
 BAND = "bands: 95 % interval, as in the table; small points: single trials"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from srcgcnn.analysis.intervals import Repeats
-    from srcgcnn.run.trial import TrialResult
+    from srcgcnn.run.trial_result import TrialResult
 
 SIGNIFICANCE = 0.05
 POWER = 0.8

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from srcgcnn.analysis.study import Study
-    from srcgcnn.run.trial import DepthProbes
+    from srcgcnn.run.trial_result import DepthProbes
 
 MOST_VARIANTS = 8  # as many as there are colours
 COLUMNS = 3

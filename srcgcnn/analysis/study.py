@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from srcgcnn.run.folder import Run
     from srcgcnn.run.paths import RunPaths
-    from srcgcnn.run.trial import DataRef, TrialConfig, TrialResult, Variant
+    from srcgcnn.run.trial import DataRef, TrialConfig, Variant
+    from srcgcnn.run.trial_result import TrialResult
 
 Rows = Literal["test", "validation"]
 MOST_FAMILIES = 8  # as many as there are colours

@@ -10,7 +10,7 @@ from srcgcnn.run.labels import labels_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from srcgcnn.run.trial import TrialResult
+    from srcgcnn.run.trial_result import TrialResult
 
 
 def trial_rows(results: Iterable[TrialResult], target: str | None = None) -> list[dict[str, Any]]:

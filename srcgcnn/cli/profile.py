@@ -50,7 +50,8 @@ def _profile(options: argparse.Namespace) -> int:
 
     from srcgcnn.data.store import GraphStore
     from srcgcnn.models.config import ModelConfig
-    from srcgcnn.run.trial import DataRef, Seeds, TrainingConfig, TrialConfig
+    from srcgcnn.run.training_config import TrainingConfig
+    from srcgcnn.run.trial import DataRef, Seeds, TrialConfig
     from srcgcnn.training.profile import print_profile, profile_training
 
     if options.members < 1:

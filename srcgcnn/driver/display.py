@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from srcgcnn.driver.state import SweepState
     from srcgcnn.run.stopped import Stopped
-    from srcgcnn.run.trial import TrialConfig, TrialResult
+    from srcgcnn.run.trial import TrialConfig
+    from srcgcnn.run.trial_result import TrialResult
 
 LINE_INTERVAL_S = 20.0
 REFRESH_INTERVAL_S = 0.5

@@ -11,7 +11,7 @@ from srcgcnn.driver.state import Listener
 
 if TYPE_CHECKING:
     from srcgcnn.run.paths import RunPaths
-    from srcgcnn.run.trial import TrialResult
+    from srcgcnn.run.trial_result import TrialResult
 
 FIRST_S = 60.0  # short sweeps write one report, at their end
 MOST_SHARE = 20  # writing takes a twentieth of the time at most, of one core, at the lowest priority

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from srcgcnn.driver.payload import WorkerReport
     from srcgcnn.run.stopped import Stopped
-    from srcgcnn.run.trial import TrialConfig, TrialResult
+    from srcgcnn.run.trial import TrialConfig
+    from srcgcnn.run.trial_result import TrialResult
     from srcgcnn.sweep.plan import Plan, TrialGroup
 
 GroupPhase = Literal["waiting", "running", "finished", "failed", "stopped"]

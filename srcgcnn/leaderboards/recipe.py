@@ -9,7 +9,7 @@ import numpy as np
 
 from srcgcnn.records import as_dict
 from srcgcnn.run.results import read_result
-from srcgcnn.run.trial import SplitConfig
+from srcgcnn.run.training_config import SplitConfig
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.space import variants_of
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from srcgcnn.run.paths import RunPaths
-    from srcgcnn.run.trial import DataRef, TrialResult
+    from srcgcnn.run.trial import DataRef
+    from srcgcnn.run.trial_result import TrialResult
     from srcgcnn.sweep.plan import Plan
     from srcgcnn.sweep.spec import SweepSpec
 

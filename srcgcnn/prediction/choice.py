@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from srcgcnn.run.folder import Run
     from srcgcnn.run.paths import RunPaths
-    from srcgcnn.run.trial import TrialResult, Variant
+    from srcgcnn.run.trial import Variant
+    from srcgcnn.run.trial_result import TrialResult
 
 SHORTEST_KEY = 6
 

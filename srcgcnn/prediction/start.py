@@ -13,7 +13,7 @@ from srcgcnn.models.parts import PARTS, current_name
 from srcgcnn.prediction.choice import choose
 from srcgcnn.records import RecordError
 from srcgcnn.run.paths import RunPaths
-from srcgcnn.run.trial import StartConfig
+from srcgcnn.run.training_config import StartConfig
 from srcgcnn.sweep.space import variants_of
 from srcgcnn.training.model_card import ModelCard, read_card
 

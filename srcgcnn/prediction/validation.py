@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from srcgcnn.prediction.choice import Choice
     from srcgcnn.run.paths import RunPaths
-    from srcgcnn.run.trial import TrialResult
+    from srcgcnn.run.trial_result import TrialResult
 
 
 def validation_of(paths: RunPaths, choice: Choice, name: str | None = None) -> tuple[np.ndarray, np.ndarray] | None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from srcgcnn.run.failures import Failure
     from srcgcnn.run.stopped import Stopped
-    from srcgcnn.run.trial import TrialResult
+    from srcgcnn.run.trial_result import TrialResult
 
 
 class Run:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from srcgcnn.run.paths import RunPaths
-    from srcgcnn.run.trial import TrialResult
+    from srcgcnn.run.trial_result import TrialResult
 
 
 def find_trials(paths: RunPaths, name: str) -> list[TrialResult]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from srcgcnn.files import write_text
 from srcgcnn.records import RecordError, UnknownKeyError, digest, parse
 from srcgcnn.run.damaged import set_aside
-from srcgcnn.run.trial import RESULT_FORMAT, TrialResult
+from srcgcnn.run.trial_result import RESULT_FORMAT, TrialResult
 
 if TYPE_CHECKING:
     from pathlib import Path

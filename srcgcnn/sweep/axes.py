@@ -15,7 +15,7 @@ from srcgcnn.models.config import MOST_OF_ANY, Alpha, ModelConfig, Norm
 from srcgcnn.models.own import is_own
 from srcgcnn.models.published import check_name
 from srcgcnn.records import RecordError, parse, record
-from srcgcnn.run.trial import TrainingConfig
+from srcgcnn.run.training_config import TrainingConfig
 
 if TYPE_CHECKING:
     from collections.abc import Collection

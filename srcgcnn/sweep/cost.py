@@ -14,7 +14,8 @@ from srcgcnn.models.config import USUAL_WIDTH
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from srcgcnn.run.trial import TrialConfig, TrialResult
+    from srcgcnn.run.trial import TrialConfig
+    from srcgcnn.run.trial_result import TrialResult
 
 READOUT = 0.5  # of a trial's work: the readout and the evaluation, in convolutions; taken if one depth only is known
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from srcgcnn.run.folder import Run
     from srcgcnn.run.paths import RunPaths
-    from srcgcnn.run.trial import DataRef, TrialResult, Variant
+    from srcgcnn.run.trial import DataRef, Variant
+    from srcgcnn.run.trial_result import TrialResult
     from srcgcnn.sweep.cost import Timing
     from srcgcnn.sweep.spec import SweepSpec
 

@@ -17,7 +17,8 @@ from srcgcnn.data.store import GraphStore
 from srcgcnn.models.own import described, is_own
 from srcgcnn.models.published import settings_of
 from srcgcnn.models.registry import block_of
-from srcgcnn.run.trial import DataRef, DepthRecipe, Target
+from srcgcnn.run.training_config import DepthRecipe
+from srcgcnn.run.trial import DataRef, Target
 from srcgcnn.sweep.space import variants_of
 from srcgcnn.sweep.spec import MATERIALS_PROJECT
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from srcgcnn.run.folder import Run
     from srcgcnn.run.paths import RunPaths
-    from srcgcnn.run.trial import TrialConfig, TrialResult, Variant
+    from srcgcnn.run.trial import TrialConfig, Variant
+    from srcgcnn.run.trial_result import TrialResult
     from srcgcnn.sweep.plan import Plan, TrialGroup
     from srcgcnn.sweep.proposals import State
     from srcgcnn.sweep.search_spec import Objective, SearchSpec

@@ -10,7 +10,7 @@ from srcgcnn.data.materials_project.query import MpFilter
 from srcgcnn.models.config import NormKind, Readout, Skip, Task
 from srcgcnn.models.own import OwnNetwork
 from srcgcnn.records import parse, read_toml, record
-from srcgcnn.run.trial import TrainingConfig
+from srcgcnn.run.training_config import TrainingConfig
 from srcgcnn.sweep.axes import MOST_VALUES, Axes, merged_axes, read_axes
 from srcgcnn.sweep.early_stopping import SchedulerSpec
 from srcgcnn.sweep.search_spec import SearchSpec

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from srcgcnn.run.trial import SplitConfig
+    from srcgcnn.run.training_config import SplitConfig
 
 SETS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
 

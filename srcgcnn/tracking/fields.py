@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from srcgcnn.models.config import ModelConfig
-    from srcgcnn.run.trial import TrialConfig, TrialResult
+    from srcgcnn.run.trial import TrialConfig
+    from srcgcnn.run.trial_result import TrialResult
 
 PARAM_CHARACTERS = 250  # readable in a column; MLflow itself allows 6000
 NOT_IN_A_NAME = re.compile(r"[^\w .-]")  # characters that MLflow refuses in a metric, and the slash

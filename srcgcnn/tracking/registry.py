@@ -12,7 +12,7 @@ from srcgcnn.tracking.store import KEY_TAG, SweepStore
 
 if TYPE_CHECKING:
     from srcgcnn.run.paths import RunPaths
-    from srcgcnn.run.trial import TrialResult
+    from srcgcnn.run.trial_result import TrialResult
 
 
 def register(paths: RunPaths, result: TrialResult, name: str, tracking_uri: str | None) -> int:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from srcgcnn.run.folder import Run
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.run.stopped import Stopped
-    from srcgcnn.run.trial import TrialConfig, TrialResult
+    from srcgcnn.run.trial import TrialConfig
+    from srcgcnn.run.trial_result import TrialResult
 
 NOTE_TAG = "mlflow.note.content"
 REASON_CHARACTERS = 5000  # a tag holds 8000

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from srcgcnn.models.config import ModelConfig
-    from srcgcnn.run.trial import TrainingConfig
+    from srcgcnn.run.training_config import TrainingConfig
 
 # On the CPU, compiling takes a second once per machine: less than ten steps save (docs/performance.md). For CUDA
 # inductor compiles in every process, half a minute if its cache is cold, and saves a millisecond or so per member

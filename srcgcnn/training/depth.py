@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from srcgcnn.run.trial import DepthRecipe
+from srcgcnn.run.training_config import DepthRecipe
 from srcgcnn.training.denoising import Denoiser, denoising_loss, draw_noise
 from srcgcnn.training.objective import loss_per_model
 from srcgcnn.training.streams import stream

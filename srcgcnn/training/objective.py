@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from srcgcnn.models.config import Task
-    from srcgcnn.run.trial import TrainingConfig
+    from srcgcnn.run.training_config import TrainingConfig
 
 PAPER_SAMPLE = 500  # rows that the released code draws for its normaliser
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from srcgcnn.run.trial import TrainingConfig
+    from srcgcnn.run.training_config import TrainingConfig
 
 
 def make_optimizer(config: TrainingConfig, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:

@@ -10,7 +10,7 @@ import numpy as np
 
 from srcgcnn.data.domain import domain_of
 from srcgcnn.models.counts import count_parameters
-from srcgcnn.run.trial import SETS, Cost, Curves, Metrics, TargetResult, TrialResult
+from srcgcnn.run.trial_result import SETS, Cost, Curves, Metrics, TargetResult, TrialResult
 from srcgcnn.training.model_card import ModelCard, PredictedTarget
 from srcgcnn.training.model_file import save_model
 from srcgcnn.training.objective import root_mean_square

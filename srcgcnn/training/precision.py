@@ -10,7 +10,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from srcgcnn.run.trial import TrainingConfig
+    from srcgcnn.run.training_config import TrainingConfig
 
 
 def check_precision(training: TrainingConfig, device: torch.device) -> None:

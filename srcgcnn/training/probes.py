@@ -15,7 +15,7 @@ import torch
 
 from srcgcnn.models.network import StepwiseNetwork
 from srcgcnn.models.readout import mean_over_atoms, mean_over_slots
-from srcgcnn.run.trial import DepthProbes
+from srcgcnn.run.trial_result import DepthProbes
 from srcgcnn.training.unrolled import read_beyond
 
 if TYPE_CHECKING:

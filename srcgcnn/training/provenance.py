@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from srcgcnn.run.trial import Provenance
+from srcgcnn.run.trial_result import Provenance
 from srcgcnn.version import __version__
 
 RECORDED = ("torch", "torch-geometric", "numpy", "pymatgen", "ray", "mlflow")

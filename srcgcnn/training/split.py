@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from srcgcnn.data.store import GraphStore
-    from srcgcnn.run.trial import SplitConfig
+    from srcgcnn.run.training_config import SplitConfig
 
 KMEANS_ROUNDS = 100  # Lloyd's algorithm converges long before on compositions
 ELEMENT_COUNT = re.compile(r"([A-Z][a-z]?)([0-9.]*)")

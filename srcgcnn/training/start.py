@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from srcgcnn.models.network import Network
-    from srcgcnn.run.trial import StartConfig
+    from srcgcnn.run.training_config import StartConfig
 
 HEAD = "head."
 

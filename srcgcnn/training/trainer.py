@@ -52,7 +52,8 @@ if TYPE_CHECKING:
     from srcgcnn.data.store import GraphStore
     from srcgcnn.models.backend import Backend
     from srcgcnn.models.network import Network
-    from srcgcnn.run.trial import TrainingConfig, TrialConfig
+    from srcgcnn.run.training_config import TrainingConfig
+    from srcgcnn.run.trial import TrialConfig
     from srcgcnn.training.depth import DepthTraining
     from srcgcnn.training.model_card import ModelCard
     from srcgcnn.training.replay import Recorder

@@ -25,7 +25,9 @@ from srcgcnn.analysis.tables import as_latex, printed_comparisons, printed_trade
 from srcgcnn.models.counts import count_parameters
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import write_result
-from srcgcnn.run.trial import DataRef, Metrics, TrainingConfig
+from srcgcnn.run.training_config import TrainingConfig
+from srcgcnn.run.trial import DataRef
+from srcgcnn.run.trial_result import Metrics
 from srcgcnn.sweep.axes import Axes
 from srcgcnn.sweep.record import SweepRecord, write_record
 from srcgcnn.sweep.space import trials_of

@@ -28,7 +28,9 @@ from srcgcnn.run.failures import write_failure
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import write_result
 from srcgcnn.run.stopped import Stopped, write_stopped
-from srcgcnn.run.trial import Cost, Curves, DataRef, Metrics, Provenance, TrainingConfig
+from srcgcnn.run.training_config import TrainingConfig
+from srcgcnn.run.trial import DataRef
+from srcgcnn.run.trial_result import Cost, Curves, Metrics, Provenance
 from srcgcnn.sweep.axes import Axes
 from srcgcnn.sweep.early_stopping import SchedulerSpec
 from srcgcnn.sweep.record import SweepRecord, write_record

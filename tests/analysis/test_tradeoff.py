@@ -18,12 +18,8 @@ from srcgcnn.cli.main import main
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import write_result
-from srcgcnn.run.trial import (
-    DataRef,
-    Seeds,
-    TrainingConfig,
-    TrialConfig,
-)
+from srcgcnn.run.training_config import TrainingConfig
+from srcgcnn.run.trial import DataRef, Seeds, TrialConfig
 
 DATA = DataRef("d" * 16, "demo", "electrostatic_energy", "eV/atom")
 

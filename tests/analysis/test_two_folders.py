@@ -9,7 +9,7 @@ from srcgcnn.cli.main import main
 from srcgcnn.driver.worker import run_group
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.run.paths import RunPaths
-from srcgcnn.run.trial import SplitConfig
+from srcgcnn.run.training_config import SplitConfig
 from srcgcnn.sweep.plan import TrialGroup
 from srcgcnn.sweep.record import SweepRecord, write_record
 from srcgcnn.sweep.spec import SweepSpec

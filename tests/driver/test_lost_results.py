@@ -13,7 +13,8 @@ from srcgcnn.driver.resources import GroupResources
 from srcgcnn.run.folder import open_run
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import write_result
-from srcgcnn.run.trial import DataRef, TrainingConfig
+from srcgcnn.run.training_config import TrainingConfig
+from srcgcnn.run.trial import DataRef
 from srcgcnn.sweep.axes import Axes
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.spec import SweepSpec
@@ -70,7 +71,8 @@ from srcgcnn.launch.site import LocalSite
 from srcgcnn.launch.supervisor import supervised
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import write_result
-from srcgcnn.run.trial import DataRef, TrainingConfig
+from srcgcnn.run.training_config import TrainingConfig
+from srcgcnn.run.trial import DataRef
 from srcgcnn.sweep.axes import Axes
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.spec import SweepSpec

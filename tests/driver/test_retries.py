@@ -25,7 +25,8 @@ from srcgcnn.run.paths import RunPaths
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.axes import Axes
 from srcgcnn.sweep.spec import SweepSpec
-from srcgcnn.run.trial import DataRef, TrainingConfig
+from srcgcnn.run.training_config import TrainingConfig
+from srcgcnn.run.trial import DataRef
 
 store, paths = Path(sys.argv[1]), RunPaths(Path(sys.argv[2]))
 target = GraphStore(store).manifest.targets[0]

@@ -14,7 +14,7 @@ from srcgcnn.models.config import ModelConfig
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import write_result
 from srcgcnn.run.stopped import Stopped, write_stopped
-from srcgcnn.run.trial import Curves
+from srcgcnn.run.trial_result import Curves
 from srcgcnn.sweep.early_stopping import EPOCH, ERROR, SchedulerSpec
 from srcgcnn.sweep.plan import TrialGroup, plan_sweep
 from srcgcnn.training.trainer import InterruptedGroupError

@@ -18,7 +18,8 @@ from srcgcnn.prediction.choice import choose
 from srcgcnn.prediction.ensemble import Ensemble
 from srcgcnn.prediction.start import find_start
 from srcgcnn.run.folder import open_run
-from srcgcnn.run.trial import DataRef, SplitConfig, StartConfig
+from srcgcnn.run.training_config import SplitConfig, StartConfig
+from srcgcnn.run.trial import DataRef
 from srcgcnn.sweep.axes import Axes
 from srcgcnn.sweep.spec import DataSpec, StartSpec, SweepSpec
 from srcgcnn.tracking.fields import result_metrics

@@ -8,7 +8,8 @@ import pytest
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.records import identity_of
 from srcgcnn.run import keys
-from srcgcnn.run.trial import DataRef, Seeds, SplitConfig, StartConfig, TrainingConfig, TrialConfig
+from srcgcnn.run.training_config import SplitConfig, StartConfig, TrainingConfig
+from srcgcnn.run.trial import DataRef, Seeds, TrialConfig
 
 DATA = DataRef("d" * 64, "toy", "gap", "eV")
 TRIAL = TrialConfig(ModelConfig("srcgcnn", 3, alpha=0.5), TrainingConfig(), Seeds(1, 2, 3), DATA)

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from srcgcnn.run.trial import Cost, Curves, Metrics, Provenance, TrialConfig, TrialResult
+from srcgcnn.run.trial import TrialConfig
+from srcgcnn.run.trial_result import Cost, Curves, Metrics, Provenance, TrialResult
 
 
 def result_of(config: TrialConfig, *, val_mae=0.1, test_mae=None, seconds=10.0, **fields) -> TrialResult:

@@ -12,16 +12,9 @@ from srcgcnn.data.graph import GraphSettings
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.models.network import CrystalGraphNetwork
 from srcgcnn.run.results import write_result
-from srcgcnn.run.trial import (
-    Cost,
-    Curves,
-    DataRef,
-    Metrics,
-    Provenance,
-    Seeds,
-    TrainingConfig,
-    TrialConfig,
-)
+from srcgcnn.run.training_config import TrainingConfig
+from srcgcnn.run.trial import DataRef, Seeds, TrialConfig
+from srcgcnn.run.trial_result import Cost, Curves, Metrics, Provenance
 from srcgcnn.training.model_file import ModelCard, save_model
 
 EPOCHS = 5

@@ -15,10 +15,7 @@ from srcgcnn.records import RecordError, as_dict, digest, parse
 from srcgcnn.run.folder import open_run
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import read_result, write_result
-from srcgcnn.run.trial import (
-    DataRef,
-    TrialConfig,
-)
+from srcgcnn.run.trial import DataRef, TrialConfig
 from srcgcnn.sweep.ended_groups import forget_ended_groups
 from srcgcnn.sweep.plan import TrialGroup, plan_sweep
 from srcgcnn.sweep.spec import read_spec

@@ -34,7 +34,8 @@ from srcgcnn.records import RecordError
 from srcgcnn.run.folder import open_run
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import write_result
-from srcgcnn.run.trial import Seeds, SplitConfig
+from srcgcnn.run.training_config import SplitConfig
+from srcgcnn.run.trial import Seeds
 from srcgcnn.tracking import fields, ui
 from srcgcnn.tracking.summary import summarise
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from srcgcnn.models.config import ModelConfig
-from srcgcnn.run.trial import DepthRecipe, TrainingConfig
+from srcgcnn.run.training_config import DepthRecipe, TrainingConfig
 from srcgcnn.training.denoising import Denoiser, denoising_loss, draw_noise
 from srcgcnn.training.depth import DepthTraining, step_weights
 from srcgcnn.training.outcome import conclude

@@ -20,7 +20,7 @@ from srcgcnn.records import as_dict, parse
 from srcgcnn.run.folder import open_run
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import write_result
-from srcgcnn.run.trial import TrialResult
+from srcgcnn.run.trial_result import TrialResult
 from srcgcnn.sweep.plan import TrialGroup
 from srcgcnn.training.gradient_probes import probe_gradients
 from srcgcnn.training.outcome import conclude

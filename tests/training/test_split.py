@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srcgcnn.run.trial import SplitConfig
+from srcgcnn.run.training_config import SplitConfig
 from srcgcnn.training.split import (
     Crystals,
     SplitError,

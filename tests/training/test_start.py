@@ -15,7 +15,7 @@ from srcgcnn.models.config import ModelConfig
 from srcgcnn.prediction.start import find_start
 from srcgcnn.records import RecordError
 from srcgcnn.run.paths import RunPaths
-from srcgcnn.run.trial import StartConfig
+from srcgcnn.run.training_config import StartConfig
 from srcgcnn.sweep.axes import Axes
 from srcgcnn.sweep.plan import TrialGroup
 from srcgcnn.sweep.spec import StartSpec, SweepSpec

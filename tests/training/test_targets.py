@@ -13,7 +13,8 @@ from srcgcnn.data.build import build_store
 from srcgcnn.data.demo import demo_source
 from srcgcnn.data.manifest import StoreError
 from srcgcnn.models.config import ModelConfig
-from srcgcnn.run.trial import DataRef, DepthRecipe, SplitConfig, Target, TrainingConfig
+from srcgcnn.run.training_config import DepthRecipe, SplitConfig, TrainingConfig
+from srcgcnn.run.trial import DataRef, Target
 from srcgcnn.training.objective import errors_per_model, loss_per_model
 from srcgcnn.training.outcome import conclude, save_member
 from srcgcnn.training.predictor import Predictor

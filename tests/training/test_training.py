@@ -15,7 +15,7 @@ from srcgcnn.data.graph import GraphSettings
 from srcgcnn.data.store import GraphStore
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.models.registry import BLOCKS
-from srcgcnn.run.trial import SplitConfig, TrainingConfig
+from srcgcnn.run.training_config import SplitConfig, TrainingConfig
 from srcgcnn.training.outcome import conclude, save_member
 from srcgcnn.training.predictor import Predictor
 from srcgcnn.training.split import Crystals, split_rows
