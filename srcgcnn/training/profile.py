@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from srcgcnn.training.trainer import BACKWARD, BATCH, EVALUATION, FORWARD, OPTIMISER, GroupTrainer
+from srcgcnn.training.step import BACKWARD, BATCH, FORWARD, OPTIMISER
+from srcgcnn.training.trainer import EVALUATION, GroupTrainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

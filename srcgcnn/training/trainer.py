@@ -10,36 +10,30 @@ from __future__ import annotations
 import time
 import warnings
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.profiler import record_function
 
-from srcgcnn.models.batch import GraphBatch
 from srcgcnn.models.making import make_network
 from srcgcnn.models.network import StepwiseNetwork
 from srcgcnn.models.parts import current_name
-from srcgcnn.models.readout import dropout_masks
 from srcgcnn.training.allocator import keep_freed_memory
-from srcgcnn.training.backend import choose_backend, earlier_backend, records
+from srcgcnn.training.backend import choose_backend, earlier_backend
 from srcgcnn.training.checkpoint import CheckpointFile
-from srcgcnn.training.depth import depth_training
 from srcgcnn.training.epoch import EpochReport
 from srcgcnn.training.gradient_probes import PROBED_EPOCHS, probe_gradients
 from srcgcnn.training.graphset import GraphSet
 from srcgcnn.training.model_card import read_card
 from srcgcnn.training.objective import loss_per_model
-from srcgcnn.training.optimiser import GroupOptimizer, clip_per_model
-from srcgcnn.training.precision import autocast, check_precision, tensor_cores
+from srcgcnn.training.precision import check_precision
 from srcgcnn.training.predictor import predict_rows
 from srcgcnn.training.progress import GroupProgress
 from srcgcnn.training.provenance import reset_peak_memory
-from srcgcnn.training.replay import CudaRecorder, Replay
 from srcgcnn.training.split import Crystals, split_rows
 from srcgcnn.training.start import check_weights, start_from, train_mode
+from srcgcnn.training.step import BATCH, TrainingStep
 from srcgcnn.training.streams import stream
 from srcgcnn.training.targets import GroupTargets
 
@@ -54,12 +48,11 @@ if TYPE_CHECKING:
     from srcgcnn.models.network import Network
     from srcgcnn.run.training_config import TrainingConfig
     from srcgcnn.run.trial import TrialConfig
-    from srcgcnn.training.depth import DepthTraining
     from srcgcnn.training.model_card import ModelCard
     from srcgcnn.training.replay import Recorder
 
 CHECKPOINT_INTERVAL_S = 30.0
-BATCH, FORWARD, BACKWARD, OPTIMISER, EVALUATION = "batch", "forward", "backward", "optimiser", "evaluation"  # profiles
+EVALUATION = "evaluation"  # a phase of a profile
 
 
 class InterruptedGroupError(RuntimeError):
@@ -110,50 +103,35 @@ class GroupTrainer:
             torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         reset_peak_memory(self.device)
         self._load_data(store)
-        alphas = [config.model.alpha for config in configs]
         saved, batches = self._read_checkpoint(), len(self._batch_sizes())
         backend = backend or choose_backend(self._model, self._training, self.device, batches * len(configs))
         if saved is not None:
             backend = earlier_backend(saved["path"], self.device)  # to end with the same bits
-        features = torch.from_numpy(np.array(store.element_features))
-        self.network = make_network(self._model, features, alphas, backend)
-        self.network.reset_parameters([config.seeds.init for config in configs])
-        if self._training.start and self._start_weights:
-            start_from(self.network, self._training.start, self._start_weights)
-        self.network.to(self.device)
-        recipes = [config.training for config in configs]
-        self._depth = depth_training(configs, self.device)
-        self._trained = [one for one in self._modules().parameters() if one.requires_grad]
-        self._optimizer = GroupOptimizer(recipes, self._trained, batches)
-        decay = self._training.average_decay
-        self._average = None if decay is None else averaged(self.network, decay)
+        self.network = self._make_network(torch.from_numpy(np.array(store.element_features)), backend)
+        self._step = TrainingStep(self.network, configs, batches, self.device)
+        self.crystals.static_shapes = self._step.repeats
         self.best_weights = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.progress = GroupProgress.start(len(configs))
         self._started = self._saved = time.monotonic()
         if saved is not None:
             self._resume(saved)
-        recorded = records(self._model, self.device) and not (self._depth and self._depth.samples)
-        self.repeat_with(CudaRecorder(self.device) if recorded else None)
+
+    def _make_network(self, element_features: Tensor, backend: Backend) -> Network:
+        network = make_network(self._model, element_features, [one.model.alpha for one in self.configs], backend)
+        network.reset_parameters([config.seeds.init for config in self.configs])
+        if self._training.start and self._start_weights:
+            start_from(network, self._training.start, self._start_weights)
+        return network.to(self.device)
 
     def repeat_with(self, recorder: Recorder | None) -> None:
         """Repeat recordings of the steps, on batches of few sizes; None launches every step kernel by kernel."""
-        self._replay = Replay(recorder)
-        self.crystals.static_shapes = recorder is not None
+        self._step.repeat_with(recorder)
+        self.crystals.static_shapes = self._step.repeats
 
     @property
     def recordings(self) -> int:
         """Number of recorded steps and predictions, one per size of batch."""
-        return self._replay.recordings
-
-    def _modules(self) -> nn.ModuleList:
-        """Return all that is trained: the networks, and what only their training needs."""
-        denoiser = self._depth.denoiser if self._depth else None
-        return nn.ModuleList([self.network] if denoiser is None else [self.network, denoiser])
-
-    @property
-    def _evaluated(self) -> Network:
-        """The networks that are validated and kept: those that train, or the average of their weights."""
-        return self.network if self._average is None else cast("Network", self._average.module)
+        return self._step.recordings
 
     def _load_data(self, store: GraphStore) -> None:
         vectors = "vectors" in self._model.block.needs
@@ -177,12 +155,8 @@ class GroupTrainer:
 
     def predict(self, rows: Tensor) -> Tensor:
         """Predict with the current weights: float64 [M, R] in the target's unit, or [M, R, P] in those of several."""
-        scales = self.targets.scales
-        return predict_rows(self._evaluated, self.crystals, rows, scales, self.batch_size, self._predict_batch)
-
-    def _predict_batch(self, batch: GraphBatch) -> Tensor:
-        (outputs,) = self._replay(self._outputs, *batch.tensors)
-        return outputs.clone()  # the next batch may overwrite it
+        networks, size = self._step.evaluated, self.batch_size
+        return predict_rows(networks, self.crystals, rows, self.targets.scales, size, self._step.outputs)
 
     @property
     def batch_size(self) -> int:
@@ -266,78 +240,17 @@ class GroupTrainer:
 
     def _train_batch(self, rows: Tensor, number: int) -> Tensor:
         """Take one step; returns the loss of each member [M]."""
-        generators = [stream(config.seeds.order, self.progress.epoch, number + 1) for config in self.configs]
-        dropout = dropout_masks(generators, rows.shape[1], self._model)
         with record_function(BATCH):
             batch = self.crystals.batch(rows)
             targets = self.targets.standardised(rows)
-            dropout = None if dropout is None else dropout.to(self.device, non_blocking=True)
-        with tensor_cores(self._training):
-            losses, *gradients = self._losses_and_gradients(batch, targets, dropout, number + 1)
-        for parameter, gradient in zip(self._trained, gradients, strict=True):
-            parameter.grad = gradient  # a repeated recording has written it, and sets no attribute
-        with record_function(OPTIMISER):
-            if self._training.clip_norm is not None:
-                clip_per_model(self._trained, self._training.clip_norm)
-            self._optimizer.step()
-            if self._average is not None:
-                self._average.update_parameters(self.network)
-        return losses.double()
-
-    def _losses_and_gradients(
-        self, batch: GraphBatch, targets: Tensor, dropout: Tensor | None, number: int
-    ) -> tuple[Tensor, ...]:
-        if self._depth is None:
-            return self._replay(self._gradients, targets, dropout, *batch.tensors)
-        epoch = self.progress.epoch
-        self._steps = self._depth.steps_of(epoch, number)
-        draws = (self._depth.shares_of(epoch, number), self._depth.noise_of(batch, epoch, number))
-        shares, noise = (None if one is None else one.to(self.device, non_blocking=True) for one in draws)
-        return self._replay(self._depth_gradients, targets, dropout, shares, noise, *batch.tensors)
-
-    def _gradients(self, targets: Tensor, dropout: Tensor | None, *batch: Tensor | None) -> tuple[Tensor, ...]:
-        """Return the loss of each member [M] and the gradients of all that is trained."""
-        self._optimizer.zero_grad()
-        with record_function(FORWARD):
-            with autocast(self._training, self.device):
-                outputs = self.network(GraphBatch.of(batch), dropout)
-            losses = loss_per_model(self._training, self._model.task, outputs, targets)
-        return self._backward(losses)
-
-    def _depth_gradients(
-        self,
-        targets: Tensor,
-        dropout: Tensor | None,
-        shares: Tensor | None,
-        noise: Tensor | None,
-        *batch: Tensor | None,
-    ) -> tuple[Tensor, ...]:
-        """Do the same for a recipe whose loss is more than the error after the last step."""
-        depth = cast("DepthTraining", self._depth)
-        self._optimizer.zero_grad()
-        with record_function(FORWARD), autocast(self._training, self.device):
-            graph = GraphBatch.of(batch)
-            losses = depth.losses(
-                cast("StepwiseNetwork", self.network), graph, targets, dropout, self._steps, shares, noise
-            )
-        return self._backward(losses)
-
-    def _backward(self, losses: Tensor) -> tuple[Tensor, ...]:
-        with record_function(BACKWARD):
-            losses.sum().backward()  # the members share no parameter: each gets the gradient of its own loss
-        # nothing reads some weights, such as the norm of edges in the last step of EGGC: they have none
-        gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in self._trained]
-        return losses.detach(), *gradients
-
-    def _outputs(self, *batch: Tensor | None) -> tuple[Tensor]:
-        return (self._evaluated(GraphBatch.of(batch)),)
+        return self._step.take(batch, targets, self.progress.epoch, number)
 
     def _finish_epoch(self) -> list[EpochReport]:
         """Validate, keep the best weights, step the schedule, move to the next epoch."""
         with record_function(EVALUATION):
             predictions = self.predict(self._val_rows)
         errors = self.targets.errors(predictions, self._val_rows).tolist()
-        rates, crystals = self._optimizer.rates, self._train_rows.shape[1]
+        rates, crystals = self._step.optimizer.rates, self._train_rows.shape[1]
         reports, improved = [], []
         for member, config in enumerate(self.configs):
             state = self.progress.members[member]
@@ -349,7 +262,7 @@ class GroupTrainer:
             if not state.fault:
                 reports.append(EpochReport(config.key, self.progress.epoch, loss, errors[member], rates[member]))
         self._keep_weights(improved)
-        self._optimizer.after_epoch(errors)
+        self._step.optimizer.after_epoch(errors)
         self.progress.epoch += 1
         self.progress.batches_done = 0
         self.progress.loss_sums = [0.0] * len(self.configs)
@@ -359,12 +272,12 @@ class GroupTrainer:
         if not members:
             return
         index = torch.tensor(members, device=self.device)
-        for name, value in self._evaluated.state_dict().items():
+        for name, value in self._step.evaluated.state_dict().items():
             self.best_weights[name].index_copy_(0, index, value.index_select(0, index))
 
     def load_best_weights(self) -> None:
         """Put every member's best weights back into the network."""
-        self._average = None
+        self._step.end_average()
         self.network.load_state_dict(self.best_weights)
 
     def _due(self) -> bool:
@@ -384,21 +297,14 @@ class GroupTrainer:
             "progress": progress,
             "network": self.network.state_dict(),
             "best_weights": self.best_weights,
-            "optimizer": self._optimizer.state_dict(),
             "path": self.network.backend,
-            "beside": {name: module.state_dict() for name, module in self._beside().items()},
+            **self._step.state_dict(),
         }
         self._saved = time.monotonic()
         try:
             self._checkpoint.write(state)
         except OSError as error:  # training continues; the previous checkpoint is still valid
             warnings.warn(f"checkpoint {self._checkpoint.path} not written: {error}", stacklevel=2)
-
-    def _beside(self) -> dict[str, nn.Module]:
-        """Return what a checkpoint must hold besides the networks."""
-        denoiser = self._depth.denoiser if self._depth else None
-        modules = {"denoiser": denoiser, "average": self._average}
-        return {name: module for name, module in modules.items() if module is not None}
 
     def _read_checkpoint(self) -> dict[str, Any] | None:
         state = None if self._checkpoint is None else self._checkpoint.read()
@@ -412,9 +318,7 @@ class GroupTrainer:
         self.network.load_state_dict(state["network"])
         best = {current_name(name): value for name, value in state["best_weights"].items()}
         self.best_weights = {name: value.to(self.device) for name, value in best.items()}
-        self._optimizer.load_state_dict(state["optimizer"])
-        for name, module in self._beside().items():
-            module.load_state_dict(state["beside"][name])
+        self._step.load_state_dict(state)
         self.progress = GroupProgress.from_dict(state["progress"])
         self.progress.resumes += 1
 
@@ -426,11 +330,6 @@ def _start_weights(training: TrainingConfig, path: Path | None) -> Path | None:
         raise ValueError(f"start={training.start.label}: the trainer needs the file of these weights")
     check_weights(training.start, path)
     return path
-
-
-def averaged(network: Network, decay: float) -> AveragedModel:
-    """Return an exponential moving average of weights and running averages: PyTorch's own. It starts at the first."""
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
 def check_group(configs: Sequence[TrialConfig], store: GraphStore) -> None:
