@@ -182,7 +182,7 @@ def trial(bench: Bench, options: argparse.Namespace) -> None:
     trainer.train()
     (outcome,) = conclude(trainer)
     paths = RunPaths(options.out / "trial")
-    save_member(trainer, 0, bench.store, paths.model(outcome.result.key))
+    save_member(trainer, 0, paths.model(outcome.result.key))
     write_result(paths, outcome.result)
     bench.note("process to result", time.time() - PROCESS_START, "s")
     bench.note("epochs", trainer.progress.epoch, "")

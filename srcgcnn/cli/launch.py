@@ -94,9 +94,9 @@ def _refuse_impossible_splits(plan: Plan, found: FoundData) -> None:
 def launch(plan: Plan, found: FoundData, how: Launch, start: FoundStart | None = None) -> int:
     """Show a plan and run what remains of it; returns the exit status."""
     from srcgcnn.cli.plan import show_plan
-    from srcgcnn.sweep.prepare import refuse_missing_vectors
+    from srcgcnn.sweep.prepare import refuse_missing_edges
 
-    refuse_missing_vectors(plan.spec, found)
+    refuse_missing_edges(plan.spec, found)
     _refuse_impossible_splits(plan, found)
     begins, here = start.describe(found.reference) if start else "", how.site.kind == "local"
     show_plan(plan, how.paths, found, how.site.workers, begins, here=here)

@@ -93,7 +93,7 @@ def run_group(
             write_failure(paths, outcome.config, outcome.fault)
             continue
         write_predictions(paths.predictions(outcome.result.key), store, outcome)
-        save_member(trainer, member, store, paths.model(outcome.result.key))
+        save_member(trainer, member, paths.model(outcome.result.key))
         write_result(paths, outcome.result)
     _forget(group, paths)
     return outcomes

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from srcgcnn.data.limited_store import limited_store
 from srcgcnn.data.manifest import StoreError
 from srcgcnn.data.store import GraphStore
 from srcgcnn.records import RecordError
@@ -48,12 +49,12 @@ class SeenCrystals:
 
 
 def open_training_store(paths: RunPaths, config: TrialConfig) -> GraphStore | None:
-    """Return the graph store that a trial was trained on; None if it is not available, or holds other data now."""
+    """Return the graphs that a trial was trained on; None if it is not available, or holds other data now."""
     try:
         store = GraphStore(Path(read_record(paths).store))
     except (RecordError, StoreError):
         return None
-    return store if store.manifest.data_hash == config.data.data_hash else None
+    return limited_store(store, config.training.graph) if store.manifest.data_hash == config.data.data_hash else None
 
 
 def split_of(store: GraphStore, config: TrialConfig) -> Split:

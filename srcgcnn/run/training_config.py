@@ -7,6 +7,7 @@ import re
 from dataclasses import field
 from typing import Literal
 
+from srcgcnn.data.limited_store import GraphLimits
 from srcgcnn.records import record
 
 GROUPED_SPLITS = ("formula", "prototype", "cluster")  # the sizes of their sets depend on the split seed
@@ -164,6 +165,7 @@ class TrainingConfig:
         average_decay: evaluate and keep an exponential moving average of the weights, with this decay per step;
             by default the weights themselves.
         depth: what training adds so that depth may pay.
+        graph: which of the store's neighbours are used, in training and in prediction; by default all.
     """
 
     epochs: int = 300
@@ -187,6 +189,7 @@ class TrainingConfig:
     warmup_epochs: int = 0
     average_decay: float | None = None
     depth: DepthRecipe = field(default_factory=DepthRecipe)
+    graph: GraphLimits = field(default_factory=GraphLimits)
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot train; write real numbers as such, so that 1 and 1.0 are one recipe."""

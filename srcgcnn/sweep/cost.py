@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from srcgcnn.run.trial import TrialConfig
     from srcgcnn.run.trial_result import TrialResult
 
+USUAL_NEIGHBOURS = 12
 READOUT = 0.5  # of a trial's work: the readout and the evaluation, in convolutions; taken if one depth only is known
 
 
@@ -42,7 +43,7 @@ class CostModel:
     """Seconds per epoch: what was measured of the same shape, else scale * (base + step * depth), one line per family.
 
     A convolution costs the same at every depth and the readout is the rest: the work is a line in depth. The scale
-    holds width and size of the training set, relative to the usual width and the whole set.
+    holds width, neighbours and size of the training set, relative to the usual ones and the whole set.
 
     Attributes:
         points: family -> depth and seconds per epoch over the scale, of everything that was measured.
@@ -91,9 +92,10 @@ def work(trial: TrialConfig) -> float:
 
 
 def scale(trial: TrialConfig, rows: int) -> float:
-    """Return the work of an epoch, relative to a network of the usual width on all `rows` (0: not known)."""
+    """Return the work of an epoch, relative to the usual width and graph on all `rows` (0: not known)."""
     size, width = trial.training.split.train_size, trial.model.hidden_channels
     share = min(size / rows, 1.0) if size and rows else 1.0
+    share *= (trial.training.graph.neighbours or USUAL_NEIGHBOURS) / USUAL_NEIGHBOURS
     return share * width * (2 * width + GAUSSIAN_COUNT) / (USUAL_WIDTH * (2 * USUAL_WIDTH + GAUSSIAN_COUNT))
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import asdict, dataclass, replace
+from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from srcgcnn.data.build import default_store
 from srcgcnn.data.graph import GraphSettings
+from srcgcnn.data.limited_store import GraphLimits
 from srcgcnn.data.manifest import MANIFEST_FILE, REJECTED_FILE, Manifest, StoreError
 from srcgcnn.data.materials_project.query import MP_TARGETS, MpFilter, MpQuery
 from srcgcnn.data.materials_project.snapshot import default_snapshot, is_complete
@@ -158,12 +159,19 @@ def with_own_networks(spec: SweepSpec) -> SweepSpec:
     return spec
 
 
-def refuse_missing_vectors(spec: SweepSpec, found: FoundData) -> None:
+def refuse_missing_edges(spec: SweepSpec, found: FoundData) -> None:
     """Check that the graphs of a sweep have all that its networks need.
 
     Raises:
         StoreError: a network of the sweep needs vectors to neighbours, and the store has distances only.
+        ValueError: a trial uses more neighbours than the graphs have.
     """
+    graph = found.manifest.graph if found.manifest else spec.data.graph
+    for axes in spec.axes:
+        varied = {name: axes.named.get(f"training.graph.{name}") for name in ("neighbours", "cutoff_angstrom")}
+        usual = asdict(spec.training.graph)
+        for values in product(*[varied[name] or (usual[name],) for name in varied]):
+            GraphLimits(*values).of(graph)
     names = {name for axes in spec.axes for name in axes.models}
     if found.manifest and any("vectors" in block_of(settings_of(name)["family"]).needs for name in names):
         GraphStore(found.folder).require_vectors()

@@ -20,7 +20,6 @@ from srcgcnn.training.provenance import collect_provenance, peak_memory_mb
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from srcgcnn.data.store import GraphStore
     from srcgcnn.run.trial import TrialConfig
     from srcgcnn.training.progress import MemberProgress
     from srcgcnn.training.trainer import GroupTrainer
@@ -155,9 +154,10 @@ def _cost(trainer: GroupTrainer, member: int) -> Cost:
     )
 
 
-def save_member(trainer: GroupTrainer, member: int, store: GraphStore, path: Path) -> None:
+def save_member(trainer: GroupTrainer, member: int, path: Path) -> None:
     """Write one member's best weights as a model file."""
     config, (mean, std) = trainer.configs[member], _scale(trainer, member)
+    shards, graph = trainer.store.shards, trainer.store.manifest.graph
     targets = [
         PredictedTarget(target.name, target.unit, normaliser.mean, normaliser.std)
         for target, normaliser in zip(config.data.each, trainer.targets.normalisers[member], strict=True)
@@ -170,9 +170,9 @@ def save_member(trainer: GroupTrainer, member: int, store: GraphStore, path: Pat
         mean=mean,
         std=std,
         data_hash=config.data.data_hash,
-        graph=store.manifest.graph,
+        graph=graph,
         exact_padding=config.training.exact_padding,
-        domain=domain_of(store.shards, trainer.splits[member].train, store.manifest.graph.cutoff_angstrom),
+        domain=domain_of(shards, trainer.splits[member].train, graph.cutoff_angstrom),
         targets=tuple(targets) if config.data.targets else (),
     )
     weights = {name: value[member : member + 1] for name, value in trainer.best_weights.items()}

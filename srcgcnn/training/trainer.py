@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.profiler import record_function
 
+from srcgcnn.data.limited_store import limited_store
 from srcgcnn.models.making import make_network
 from srcgcnn.models.network import StepwiseNetwork
 from srcgcnn.models.parts import current_name
@@ -65,6 +66,7 @@ class GroupTrainer:
     Attributes:
         configs: the trials, all of one shape.
         progress: what was reached.
+        store: the crystals, with the neighbours that the trials use.
         network: the M networks.
         targets: what they are trained on and judged by.
     """
@@ -86,7 +88,8 @@ class GroupTrainer:
         what is fastest, unless it is given or the group began with another.
 
         Raises:
-            ValueError: the trials do not share a shape, or the data is not what they were planned for.
+            ValueError: the trials do not share a shape, the data is not what they were planned for, or its graphs hold
+                fewer neighbours than they use.
         """
         check_group(configs, store)
         self.configs = list(configs)
@@ -102,12 +105,13 @@ class GroupTrainer:
             # PyTorch would also write NaN into every new tensor, which costs time and guards nothing here
             torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         reset_peak_memory(self.device)
-        self._load_data(store)
+        self.store = limited_store(store, self._training.graph)
+        self._load_data()
         saved, batches = self._read_checkpoint(), len(self._batch_sizes())
         backend = backend or choose_backend(self._model, self._training, self.device, batches * len(configs))
         if saved is not None:
             backend = earlier_backend(saved["path"], self.device)  # to end with the same bits
-        self.network = self._make_network(torch.from_numpy(np.array(store.element_features)), backend)
+        self.network = self._make_network(torch.from_numpy(np.array(self.store.element_features)), backend)
         self._step = TrainingStep(self.network, configs, batches, self.device)
         self.crystals.static_shapes = self._step.repeats
         self.best_weights = {name: value.clone() for name, value in self.network.state_dict().items()}
@@ -133,13 +137,13 @@ class GroupTrainer:
         """Number of recorded steps and predictions, one per size of batch."""
         return self._step.recordings
 
-    def _load_data(self, store: GraphStore) -> None:
+    def _load_data(self) -> None:
         vectors = "vectors" in self._model.block.needs
         padding = self._training.exact_padding
-        self.crystals = GraphSet.of_store(store, self.device, exact_padding=padding, vectors=vectors)
-        crystals = Crystals.of(store)
+        self.crystals = GraphSet.of_store(self.store, self.device, exact_padding=padding, vectors=vectors)
+        crystals = Crystals.of(self.store)
         self.splits = [split_rows(self._training.split, trial.seeds.split, crystals) for trial in self.configs]
-        self.targets = GroupTargets(self.configs, store, self.splits, self.device, self._kept_head())
+        self.targets = GroupTargets(self.configs, self.store, self.splits, self.device, self._kept_head())
         self._train_rows, self._val_rows = self.rows_of("train"), self.rows_of("val")
 
     def _kept_head(self) -> ModelCard | None:

@@ -183,7 +183,7 @@ def test_a_trial_trains_resumes_predicts_and_has_probes(family, demo_store, tria
     (expected,), (found,) = conclude(undisturbed), conclude(resumed)
     assert found.test.predictions.tolist() == expected.test.predictions.tolist()
     assert len(found.result.probes.change) == 2
-    save_member(resumed, 0, demo_store, tmp_path / "model.safetensors")
+    save_member(resumed, 0, tmp_path / "model.safetensors")
     predictor = Predictor.load(tmp_path / "model.safetensors")
     graphs = [demo_store.graph(row, vectors=predictor.needs_vectors) for row in found.test.rows]
     assert abs(predictor.predict_graphs(graphs) - found.test.predictions).max() < 1e-4

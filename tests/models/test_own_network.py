@@ -218,7 +218,7 @@ def test_its_model_file_predicts_where_it_is_permitted_and_imports_nothing_elsew
     trainer.train()
     (outcome,) = conclude(trainer)
     path = tmp_path / "model.safetensors"
-    save_member(trainer, 0, demo_store, path)
+    save_member(trainer, 0, path)
     graphs = [demo_store.graph(int(row), vectors=True) for row in outcome.test.rows]
     torch.testing.assert_close(
         torch.from_numpy(Predictor.load(path).predict_graphs(graphs)),

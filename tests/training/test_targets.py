@@ -139,7 +139,7 @@ def test_interrupted_it_ends_with_the_same_numbers(gapped_store, two_target_tria
 
 def test_the_model_file_predicts_what_was_tested(gapped_store, two_target_trial_of, tmp_path):
     trainer, (outcome,) = run([two_target_trial_of(SR2)], gapped_store)
-    save_member(trainer, 0, gapped_store, tmp_path / "m.safetensors")
+    save_member(trainer, 0, tmp_path / "m.safetensors")
     predictor = Predictor.load(tmp_path / "m.safetensors")
     assert [(one.name, one.unit) for one in predictor.card.each] == [(ENERGY, "eV/atom"), (VOLUME, "angstrom3")]
     found = predictor.predict_graphs([gapped_store.graph(row) for row in outcome.test.rows.tolist()])

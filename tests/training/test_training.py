@@ -269,7 +269,7 @@ def test_splits_of_different_sizes_are_not_stacked(demo_store, trial_of):
 
 def test_a_saved_model_predicts_what_the_trial_reported(demo_store, trial_of, tmp_path):
     trainer, (outcome,) = run([trial_of(ModelConfig("srcgcnn", 2, alpha=0.5))], demo_store)
-    save_member(trainer, 0, demo_store, tmp_path / "model.safetensors")
+    save_member(trainer, 0, tmp_path / "model.safetensors")
     predictor = Predictor.load(tmp_path / "model.safetensors")
     graphs = [demo_store.graph(row) for row in outcome.test.rows]
     np.testing.assert_allclose(predictor.predict_graphs(graphs), outcome.test.predictions, rtol=1e-5, atol=1e-5)
@@ -341,7 +341,7 @@ def test_a_block_that_needs_vectors_gets_them_in_training_and_prediction(demo_st
     assert trainer.crystals.batch(rows).vectors is None
     assert asked.crystals.batch(rows).vectors.shape[-1] == 3
     assert outcome.result.metrics == without.result.metrics  # SchNet looks at distances only
-    save_member(asked, 0, demo_store, tmp_path / "m.safetensors")
+    save_member(asked, 0, tmp_path / "m.safetensors")
     predictor = Predictor.load(tmp_path / "m.safetensors")
     test = outcome.test.rows.tolist()
     graphs = [demo_store.graph(row, vectors=predictor.needs_vectors) for row in test]
