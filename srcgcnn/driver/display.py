@@ -55,17 +55,17 @@ class SweepDisplay(Listener):
 
     def trial_finished(self, result: TrialResult) -> None:
         """Announce a result."""
-        self._say(f"  done  {result.config.label}  {_errors(result)}  {result.cost.seconds:.0f} s")
+        self._say(f"  done  {self._state.plan.label_of(result.config)}  {_errors(result)}  {result.cost.seconds:.0f} s")
 
     def trial_failed(self, config: TrialConfig, reason: str, log: str) -> None:
         """Announce a failure."""
         where = f"  (log: {log})" if log else ""
-        self._say(f"  FAILED {config.label}: {reason.splitlines()[-1][:200]}{where}")
+        self._say(f"  FAILED {self._state.plan.label_of(config)}: {reason.splitlines()[-1][:200]}{where}")
 
     def trial_stopped(self, stopped: Stopped) -> None:
         """Announce a trial that a scheduler stopped."""
         where = f"after {stopped.epoch} epochs at validation error {stopped.val_error:.4f}"
-        self._say(f"  stopped early  {stopped.config.label}  {where}")
+        self._say(f"  stopped early  {self._state.plan.label_of(stopped.config)}  {where}")
 
     def ticked(self) -> None:
         """Bring the bar up to date; a line now and then if there is no bar."""

@@ -58,7 +58,7 @@ def group_log(paths: RunPaths, group: TrialGroup) -> Iterator[GroupLog]:
     with open_log(path) as stream:
         log = GroupLog(stream, group.trials[0].training.epochs)
         if new:
-            stream.writelines(f"{HEAD}{trial.key} {trial.label}\n" for trial in group.trials)
+            stream.writelines(f"{HEAD}{trial.key} {group.label_of(trial)}\n" for trial in group.trials)
         log.say(f"{group.label} starts on {socket.gethostname()}, process {os.getpid()}")
         try:
             yield log

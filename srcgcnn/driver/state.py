@@ -185,13 +185,13 @@ class SweepState:
         """Record a result."""
         self.finished.add(result.key)
         if self.best is None or result.val_error < self.best.error:
-            self.best = Best(result.val_error, result.config.label)
+            self.best = Best(result.val_error, self.plan.label_of(result.config))
         for listener in self._listeners:
             listener.trial_finished(result)
 
     def trial_failed(self, config: TrialConfig, reason: str, log: str) -> None:
         """Record that a trial is given up."""
-        self.failed[config.key] = (config.label, reason)
+        self.failed[config.key] = (self.plan.label_of(config), reason)
         for listener in self._listeners:
             listener.trial_failed(config, reason, log)
 

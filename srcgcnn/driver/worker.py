@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,7 +14,6 @@ from srcgcnn.files import write_bytes, write_text
 from srcgcnn.run.failures import write_failure
 from srcgcnn.run.predictions import PREDICTION, TARGET, column_of, names_of
 from srcgcnn.run.results import write_result
-from srcgcnn.sweep.plan import TrialGroup
 from srcgcnn.training.checkpoint import CheckpointFile
 from srcgcnn.training.outcome import conclude, save_member
 from srcgcnn.training.trainer import GroupTrainer
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from srcgcnn.run.paths import RunPaths
+    from srcgcnn.sweep.plan import TrialGroup
     from srcgcnn.training.epoch import EpochReport
     from srcgcnn.training.outcome import TrialOutcome
     from srcgcnn.training.progress import GroupProgress
@@ -157,7 +158,7 @@ def run_in_parts(
         say(f"{len(part.trials)} trials do not fit into the device's memory together: they train in halves")
         _forget(part, paths)
         middle = len(part.trials) // 2
-        waiting = [TrialGroup(part.trials[:middle]), TrialGroup(part.trials[middle:]), *waiting]
+        waiting = [replace(part, trials=half) for half in (part.trials[:middle], part.trials[middle:])] + waiting
 
 
 def write_predictions(path: Path, store: GraphStore, outcome: TrialOutcome) -> None:

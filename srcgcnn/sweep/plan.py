@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from srcgcnn.records import as_dict, digest, parse, read_json
 from srcgcnn.run.folder import open_run
+from srcgcnn.run.labels import differing, label_of
 from srcgcnn.run.results import finished_keys
 from srcgcnn.run.trial import TrialConfig
 from srcgcnn.sweep.cost import CostModel, sweep_seconds, work
 from srcgcnn.sweep.proposals import proposals_left, proposed_trials
-from srcgcnn.sweep.space import trials_of
+from srcgcnn.sweep.space import trials_of, varied_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,9 +28,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrialGroup:
-    """Trials that train as one stacked model: they differ in seeds and in the value of a fixed alpha only."""
+    """Trials that train as one stacked model: they differ in seeds and in the value of a fixed alpha only.
+
+    Attributes:
+        trials: its members.
+        settings: names of the settings that its label tells, in addition to the network (`run/labels.py`).
+    """
 
     trials: tuple[TrialConfig, ...]
+    settings: tuple[str, ...] = ()
 
     @cached_property
     def key(self) -> str:
@@ -41,18 +48,25 @@ class TrialGroup:
         """Human-readable name."""
         first = self.trials[0]
         if len(self.trials) == 1:
-            return first.label
+            return self.label_of(first)
         seeds = sorted({trial.seeds.init for trial in self.trials})
-        return f"{first.model.label} seeds {','.join(map(str, seeds))} ({len(self.trials)} trials)"
+        name = label_of(first.variant, self.settings)
+        return f"{name} seeds {','.join(map(str, seeds))} ({len(self.trials)} trials)"
+
+    def label_of(self, trial: TrialConfig) -> str:
+        """Name one of its trials."""
+        return label_of(trial.variant, self.settings) + trial.repeat
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {"key": self.key, "label": self.label, "trials": [as_dict(trial) for trial in self.trials]}
+        trials = [as_dict(trial) for trial in self.trials]
+        return {"key": self.key, "label": self.label, "named_settings": list(self.settings), "trials": trials}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], where: str) -> TrialGroup:
         """Build from `to_dict`."""
-        return cls(tuple(parse(TrialConfig, trial, where) for trial in data["trials"]))
+        trials = tuple(parse(TrialConfig, trial, where) for trial in data["trials"])
+        return cls(trials, parse(tuple[str, ...], data.get("named_settings", ()), where))
 
 
 @dataclass(frozen=True)
@@ -112,6 +126,16 @@ class Plan:
     def combinations(self) -> int:
         """Combinations of the axes, repeated trials counted."""
         return sum(len(labels) for labels in self.aliases.values())
+
+    @cached_property
+    def settings(self) -> tuple[str, ...]:
+        """Names of the settings that distinguish its variants, besides their networks."""
+        networks = differing(list({trial.variant: None for trial in self.trials}))
+        return *varied_settings(self.spec), *(name for name in networks if name.startswith("model."))
+
+    def label_of(self, trial: TrialConfig) -> str:
+        """Name a trial so that it differs from all others of the sweep."""
+        return label_of(trial.variant, self.settings) + trial.repeat
 
     def estimate_seconds(self, workers: int = 1) -> float | None:
         """Seconds that are left on so many workers, or None if no earlier result shows it."""
@@ -201,14 +225,14 @@ def groups_of(plan: Plan, paths: RunPaths, trials: Iterable[TrialConfig]) -> lis
     finished = finished_keys(paths)
     missing = {trial.key: trial for trial in trials if trial.key not in finished}
     if not plan.spec.scheduler.stops:
-        return _running_groups(paths, missing, finished) + _new_groups(missing, plan.group_size)
+        return _running_groups(paths, missing, finished) + _new_groups(missing, plan)
     for path in paths.stopped.glob("*.json"):
         missing.pop(path.stem, None)
     groups = _running_groups(paths, missing, finished)
     variants: dict[Variant, list[TrialConfig]] = {}
     for trial in missing.values():
         variants.setdefault(trial.variant, []).append(trial)
-    return groups + [TrialGroup(tuple(members)) for members in variants.values()]
+    return groups + [TrialGroup(tuple(members), plan.settings) for members in variants.values()]
 
 
 def _running_groups(paths: RunPaths, missing: dict[str, TrialConfig], finished: set[str]) -> list[TrialGroup]:
@@ -229,14 +253,14 @@ def _running_groups(paths: RunPaths, missing: dict[str, TrialConfig], finished: 
     return kept
 
 
-def _new_groups(missing: dict[str, TrialConfig], group_size: int) -> list[TrialGroup]:
+def _new_groups(missing: dict[str, TrialConfig], plan: Plan) -> list[TrialGroup]:
     shapes: dict[Any, list[TrialConfig]] = {}
     for trial in missing.values():
         shapes.setdefault(trial.shape, []).append(trial)
     return [
-        TrialGroup(tuple(members[start : start + size]))
+        TrialGroup(tuple(members[start : start + size]), plan.settings)
         for members in shapes.values()
-        for size in [1 if members[0].training.schedule == "plateau" else group_size]
+        for size in [1 if members[0].training.schedule == "plateau" else plan.group_size]
         for start in range(0, len(members), size)
     ]
 

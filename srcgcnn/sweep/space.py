@@ -315,6 +315,19 @@ def variants_of(spec: SweepSpec) -> Iterator[Variant]:
             yield space.variant(point)
 
 
+def varied_settings(spec: SweepSpec) -> tuple[str, ...]:
+    """Return the settings of the recipe that a sweep varies, by their names in labels."""
+    values: dict[str, set[Any]] = {}
+    for axes in spec.axes:
+        space = Space(spec, _NO_DATA, axes)
+        for dimension in space.dimensions:
+            if dimension.field.startswith("training."):
+                values.setdefault(dimension.field.removeprefix("training."), set()).update(dimension.values)
+        for name, bounds in space.ranges.items():
+            values.setdefault(name, set()).update((bounds.low, bounds.high))
+    return tuple(name for name, found in values.items() if len(found) > 1)
+
+
 def without_effect(spec: SweepSpec) -> list[str]:
     """Return in readable form which axes do nothing for which models."""
     found: dict[str, dict[str, None]] = {}

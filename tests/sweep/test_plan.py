@@ -275,3 +275,25 @@ def test_numbers_that_nobody_means_are_refused(tmp_path, axis, value):
     path.write_text(f"[axes]\n{axis} = {value}\n")
     with pytest.raises(ValueError, match=r"1,?000,?000,?000"):
         plan_sweep(read_spec(path, {}), DATA, RunPaths(tmp_path / "out"), 1)
+
+
+def test_names_of_trials_and_groups_differ_wherever_the_trials_do(tmp_path):
+    """In the lines of a running sweep, too, where `CGCNN-1 seed 0` would be a trial of any learning rate."""
+    text = (
+        '[[axes]]\nmodels=["srcgcnn"]\ndepths=[1,3]\nalphas=["none",0.5]\nblocks=[1,"all"]\n'
+        '"training.graph.neighbours"=[6,12]\n"model.readout"=["mean","sum"]\nseeds=2\n'
+        '[[axes]]\nmodels=["cgcnn"]\ndepths=[2]\n"training.learning_rate"=[0.01]\nseeds=[0,3]\ntrain_sizes=[50,"all"]\n'
+    )
+    plan = plan_sweep(spec_of(tmp_path, text), DATA, RunPaths(tmp_path / "out"), group_size=2)
+    names = {plan.label_of(trial) for trial in plan.trials}
+    assert len(names) == len(plan.trials)
+    assert len({group.label for group in plan.groups}) == len(plan.groups)
+    again = [TrialGroup.from_dict(group.to_dict(), "here") for group in plan.groups]
+    assert [group.label for group in again] == [group.label for group in plan.groups]
+    assert any(name.startswith("SR-CGCNN T=3 step-norm readout=sum graph.neighbours=6 ") for name in names)
+
+
+def test_what_is_not_varied_is_not_in_a_name(tmp_path):
+    text = '[axes]\ndepths=[3]\n"training.learning_rate"=[0.01]\nseeds=1\n'
+    plan = plan_sweep(spec_of(tmp_path, text), DATA, RunPaths(tmp_path / "out"))
+    assert {plan.label_of(trial) for trial in plan.trials} == {"SR-CGCNN T=3 step-norm seed 0", "CGCNN-3 seed 0"}
