@@ -1,7 +1,8 @@
-"""How workers notice that a head is gone for good, and how one of them submits another.
+"""Who notices that a head is gone for good, and submits another.
 
-A batch system does not start a job again that died by itself (killed, out of memory). Workers try the head's port,
-which costs nothing. Only if it stays silent does one of them, under a lock, ask the batch system.
+A batch system does not start a job again that died by itself (killed, out of memory). What is left of the head's job
+acts at once. If nothing is left, the workers do: they try the head's port, which costs nothing, and only if it stays
+silent does one of them, under a lock, ask the batch system.
 """
 
 from __future__ import annotations
@@ -27,12 +28,15 @@ from srcgcnn.sweep.record import job_name
 
 if TYPE_CHECKING:
     from srcgcnn.launch.batch import BatchSystem
+    from srcgcnn.launch.rendezvous import JobIds
     from srcgcnn.launch.slurm_site import SlurmSite
     from srcgcnn.run.paths import RunPaths
 
 SILENT_S = 20.0  # a head may be busy, or just be replaced
 ASK_INTERVAL_S = 30.0  # of all workers together
 ANSWER_TIMEOUT_S = 3.0
+CAUSE = "killed, or out of memory: see its log"
+LOCK_S = 60.0  # for a worker that is just submitting a head
 
 
 def answers(address: str) -> bool:
@@ -46,7 +50,7 @@ def answers(address: str) -> bool:
 
 
 class HeadWatch:
-    """One worker's view of the head."""
+    """What a worker, or what is left of the head's own job, sees of the head."""
 
     def __init__(self, paths: RunPaths, system: BatchSystem, site: SlurmSite) -> None:
         self._paths, self._system, self._site = paths, system, site
@@ -69,6 +73,16 @@ class HeadWatch:
         """Replace the head if it died unnoticed: a worker that leaves because nothing waits may be the last one."""
         self._ask()
 
+    def died(self, job: str) -> None:
+        """Replace the head whose job this is: its process is gone, and nothing has ended the sweep."""
+        try:
+            with submission_lock(self._paths, LOCK_S):
+                jobs = read_jobs(self._paths)
+                if jobs.head in ("", job) and not self._paths.sweep_end.exists():
+                    self._replace(jobs, f"in its job {job} ({CAUSE})")
+        except (Timeout, BatchError, RecordError, OSError) as error:
+            say(f"the head died, and was not replaced here: {error}")
+
     def _ask(self) -> None:
         if self._site.gang:  # it keeps its head itself
             return
@@ -89,8 +103,12 @@ class HeadWatch:
         head = jobs.head or (known.job if known else "")
         if self._paths.sweep_end.exists() or (head and self._system.jobs((head,))):
             return  # over, or in the queue: perhaps it starts again
+        self._replace(
+            jobs, f"its job {head or '(unknown)'} is gone from the queue (killed, or out of memory: see its log)"
+        )
+
+    def _replace(self, jobs: JobIds, why: str) -> None:
         self._paths.head_address.unlink(missing_ok=True)
-        why = f"its job {head or '(unknown)'} is gone from the queue (killed, or out of memory: see its log)"
         if next_is_too_many(self._paths):
             note_death(self._paths, why)
             say("the head died too often without a single new result: the sweep ends")

@@ -27,6 +27,13 @@ def head(out: str) -> object:
     return HeadJob(out)()
 
 
+def end_of_head(out: str, status: str) -> object:
+    """Submit another head if the one in this job died."""
+    from srcgcnn.launch.slurm.calls import EndOfHeadJob
+
+    return EndOfHeadJob(out, int(status))()
+
+
 def worker(out: str, kind: str) -> object:
     """Run a worker of a sweep."""
     from srcgcnn.launch.slurm.calls import WorkerJob
@@ -60,7 +67,13 @@ def _calls() -> dict[str, type[Callable[[], Any]]]:
     return {kind.__name__: kind for kind in (NodeProbe, StoreJob)}
 
 
-KINDS: dict[str, Callable[..., object]] = {"head": head, "worker": worker, "gang": gang, "ask": ask}
+KINDS: dict[str, Callable[..., object]] = {
+    "head": head,
+    "end-of-head": end_of_head,
+    "worker": worker,
+    "gang": gang,
+    "ask": ask,
+}
 
 
 def main(arguments: Sequence[str]) -> int:

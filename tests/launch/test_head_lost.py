@@ -1,6 +1,7 @@
 """Heads that die, submissions at the same moment, and damaged files: with commands that play SLURM, and real jobs."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from srcgcnn.launch.rendezvous import (
 )
 from srcgcnn.launch.site import parse_site
 from srcgcnn.launch.slurm.system import Slurm
+from srcgcnn.launch.start import main as start
 from srcgcnn.launch.status import status_of
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.records import RecordError, read_if_whole
@@ -131,6 +133,44 @@ def test_what_a_new_head_needs_is_restored_when_it_is_damaged_while_there_is_no_
         wait_for(lambda: read_jobs(paths).head == "101")
         assert read_record(paths) == record
         assert read_request(paths) == request
+
+
+@pytest.mark.parametrize(
+    ("status", "jobs", "end", "heads"),
+    [
+        (137, JobIds("17", ("18",)), None, ["17", "101"]),
+        (1, JobIds("17", ("18",)), None, ["17", "101"]),
+        (1, JobIds("17", ("18",)), SweepEndRecord(1, "17"), ["17"]),  # some trials failed: it said so
+        (143, JobIds("17", ("18",)), None, ["17"]),  # SLURM ends the job: somebody wants that, or it comes back
+        (137, JobIds("42", ("18",)), None, ["17"]),  # a worker was quicker
+    ],
+    ids=["killed", "crashed", "ended", "terminated", "replaced"],
+)
+def test_the_job_of_a_head_that_died_submits_another_one_with_nobody_else_there(
+    paths, queue, monkeypatch, status, jobs, end, heads
+):
+    """Found by random faults: all workers were cancelled within the seconds in which the head was killed."""
+    queue.write_text("17\n")
+    write_record_file(paths.jobs, jobs)
+    if end is not None:
+        write_record_file(paths.sweep_end, end)
+    silent_head(paths)
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    assert start(["end-of-head", str(paths.out), str(status)]) == 0
+    assert queue.read_text().split() == heads
+    assert (read_jobs(paths).head == "101") == (len(heads) == 2)
+    assert read_deaths(paths).deaths == len(heads) - 1
+
+
+def test_the_text_of_a_head_job_keeps_the_status_of_the_head(paths):
+    text = Slurm().texts(read_request(paths).site, paths, "depth", 1)["head"]
+    script = text[text.index("# command") :]
+    assert re.search(r"srun .* head \S+/out$", script, re.MULTILINE)
+    lines = script.splitlines()
+    last = [line for line in lines if line][-3:]
+    assert last[0] == "status=$?"
+    assert last[1].endswith(f"end-of-head {paths.out} $status")
+    assert last[2] == "exit $status"
 
 
 def test_a_head_that_cannot_be_submitted_is_no_death(paths, queue, tmp_path, monkeypatch, capsys):

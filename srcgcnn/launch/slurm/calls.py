@@ -11,9 +11,12 @@ import sys
 import threading
 from pathlib import Path
 
+from srcgcnn.launch.batch import EXIT_TERMINATED
 from srcgcnn.launch.deaths import note_death
 from srcgcnn.launch.head import STATUSES, Head
+from srcgcnn.launch.head_watch import HeadWatch
 from srcgcnn.launch.job_log import outlive_full_disk, say
+from srcgcnn.launch.rendezvous import read_request
 from srcgcnn.launch.slurm.job import SlurmAllocation
 from srcgcnn.launch.slurm.system import Slurm
 from srcgcnn.launch.worker import Worker
@@ -32,6 +35,21 @@ class HeadJob:
         if status := _head(self.out).run():
             sys.exit(status)
         return 0
+
+
+class EndOfHeadJob:
+    """What runs in the head job after the head, whatever ended it."""
+
+    def __init__(self, out: str, status: int) -> None:
+        self.out, self.status = out, status
+
+    def __call__(self) -> str:
+        """Submit another head if this one died."""
+        if self.status in (0, EXIT_TERMINATED):
+            return "nothing to do"
+        paths = RunPaths(Path(self.out))
+        HeadWatch(paths, system(), read_request(paths).site).died(SlurmAllocation().id)
+        return "looked after"
 
 
 class WorkerJob:

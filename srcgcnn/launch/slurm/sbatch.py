@@ -42,7 +42,7 @@ class SweepExecutor(submitit.SlurmExecutor):
         """Return what sbatch gets for these words, for one job or an array of `count`."""
         if count > 1:
             self.parameters["map_count"] = count
-        return self._make_submission_file_text(self._command(words), "text")
+        return self._make_submission_file_text(self.command(words), "text")
 
     def _make_submission_file_text(self, command: str, uid: str) -> str:
         lines = super()._make_submission_file_text(command, uid).splitlines()
@@ -55,17 +55,21 @@ class SweepExecutor(submitit.SlurmExecutor):
         make_private(self.folder)
         if count > 1:
             self.parameters["map_count"] = count
-        job = self._submit_command(self._command(words))
+        job = self._submit_command(self.command(words))
         job.paths.submission_file.chmod(0o600)  # it contains `environment` of the site
         return str(job.job_id)
 
-    def _command(self, words: Sequence[str]) -> str:
+    def command(self, words: Sequence[str]) -> str:
+        """Return the command line that runs these words."""
         return f"{self.python} -u -m {START} {shlex.join(words)}"
 
 
 def head_executor(site: SlurmSite, paths: RunPaths, name: str) -> SweepExecutor:
-    """Return the executor of the head job."""
-    return _cpu_executor(site, paths.job_logs, site.head, f"{name}-head")
+    """Return the executor of the head job, which looks after a head that dies in it."""
+    executor = _cpu_executor(site, paths.job_logs, site.head, f"{name}-head")
+    after = executor.command(["end-of-head", str(paths.out.absolute())])
+    executor.update_parameters(teardown=["status=$?", f"{after} $status", "exit $status"])
+    return executor
 
 
 def build_executor(site: SlurmSite, folder: Path, request: HeadRequest, name: str) -> SweepExecutor:
