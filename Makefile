@@ -8,7 +8,9 @@ READY  := $(VENV)/.ready
 WORKERS  ?= 3
 PARALLEL  = -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: sweep check test test-slurm chaos coverage lint docs wheel clean
+.PHONY: install sweep check test test-slurm chaos coverage lint docs wheel clean
+
+install: $(READY)
 
 sweep: $(READY)
 	$(BIN)/python sweeps/depth_sweep.py $(ARGS)

@@ -56,7 +56,7 @@ def status_text(status: SweepStatus, paths: RunPaths) -> str:
     if status.progress and status.progress.proposals_left:
         counts.append(f"{status.progress.proposals_left} proposals to be made")
     lines.append(f"trials     {', '.join(counts)}")
-    if status.backlog and status.end is None:
+    if status.backlog and status.end is None and (status.submitted or status.alive):
         lines.append(f"groups     {status.backlog.running} training, {status.backlog.waiting} waiting for a worker")
     lines.append(f"used       {status.spent}")
     lines += [f"job        {_job_line(job)}" for job in status.jobs or ()]

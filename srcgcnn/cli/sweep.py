@@ -35,7 +35,10 @@ def add_sweep(commands: Any) -> None:
 def add_definition_flag(parser: argparse.ArgumentParser) -> None:
     """Add the flag that names a sweep definition."""
     parser.add_argument(
-        "--sweep", default="depth", metavar="NAME", help="sweep definition: NAME of sweeps/NAME.toml, or a file (depth)"
+        "--sweep",
+        default="depth",
+        metavar="NAME",
+        help="sweep definition: NAME of sweeps/NAME.toml, such as paper (the published recipe), or a file (depth)",
     )
 
 
@@ -80,9 +83,10 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     search.add_argument("--grace-epochs", type=int, metavar="N", help="epochs before which nothing is stopped")
 
     training = parser.add_argument_group("training")
-    training.add_argument("--epochs", type=int)
-    training.add_argument("--batch-size", type=int)
-    training.add_argument("--learning-rate", type=float)
+    usual = "(default: that of the sweep definition)"
+    training.add_argument("--epochs", type=int, help=f"length of the recipe {usual}")
+    training.add_argument("--batch-size", type=int, help=f"crystals of one step {usual}")
+    training.add_argument("--learning-rate", type=float, help=f"at the start; of onecycle the highest {usual}")
     training.add_argument("--task", choices=["regression", "classification"], help="classification: targets 0 and 1")
     training.add_argument(
         "--split", type=Path, metavar="FILE", help="csv with columns id and set: train, validation, test"

@@ -3,6 +3,7 @@
 from srcgcnn.cli.main import main
 from srcgcnn.driver.progress import ProgressFile
 from srcgcnn.driver.state import SweepState
+from srcgcnn.launch.rendezvous import Backlog, write_record_file
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.record import SweepRecord, write_record
@@ -16,15 +17,18 @@ def test_the_dashboard_is_named_while_the_sweep_runs_and_no_longer(tmp_path, cap
     state = SweepState(plan_sweep(asked, DATA, paths))
     state.listen(progress := ProgressFile(paths, state))
 
+    write_record_file(paths.backlog, Backlog(1, 0))
     progress.write()
     assert main(["status", str(paths.out)]) == 0
     running = capsys.readouterr().out
     assert "running on this machine" in running
     assert "dashboard  http://127.0.0.1:8265" in running
     assert str(paths.ray_token) in running
+    assert "groups     " in running
 
     progress.write(ended=True)
     assert main(["status", str(paths.out)]) == 0
     over = capsys.readouterr().out
     assert "to continue: srcgcnn sweep --depths 2" in over
     assert "8265" not in over
+    assert "groups     " not in over  # nothing trains any more
