@@ -18,7 +18,7 @@ from srcgcnn.analysis.intervals import Interval, Repeats, interval_of
 from srcgcnn.analysis.scores import scores_of
 from srcgcnn.models.config import USUAL_WIDTH
 from srcgcnn.run.folder import open_run
-from srcgcnn.run.labels import differing, labels_of, line_of, settings_of, shown
+from srcgcnn.run.labels import by_number, differing, labels_of, line_of, settings_of, shown
 from srcgcnn.run.predictions import PREDICTION, TARGET, column_of, of_target
 from srcgcnn.run.spent import is_gpu
 
@@ -131,7 +131,14 @@ class Study:
             _row(one, self.labels[one.config.variant], line_of(one.config.variant, names)) | self._scores(one)
             for one in self.results
         ]
-        return pd.DataFrame(rows).sort_values(["line", "depth", "variant", "split", "seed"], ignore_index=True)
+        table = pd.DataFrame(rows)
+        names = sorted({*table["line"], *table["variant"]}, key=by_number)
+        place = {name: number for number, name in enumerate(names)}
+
+        def order(column: pd.Series) -> pd.Series:
+            return column.map(place) if column.name in ("line", "variant") else column
+
+        return table.sort_values(["line", "depth", "variant", "split", "seed"], key=order, ignore_index=True)
 
     @cached_property
     def variants(self) -> pd.DataFrame:
@@ -261,7 +268,7 @@ class Study:
     @property
     def lines(self) -> list[str]:
         """Lines of the figure of error against depth."""
-        return sorted(self.variants["line"].unique())
+        return list(self.variants["line"].unique())
 
     def depth_letter(self, line: str) -> str:
         """What the depth of a line counts: layers `L` or steps `T`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import TYPE_CHECKING, Any
 
 from srcgcnn.records import digest
@@ -11,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from srcgcnn.run.trial import Variant
+
+
+LONGEST = 32  # characters of a value; beyond, a hash stands for it
+NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
 
 
 def labels_of(variants: Iterable[Variant]) -> dict[Variant, str]:
@@ -76,6 +81,11 @@ def _differs(name: str, settings: Iterable[dict[str, Any]]) -> bool:
     return len({each.get(name) for each in settings}) > 1
 
 
+def by_number(name: str) -> tuple[str | float, ...]:
+    """Return a key that sorts names by the numbers in them: `T=2` before `T=10`, `0.003` before `0.01`."""
+    return tuple(float(part) if number % 2 else part for number, part in enumerate(NUMBER.split(name)))
+
+
 def shown(value: Any) -> str:
     """Write the value of a setting, short."""
     if isinstance(value, float):
@@ -85,6 +95,3 @@ def shown(value: Any) -> str:
         return text if len(text) <= LONGEST else digest(value)[:8]
     text = "none" if value is None else str(value)
     return text if len(text) <= LONGEST else text[:8]
-
-
-LONGEST = 32  # characters of a value; beyond, a hash stands for it
