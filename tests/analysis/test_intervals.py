@@ -110,6 +110,7 @@ def test_intervals_cover_and_the_bootstrap_over_three_seeds_does_not():
     assert shares["difference: bootstrap over seeds"] < 0.85
 
 
+@pytest.mark.full
 def test_seed_noise_alone_is_covered_too():
     shares = coverage(replace(World(), crystal=0.001, own=0.001, both=0.001), 3, 40, 250)
     assert shares["error: seeds and crystals, t"] > 0.91

@@ -72,6 +72,7 @@ def test_results_of_one_target_or_of_all(two_target_sweep, capsys):
     assert main(["results", str(two_target_sweep.out), "--target", "gap"]) != 0
 
 
+@pytest.mark.full
 def test_variants_and_folders_are_compared_target_by_target(two_target_sweep, capsys):
     volume = views_of(two_target_sweep, VOLUME)[0]
     assert main(["compare", str(two_target_sweep.out), SR2, "CGCNN-1", "--target", VOLUME]) == 0

@@ -74,6 +74,7 @@ def test_it_is_the_comparison_of_one_folder_that_holds_both(first, folder, capsy
     )
 
 
+@pytest.mark.full
 def test_other_seeds_or_crystals_are_not_paired(first, folder):
     other_seeds = compare_folders(first, folder([CGCNN], (7, 8)))
     assert [pair.comparison for pair in other_seeds.pairs] == [None]

@@ -114,6 +114,7 @@ print(json.dumps([*before, *after, time.monotonic() - start]))
 """
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("step_s", [7200.0, -90.5])
 def test_a_clock_is_stepped_and_time_passes_as_before(tmp_path, step_s):
     library, clock = faults.build_clock(tmp_path), tmp_path / "clock"

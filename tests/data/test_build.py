@@ -343,6 +343,7 @@ def wait_for_shards(folder, process):
     raise AssertionError("no shard was written")
 
 
+@pytest.mark.full
 def test_a_killed_build_leaves_nothing_that_opens(tmp_path):
     out = tmp_path / "store"
     builder = start("endless", out)

@@ -85,6 +85,7 @@ def test_every_choice_of_ions_is_neutral_and_binds(prototype):
         assert electrostatic_energy(ideal) < 0
 
 
+@pytest.mark.full
 def test_same_rows_every_time(rows):
     again = list(demo_source().rows())
     assert [(row.row_id, row.targets) for row in again] == [(row.row_id, row.targets) for row in rows]

@@ -213,6 +213,7 @@ def test_a_line_nested_too_deeply_costs_its_row(tmp_path):
     assert found == {"good": "cif", "last": "cif"}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("item", ['["' + 'x\\"]}' * 500_000 + '", 1.0]', "[" * 100_000 + "]" * 100_000, "[1]", "7"])
 def test_an_item_of_a_split_file_costs_its_row(tmp_path, item):
     good = json.dumps([CIF, 1.0])

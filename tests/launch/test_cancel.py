@@ -22,6 +22,7 @@ exit 0
 """
 
 
+@pytest.mark.full
 def test_cancel_takes_the_workers_that_the_head_submitted_in_its_last_second(tmp_path, monkeypatch):
     paths = RunPaths(tmp_path / "out")
     files = {"queue": tmp_path / "queue", "late": tmp_path / "late", "jobs": paths.jobs}

@@ -107,6 +107,7 @@ def test_weights_keep_the_names_of_model_files_written_before(family, crystals):
     assert hashlib.sha256(names.encode()).hexdigest()[:16] == NAMES_OF_WEIGHTS[family], names
 
 
+@pytest.mark.full
 @EVERY_BLOCK
 @EVERY_SETTING
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
@@ -170,6 +171,7 @@ def test_steps_computed_again_for_the_backward_give_the_same(family, given, crys
     torch.testing.assert_close(found[0], found[1], atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.full
 @EVERY_BLOCK
 def test_a_trial_trains_resumes_predicts_and_has_probes(family, demo_store, trial_of, tmp_path):
     config, checkpoint = trial_of(config_of(family, 2, blocks=1), 3), tmp_path / "group.pt"

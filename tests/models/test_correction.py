@@ -58,6 +58,7 @@ def test_a_low_rank_correction_is_a_product_and_a_sum():
         torch.testing.assert_close(film.of_member(atoms[member], 2, member), scaled)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("correction", ["film", "lowrank:2"])
 @pytest.mark.parametrize("family", ["srcgcnn", "schnet"])
 def test_every_step_learns_its_own_in_a_group_as_alone(family, correction, demo_store, trial_of):

@@ -89,6 +89,7 @@ def test_proposals_depend_on_neither_the_order_of_results_nor_on_interruptions(
     assert plan_sweep(wanted, DATA, rough).over
 
 
+@pytest.mark.full
 def test_a_search_is_scored_by_the_mean_over_seeds_and_goes_on_with_more_proposals(tmp_path):
     paths = RunPaths(tmp_path / "out")
     train(Search(plan_sweep(spec(tmp_path, proposals=5), DATA, paths), paths), paths, Random(0))
@@ -138,6 +139,7 @@ def test_a_finished_grid_is_known_and_costs_nothing(tmp_path):
         assert all(proposal.state == "finished" for proposal in proposals)
 
 
+@pytest.mark.full
 def test_results_outside_of_the_space_or_without_all_seeds_are_not_known(tmp_path):
     paths = RunPaths(tmp_path / "out")
     space = Space(spec(tmp_path), DATA)
@@ -184,6 +186,7 @@ def test_every_point_leads_to_trials_that_lead_back_to_it(tmp_path):
         assert len({trial.key for trial in space.trials(variant)}) == 2
 
 
+@pytest.mark.full
 def test_a_variant_with_a_failed_seed_fails_and_one_that_was_stopped_is_no_result(tmp_path):
     paths = RunPaths(tmp_path / "out")
     search = Search(plan_sweep(spec(tmp_path, proposals=4), DATA, paths), paths)

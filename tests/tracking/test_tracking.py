@@ -39,6 +39,8 @@ from srcgcnn.run.trial import Seeds
 from srcgcnn.tracking import fields, ui
 from srcgcnn.tracking.summary import summarise
 
+pytestmark = pytest.mark.full  # MLflow's import alone takes seconds
+
 
 def test_live_sweep_gives_one_parent_and_one_child_with_curves(paths):
     check_live_sweep(paths)

@@ -49,6 +49,7 @@ def test_one_step_has_one_loss_however_losses_are_weighted(demo_store, trial_of)
         assert numbers(run([trial_of(one, depth=DepthRecipe(supervision=supervision))], demo_store)[1][0]) == usual
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 def test_every_recipe_trains_to_other_numbers_that_repeat(recipe, demo_store, trial_of):
     usual, first, again = (numbers(run([trial_of(SR3, **given)], demo_store)[1][0]) for given in ({}, recipe, recipe))
@@ -73,6 +74,7 @@ def test_interrupted_at_every_batch_it_ends_with_the_same_numbers(recipe, demo_s
     assert numbers(conclude(trainer)[0]) == undisturbed
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("model", [SR3, ModelConfig("schnet", 2)], ids=lambda model: model.family)
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 def test_a_grouped_trial_gives_the_numbers_of_the_trial_alone(recipe, model, demo_store, trial_of):
@@ -159,6 +161,7 @@ def test_the_denoiser_is_the_plain_network_on_both_atoms_and_the_edge(demo_store
     torch.testing.assert_close(denoising_loss(found, noise, batch)[0], ((plain - kept) ** 2).mean())
 
 
+@pytest.mark.full
 def test_denoising_lowers_the_error_of_what_it_tells(demo_store, trial_of):
     recipe = DepthRecipe(noise_angstrom=0.3, denoising=1.0)
     trainer = GroupTrainer([trial_of(SR3, epochs=25, depth=recipe, milestones=(100,))], demo_store)

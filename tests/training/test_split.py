@@ -69,6 +69,7 @@ def parts_of(split):
     return split.train, split.val, split.test
 
 
+@pytest.mark.full
 @given(
     st.lists(st.tuples(st.sampled_from(FORMULAS), st.integers(1, 4)), min_size=60, max_size=200),
     st.integers(0, 1000),

@@ -115,6 +115,7 @@ GROUPED = [
 ]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("model", GROUPED, ids=lambda model: model.label.replace(" ", "_"))
 def test_a_grouped_trial_gives_the_numbers_of_the_trial_alone(model, demo_store, trial_of):
     """Tolerance: 1 % of the deviation of the target after 3 epochs; sums of float32 in another order drift apart."""
@@ -138,6 +139,7 @@ RATES = [
 ]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("training", RATES, ids=lambda training: training["schedule"])
 def test_members_with_different_learning_rates_train_as_they_would_alone(training, demo_store, trial_of):
     rates = [3e-3, 1e-3, 1e-4]
@@ -151,6 +153,7 @@ def test_members_with_different_learning_rates_train_as_they_would_alone(trainin
         assert difference < 0.01 * trainer.targets.normalisers[0][0].std
 
 
+@pytest.mark.full
 @BACKENDS
 def test_a_resumed_trial_keeps_the_backend_it_began_with(backend, demo_store, trial_of, tmp_path):
     config, checkpoint = trial_of(SR2, 4), tmp_path / "group.pt"
@@ -184,6 +187,7 @@ def test_tf32_is_refused_where_there_is_none(demo_store, trial_of):
         GroupTrainer([trial_of(SR2, precision="tf32")], demo_store, device=torch.device("cpu"))
 
 
+@pytest.mark.full
 def test_early_stopping_of_one_member_leaves_the_others_alone(demo_store, trial_of):
     configs = [trial_of(SR2, seed, epochs=12, patience_epochs=1, learning_rate=0.02) for seed in range(4)]
     _, outcomes = run(configs, demo_store)
@@ -205,6 +209,7 @@ def test_divergence_ends_the_trial_with_a_reason_and_not_the_group(demo_store, t
     assert "1e+30" in outcome.fault
 
 
+@pytest.mark.full
 def test_classification_with_dropout_trains_resumes_and_predicts_probabilities(tmp_path, demo_source_classes, trial_of):
     store = demo_source_classes
     config = trial_of(replace(SR2, task="classification"), 3)
@@ -296,6 +301,7 @@ def test_impossible_recipes_are_refused_by_name(wrong):
         TrainingConfig(**wrong)
 
 
+@pytest.mark.full
 def test_several_shards_train_like_one(demo_store, trial_of, tmp_path):
     from srcgcnn.data.build import build_store
     from srcgcnn.data.demo import demo_source
@@ -320,6 +326,7 @@ def test_random_choice_of_python_is_left_alone(demo_store, trial_of):
     assert (random.random(), torch.rand(1).item()) == expected
 
 
+@pytest.mark.full
 @COMPILER
 def test_graphs_of_different_degrees_train_alike_on_every_backend(trial_of, tmp_path):
     graph = GraphSettings(cutoff_angstrom=4.0, neighbours="all")
