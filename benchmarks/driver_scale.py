@@ -120,8 +120,9 @@ class ForNobody(BackgroundWriter):
     def _send(self, event: dict[str, Any]) -> None:
         json.dumps(event)
 
-    def sweep_finished(self, table_markdown: str, table_csv: str, *, stopped: bool = False) -> None:
+    def sweep_finished(self, table_markdown: str, table_csv: str, *, stopped: bool = False) -> bool:  # noqa: ARG002
         """Do nothing."""
+        return True
 
 
 def main() -> None:

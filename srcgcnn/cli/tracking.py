@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from srcgcnn.cli.command import add_sweep_command, existing_run
-from srcgcnn.tracking.uri import tracking_uri
+from srcgcnn.tracking.uri import no_answer, tracking_uri
 
 if TYPE_CHECKING:
     import argparse
@@ -48,7 +48,7 @@ def _track(options: argparse.Namespace) -> int:
     try:
         count = rebuild(run, name, options.tracking_uri, tradeoff.as_markdown(rows), tradeoff.as_csv(rows))
     except MlflowException as error:
-        raise RuntimeError(f"MLflow at {uri}: {error}") from None
+        raise RuntimeError(f"MLflow at {uri}{' does not answer' if no_answer(error) else f': {error}'}") from None
     print(f"{count} trials of sweep {name!r} are in {uri}")
     return 0
 

@@ -100,7 +100,7 @@ def conduct(
             rows = tradeoff_of(opened)
             if not todo.over or _report_is_old(paths):
                 _write_report(opened, console)
-            tracker.sweep_finished(as_markdown(rows), as_csv(rows), stopped=ended.interrupted)
+            written = tracker.sweep_finished(as_markdown(rows), as_csv(rows), stopped=ended.interrupted)
             if ended.interrupted:
                 break
         else:
@@ -109,7 +109,10 @@ def conduct(
     if rows:
         print_tradeoff(rows, console)
     show_proposals(plan, paths, console)
-    return _say_how_it_ended(ended, paths, console, command, pages)
+    out = shlex.quote(str(paths.out))
+    later = f"incomplete; when it answers: srcgcnn track {out} --tracking-uri {shlex.quote(pages)}"
+    shown = (pages if written else later) if pages else f"srcgcnn ui {out}"
+    return _say_how_it_ended(ended, paths, console, command, shown)
 
 
 @dataclass(frozen=True)
@@ -226,6 +229,5 @@ def _say_how_it_ended(ended: _Ended, paths: RunPaths, console: Console, command:
             f"{ended.stopped} trials were stopped early; without --scheduler they continue from their checkpoints"
         )
     out = shlex.quote(str(paths.out))
-    shown = pages or f"srcgcnn ui {out}"
-    console.print(f"results: {paths.results}   again: srcgcnn results {out}   MLflow: {shown}", soft_wrap=True)
+    console.print(f"results: {paths.results}   again: srcgcnn results {out}   MLflow: {pages}", soft_wrap=True)
     return 0

@@ -38,8 +38,11 @@ class Tracker(Protocol):
     def trial_stopped(self, stopped: Stopped) -> None:
         """A scheduler has stopped a trial."""
 
-    def sweep_finished(self, table_markdown: str, table_csv: str, *, stopped: bool = False) -> None:
-        """Write all that is missing, and the tables; returns when it is written. `stopped`: before all was done."""
+    def sweep_finished(self, table_markdown: str, table_csv: str, *, stopped: bool = False) -> bool:
+        """Write all that is missing, and the tables; returns at the end whether everything is written.
+
+        `stopped`: before all was done.
+        """
 
 
 class TrackerListener(Listener):

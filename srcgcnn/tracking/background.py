@@ -38,6 +38,7 @@ Event = dict[str, Any]
 MOST_AT_ONCE = 500  # events that the writer takes in before it writes
 RESTART_INTERVAL_S = 30.0  # one that dies at once takes seconds of a core
 ATTEMPTS = 3  # to write the end of a sweep
+INCOMPLETE = 3  # exit status of the process whose store did not take all
 
 
 class BackgroundWriter:
@@ -81,18 +82,19 @@ class BackgroundWriter:
         """Mark the run of a trial as stopped."""
         self._trial_ended({"event": "stopped", "key": stopped.config.key, "stopped": as_dict(stopped)})
 
-    def sweep_finished(self, table_markdown: str, table_csv: str, *, stopped: bool = False) -> None:
-        """Write all that is missing and the tables, and wait for it."""
+    def sweep_finished(self, table_markdown: str, table_csv: str, *, stopped: bool = False) -> bool:
+        """Write all that is missing and the tables, and wait for it; returns whether everything is written."""
         end = {"event": "end", "markdown": table_markdown, "csv": table_csv, "stopped": stopped}
         self._running.clear()
         for _ in range(ATTEMPTS):
             process = self._process if self._process and self._process.alive else self._start()
             process.send({**end, "after_loss": self._lossy})
             self._process = None
-            if process.end():
-                self._lossy = False
-                return
-            self._lossy = True
+            status = process.end()
+            self._lossy = status not in (0, INCOMPLETE)
+            if not self._lossy:
+                return status == 0
+        return False
 
     def _trial_ended(self, event: Event) -> None:
         self._send(event)
@@ -149,11 +151,11 @@ class _WritingProcess:
         """Queue an event for it."""
         self._lines.put(json.dumps(event))
 
-    def end(self) -> bool:
-        """Wait until it has written all; returns whether it did."""
+    def end(self) -> int:
+        """Wait until it has written all; returns its exit status."""
         self._lines.put(None)
         self._feeder.join()
-        return self._process.wait() == 0
+        return self._process.wait()
 
     def _feed(self) -> None:
         stream = self._process.stdin
@@ -176,22 +178,23 @@ class _Pending:
     last: Event | None = None
 
 
-def serve(stream: TextIO) -> None:
-    """Write what a driver sends, until it ends."""
+def serve(stream: TextIO) -> bool:
+    """Write what a driver sends, until it ends; returns whether the store took what it must hold at the end."""
     from srcgcnn.tracking.writer import MlflowWriter
 
     opening = stream.readline()
     if not opening:
-        return
+        return True
     sweep = json.loads(opening)
     paths = RunPaths(Path(sweep["out"]))
     writer = MlflowWriter(paths, sweep["name"], sweep["uri"])
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(stream, lines), daemon=True).start()
-    over = False
+    over, complete = False, True
     while not over:
         events, over = _taken(lines)
-        _write(events, writer, paths)
+        complete = _write(events, writer, paths) and complete
+    return complete
 
 
 def _read(stream: TextIO, lines: queue.SimpleQueue[str | None]) -> None:
@@ -212,7 +215,8 @@ def _taken(lines: queue.SimpleQueue[str | None]) -> tuple[list[Event], bool]:
     return events, True
 
 
-def _write(events: Iterable[Event], writer: MlflowWriter, paths: RunPaths) -> None:
+def _write(events: Iterable[Event], writer: MlflowWriter, paths: RunPaths) -> bool:
+    """Write events; False if the end of the sweep is among them and the store did not take all."""
     pending: dict[str, _Pending] = {}
     end: Event | None = None
     for event in events:
@@ -233,11 +237,12 @@ def _write(events: Iterable[Event], writer: MlflowWriter, paths: RunPaths) -> No
             _write_trial(key, of, writer, paths)
         except (RecordError, OSError) as error:  # of a file of OUT; the store's own errors end in the writer
             warnings.warn(f"MLflow missed trial {key}: {error}", RuntimeWarning, stacklevel=2)
-    if end is not None:
-        if end["after_loss"]:  # results are looked for in any case
-            writer.failures_found()
-            writer.stopped_found()
-        writer.sweep_finished(end["markdown"], end["csv"], stopped=end["stopped"])
+    if end is None:
+        return True
+    if end["after_loss"]:  # results are looked for in any case
+        writer.failures_found()
+        writer.stopped_found()
+    return writer.sweep_finished(end["markdown"], end["csv"], stopped=end["stopped"])
 
 
 def _write_trial(key: str, of: _Pending, writer: MlflowWriter, paths: RunPaths) -> None:
@@ -259,7 +264,8 @@ def _write_trial(key: str, of: _Pending, writer: MlflowWriter, paths: RunPaths) 
 
 def main() -> None:
     """Write until the driver closes the pipe: Ctrl-C and SIGTERM, which may reach this process too, are ignored."""
-    serve(sys.stdin)
+    warnings.formatwarning = lambda message, *_, **__: f"{message}\n"  # the terminal of a sweep needs no line of code
+    sys.exit(0 if serve(sys.stdin) else INCOMPLETE)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The URI of an MLflow store on a command line."""
+"""The URI of an MLflow store on a command line, and a server there that does not answer."""
 
 from __future__ import annotations
 
@@ -18,3 +18,13 @@ def tracking_uri(text: str) -> str:
             "leave it out: ~/.pgpass for PostgreSQL, MLFLOW_TRACKING_PASSWORD or ~/.mlflow/credentials for a server"
         )
     return text
+
+
+def no_answer(error: BaseException | None) -> bool:
+    """Whether an error of MLflow means that its server cannot be reached."""
+    from requests.exceptions import ConnectionError as NoConnection
+    from requests.exceptions import Timeout
+
+    while error is not None and not isinstance(error, NoConnection | Timeout):
+        error = error.__cause__ or error.__context__
+    return error is not None

@@ -22,6 +22,7 @@ from srcgcnn.run.results import finished_keys
 from srcgcnn.tracking import fields, own_store
 from srcgcnn.tracking.store import DIGEST_TAG, FAILURE_TAG, STOPPED_TAG, Child, SweepStore
 from srcgcnn.tracking.summary import summarise
+from srcgcnn.tracking.uri import no_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -44,7 +45,7 @@ P = ParamSpec("P")
 
 
 class StoreAwayError(RuntimeError):
-    """The store failed slowly a moment ago and is left alone for a while."""
+    """The store did not answer, or slowly, a moment ago and is left alone for a while."""
 
 
 def _survivable(
@@ -135,17 +136,19 @@ class MlflowWriter:
         """End the run of a trial that a scheduler stopped, and say so; it is not a result."""
         self._stop(stopped)
 
-    def sweep_finished(self, table_markdown: str, table_csv: str, *, stopped: bool = False) -> None:
+    def sweep_finished(self, table_markdown: str, table_csv: str, *, stopped: bool = False) -> bool:
         """Log results that are still missing, the tables and the summary, and end the parent run.
 
-        Where that fails in the sweep's own store, or the store lost what was written, it is rewritten.
+        Where that fails in the sweep's own store, or the store lost what was written, it is rewritten. Returns whether
+        everything is written.
         """
         self._complete = False
         self._finish(table_markdown, table_csv, stopped=stopped)
         if self.live and self._uri is None:
             keys = finished_keys(self._paths)
             if keys and (not self._complete or own_store.lacks(self._paths, keys)):
-                own_store.write_anew(self._paths, self._sweep_name)
+                return own_store.write_anew(self._paths, self._sweep_name)
+        return self._complete
 
     @_survivable
     def _finish(self, table_markdown: str, table_csv: str, *, stopped: bool) -> None:
@@ -176,15 +179,17 @@ class MlflowWriter:
 
     def report_lost(self, name: str, error: Exception, seconds: float) -> None:
         """Warn, once per kind, of an update that MLflow did not get."""
-        if seconds > SLOW_SECONDS:  # an unreachable server costs its timeout at every call
+        away = no_answer(error)
+        if away or seconds > SLOW_SECONDS:  # an unreachable server costs its timeout at every call
             self._silent_until = time.monotonic() + PAUSE_SECONDS
-        kind = (name, type(error).__name__)
+        kind = ("", "no answer") if away else (name, type(error).__name__)
         if kind in self._warned:
             return
         self._warned.add(kind)
         option = f" --tracking-uri {self._uri}" if self._uri else ""
+        missed = f"MLflow missed {name} of sweep {self._sweep_name!r} ({type(error).__name__}: {str(error)[:300]})"
         warnings.warn(
-            f"MLflow missed {name} of sweep {self._sweep_name!r} ({type(error).__name__}: {str(error)[:300]}). "
+            f"{f'MLflow at {self._uri} does not answer' if away else missed}. "
             f"The sweep continues; complete MLflow later with `srcgcnn track {self._paths.out}{option}`",
             RuntimeWarning,
             stacklevel=3,

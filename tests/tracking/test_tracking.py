@@ -145,21 +145,23 @@ def test_failure_files_are_rebuilt(paths):
     assert parent.data.metrics["trials_failed"] == 1
 
 
-def test_unreachable_server_warns_once_and_raises_only_in_a_rebuild(paths, monkeypatch):
+def test_unreachable_server_warns_once_and_raises_only_in_a_rebuild(paths, monkeypatch, capsys):
     from srcgcnn.tracking.writer import rebuild
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     uri = f"http://127.0.0.1:{free_port()}"
     sweep = writer(paths, uri)
-    with pytest.warns(RuntimeWarning, match=f"srcgcnn track .* --tracking-uri {uri}"):
+    with pytest.warns(RuntimeWarning, match=f"{uri} does not answer.*srcgcnn track .* --tracking-uri {uri}"):
         sweep.trial_started(a_config(1))
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         sweep.trial_started(a_config(2))
-    with pytest.warns(RuntimeWarning, match="missed trial_finished"):
         sweep.trial_finished(finish(paths, a_config(1)))
+        assert not sweep.sweep_finished("", "")
     with pytest.raises(Exception, match="Max retries"):
         rebuild(paths, SWEEP, uri)
+    assert main(["track", str(paths.out), "--tracking-uri", uri]) == 2
+    assert capsys.readouterr().err == f"srcgcnn: MLflow at {uri} does not answer\n"
 
 
 def test_rebuild_without_results_says_so(paths):
