@@ -15,6 +15,7 @@ from srcgcnn.analysis.style import (
     Drawing,
     apart,
     colour_of,
+    legend_below,
     new_figure,
     plain_log_ticks,
 )
@@ -62,7 +63,7 @@ def draw_tradeoff(study: Study, answer: Answer, baselines: Sequence[Baseline]) -
     axes.set_xlabel("convolution parameters")
     axes.set_ylabel(f"test {study.quantity}")
     _name_points(axes, study, table, front, answer.advised)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, markerscale=0.8)
+    legend_below(figure, *axes.get_legend_handles_labels(), markerscale=0.8)
     caption = f"Error against convolution parameters. {BARS}."
     caption += (
         f" {FRONT}." if len(front) > 1 else " No front is drawn: the trials do not distinguish any two of its steps."
@@ -87,7 +88,7 @@ def draw_pareto(study: Study) -> Drawing:
         _name_points(axes, study, table, front, None)
         tables.append(table.assign(cost_is=column, front=table["variant"].isin(front)))
     panels[0].set_ylabel(f"test {study.quantity}")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    legend_below(figure, *panels[0].get_legend_handles_labels())
     caption = (
         f"Error against other costs. {BARS}. {FRONT}; a single one is not drawn. At the right of a panel the depths "
         f"(of more than {MOST_NAMES} points, those on the front). Time is that of the machine named below."
@@ -128,7 +129,7 @@ def draw_widths(study: Study) -> Drawing | None:
     for axes in panels[: len(depths)]:
         handles, labels = axes.get_legend_handles_labels()
         legend |= dict(zip(labels, handles, strict=True))
-    figure.legend(list(legend.values()), list(legend), loc="outside lower center", ncols=3)
+    legend_below(figure, list(legend.values()), list(legend))
     caption = f"Error against parameters at equal depth; numbers at points: width in channels. {BARS}."
     return Drawing("widths", caption, figure, table)
 

@@ -15,8 +15,10 @@ from srcgcnn.analysis.style import (
     SINGLE_INCHES,
     Drawing,
     colour_of,
+    legend_below,
     new_figure,
     plain_log_ticks,
+    wrapped,
 )
 from srcgcnn.run.labels import labels_of
 
@@ -61,7 +63,7 @@ def draw_depth(study: Study, names: Sequence[str] = ()) -> Drawing | None:
         axes.set_xticks(sorted(pd.concat(lines.values())["depth"].unique()))
         axes.tick_params(labelleft=True)
         axes.set_title(letter if trained else "", loc="left", fontweight="bold")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3 if trained else 2)
+    legend_below(figure, *panels[0].get_legend_handles_labels())
     of_training = " b: the same weights on the training rows, mean over trials." if trained else ""
     caption = f"Error against depth, {'a: ' if trained else ''}test rows, {BAND}.{of_training}"
     return Drawing("depth", caption, figure, pd.concat(rows))
@@ -115,7 +117,7 @@ def draw_train_sizes(study: Study) -> Drawing | None:
         for number, baseline in enumerate(baselines_of(study, split)[1:]):
             label = "linear on composition" if size == table["rows"].max() and not number else None
             panels[0].plot(size, baseline.test.mean, "_", color=GREY, markersize=9, label=label)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    legend_below(figure, *panels[0].get_legend_handles_labels())
     caption = (
         f"Learning curves: error against training rows; validation and test rows stay the same. a: test rows, {BAND}. "
         "b: the same weights on the training rows."
@@ -164,7 +166,8 @@ def draw_differences(study: Study, comparisons: Sequence[Comparison], margin: fl
     axes.set_yticks(list(places), [one.variant for one in comparisons])
     axes.invert_yaxis()
     unit = "error rate" if study.task == "classification" else study.unit
-    axes.set_xlabel(f"test error minus that of {comparisons[0].reference} ({unit})")
+    label = f"test error minus that of {comparisons[0].reference} ({unit})"
+    figure.supxlabel(wrapped(label, figure), fontsize=8)  # below names too: there is more room than below the panel
     caption = (
         f"Paired differences from {comparisons[0].reference} (lowest validation error). Bars: 95 % interval for new "
         f"seeds and crystals, not corrected; filled: significant at 5 % after Holm's correction; grey: ± {margin:.3g}."

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from srcgcnn.analysis.style import DOUBLE_INCHES, Drawing, colour_of, new_figure
+from srcgcnn.analysis.style import DOUBLE_INCHES, Drawing, colour_of, legend_below, new_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,7 @@ def draw_probes(study: Study) -> Drawing | None:
         axes.remove()
     for axes in panels[max(0, len(probes) - COLUMNS) : len(probes)]:
         axes.set_xlabel("step t (0: embedding)")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=6.5)
+    legend_below(figure, *panels[0].get_legend_handles_labels(), most=4, fontsize=6.5)
     return Drawing("probes", " ".join([CAPTION, *told_apart(data)]), figure, data)
 
 

@@ -20,6 +20,7 @@ GREY = "#9a9a9a"
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F6A00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DPI = 300
+CHARACTERS_PER_INCH = 15  # of a legend or a label, with room to spare
 
 STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
@@ -78,6 +79,23 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str], *, most: int = 3, **style: Any) -> None:
+    """Put a legend below the panels, in as many columns as fit into the figure; a name that does not fit is wrapped."""
+    for columns in (*range(min(most, len(labels)), 0, -1), 0):
+        names = labels if columns else [wrapped(label, figure) for label in labels]
+        legend = figure.legend(handles, names, loc="outside lower center", ncols=max(columns, 1), **style)
+        if legend.get_window_extent().width <= figure.bbox.width or not columns:
+            return
+        legend.remove()
+
+
+def wrapped(text: str, figure: Figure) -> str:
+    """Break a text into lines that are not wider than a figure."""
+    from textwrap import fill
+
+    return fill(text, int(CHARACTERS_PER_INCH * figure.get_figwidth()))
 
 
 def colour_of(names: Sequence[str]) -> dict[str, tuple[str, str]]:

@@ -15,12 +15,15 @@ from made_results import result_of
 from matplotlib.text import Text
 from pymatgen.core import Lattice, Structure
 
+from srcgcnn.analysis.answer import answer_of
 from srcgcnn.analysis.chemistry import crystal_systems
 from srcgcnn.analysis.comparison import compare, non_inferior
-from srcgcnn.analysis.costs import draw_pareto
+from srcgcnn.analysis.costs import draw_pareto, draw_tradeoff
+from srcgcnn.analysis.figures import draw_depth, draw_differences
 from srcgcnn.analysis.findings import find
 from srcgcnn.analysis.report import write_report
 from srcgcnn.analysis.study import studies_of
+from srcgcnn.analysis.style import journal_style
 from srcgcnn.cli.main import main
 from srcgcnn.data.build import build_store
 from srcgcnn.data.sources.registry import open_source
@@ -119,6 +122,28 @@ def test_names_of_points_do_not_collide_in_the_trade_off_figure(depths, tmp_path
         assert boxes
         assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
         assert all(figure.bbox.containsx(box.x1) and panel.bbox.x1 < box.x0 for box in boxes)
+
+
+def test_long_names_stay_inside_every_figure(tmp_path):
+    axes = (
+        Axes(models=("srcgcnn",), depths=(2, 3), alphas=("learned-scalar", 0.3), layer_norms=(True,), seeds=(0, 1)),
+    )
+    paths, _ = sweep_in(tmp_path, replace(spec_of(), axes=axes))
+    (study,) = studies_of(paths)
+    found = find(study)
+    with journal_style():
+        figures = [
+            draw_tradeoff(study, answer_of(study, found, []), []).figure,
+            draw_pareto(study).figure,
+            draw_depth(study).figure,
+            draw_differences(study, found.comparisons, found.margin).figure,
+        ]
+        for figure in figures:
+            figure.canvas.draw()
+            boxes = [legend.get_window_extent() for legend in figure.legends]
+            boxes += [panel.xaxis.label.get_window_extent() for panel in figure.axes]
+            boxes += [text.get_window_extent() for text in figure.texts]
+            assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
 
 
 @pytest.mark.full
