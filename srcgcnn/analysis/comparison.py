@@ -40,7 +40,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """`worse`, `better`, `not distinguishable`, or `untested` (one seed)."""
+        """`worse`, `better`, `not distinguishable`, or `untested` (one seed, or the same difference in all pairs)."""
         if not self.difference.known:
             return "untested"
         if self.p_corrected >= SIGNIFICANCE:
@@ -71,7 +71,8 @@ class NonInferiority:
         who, whom = self.comparison.variant, self.comparison.reference
         difference = f"difference {self.comparison.difference.mean:+.4f} {unit}"
         if not self.comparison.difference.known:
-            return f"{who} against {whom}: {difference} from one seed; without repeats nothing can be tested."
+            why = "from one seed; without repeats" if self.comparison.seeds < 2 else "in every pair of trials; so"
+            return f"{who} against {whom}: {difference} {why} nothing can be tested."
         numbers = f"{difference}, one-sided 95 % upper limit {self.upper:+.4f}, {p_phrase(self.p_value)}"
         if self.holds:
             return f"{who} keeps the accuracy of {whom} within {self.margin:g} {unit}: {numbers}."

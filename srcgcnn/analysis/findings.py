@@ -66,7 +66,8 @@ class Findings:
         if worse:
             sentences.append(f"Significantly worse: {', '.join(worse)}.")
         if any(not one.difference.known for one in self.comparisons):
-            sentences.append("Variants with one seed are listed, not tested: a ranking needs repeated seeds.")
+            untested = "Variants with one seed, or the same difference in all pairs of trials"
+            sentences.append(f"{untested}, are listed, not tested: a ranking needs repeats that differ.")
         sentences += [claim.sentence(study.unit) for claim in self.claims]
         sentences += [one.sentence(study.unit) for one in self.saturations]
         sentences += sorted({one.config.model.caution for one in study.results} - {""})

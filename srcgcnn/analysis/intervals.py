@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LEVEL = 0.95
 RESAMPLES = 4000
+ROUNDING = 1e-12  # of the largest number; those that differ by less are equal
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class Interval:
     """A mean with its two-sided 95 % interval.
 
     Attributes:
-        error: standard error; NaN if nothing was repeated.
+        error: standard error; NaN if nothing was repeated, or all repeats gave the same number: two equal numbers say
+            nothing of the next one.
         degrees: degrees of freedom of Student's t.
         repeats: what was treated as random: `seeds`, `seeds and crystals`, `splits`, `nothing`.
     """
@@ -97,7 +99,7 @@ def interval_of(repeats: Repeats) -> Interval:
     if len(frames) > 1:
         means = np.array([frame.mean() for frame in frames])
         variance = means.var(ddof=1) * (1 / len(means) + repeats.test_share)
-        return _student(float(means.mean()), variance, len(means) - 1, "splits")
+        return _student(means, variance, len(means) - 1, "splits")
     return seeds_and_crystals(frames[0])
 
 
@@ -109,16 +111,15 @@ def seeds_and_crystals(errors: np.ndarray) -> Interval:
     2 to 5 seeds; left in, 94 % (benchmarks/interval_coverage.py), so it stays.
     """
     seeds, crystals = errors.shape
-    mean = float(errors.mean())
     if seeds < 2:
-        return Interval(mean, math.nan, math.nan, math.nan, math.nan, "nothing")
+        return _unknown(errors, "nothing")
     of_seeds = errors.mean(axis=1).var(ddof=1) / seeds
     if crystals < 2:
-        return _student(mean, of_seeds, seeds - 1, "seeds")
+        return _student(errors, of_seeds, seeds - 1, "seeds")
     of_crystals = errors.mean(axis=0).var(ddof=1) / crystals
     variance = of_seeds + of_crystals
     spread = of_seeds**2 / (seeds - 1) + of_crystals**2 / (crystals - 1)
-    return _student(mean, variance, variance**2 / spread if spread else seeds - 1, "seeds and crystals")
+    return _student(errors, variance, variance**2 / spread if spread else seeds - 1, "seeds and crystals")
 
 
 def over_repeats(values: np.ndarray) -> Interval:
@@ -126,10 +127,16 @@ def over_repeats(values: np.ndarray) -> Interval:
     return seeds_and_crystals(np.asarray(values, dtype=float)[:, None])
 
 
-def _student(mean: float, variance: float, degrees: float, repeats: str) -> Interval:
-    error = math.sqrt(variance)
+def _student(values: np.ndarray, variance: float, degrees: float, repeats: str) -> Interval:
+    mean, error = float(values.mean()), math.sqrt(variance)
+    if error <= ROUNDING * np.abs(values).max():
+        return _unknown(values, repeats)
     half = t_quantile((1 + LEVEL) / 2, degrees) * error
     return Interval(mean, mean - half, mean + half, error, float(degrees), repeats)
+
+
+def _unknown(values: np.ndarray, repeats: str) -> Interval:
+    return Interval(float(values.mean()), math.nan, math.nan, math.nan, math.nan, repeats)
 
 
 def bootstrap_seeds(means: np.ndarray, random_seed: int = 0) -> tuple[float, float]:

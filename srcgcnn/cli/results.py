@@ -193,7 +193,8 @@ def _difference_cells(pair: Pair, p_text: Callable[[float], str], unpaired: str)
         return ["the same trials", "", "", ""]
     if one is None:
         return [unpaired, "", "", ""]
-    interval = f"{one.difference.low:+.4f} to {one.difference.high:+.4f}" if one.difference.known else "one seed"
+    unknown = "one seed" if one.seeds < 2 else "all equal"
+    interval = f"{one.difference.low:+.4f} to {one.difference.high:+.4f}" if one.difference.known else unknown
     return [f"{one.difference.mean:+.4f}", interval, p_text(one.p_corrected), str(one.seeds)]
 
 

@@ -128,3 +128,12 @@ def test_the_example_of_the_page_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     exec(page.split("```python\n")[1].split("```")[0], {})
     assert "within 0.01 eV" in capsys.readouterr().out
+
+
+def test_two_networks_that_predict_the_same_show_nothing():
+    rows = [(name, seed, item, item % 2) for name in "ab" for seed in range(2) for item in range(11)]
+    errors = ErrorTable(pd.DataFrame(rows, columns=["variant", "seed", "item", "error"]))
+    found = errors.non_inferior("a", "b", 0.01)
+    assert not found.holds
+    assert "difference +0.0000 eV in every pair of trials; so nothing can be tested" in found.sentence("eV")
+    assert [one.verdict for one in errors.against("b")] == ["untested"]
