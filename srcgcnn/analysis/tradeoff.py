@@ -156,7 +156,8 @@ def print_tradeoff(rows: Sequence[TradeoffRow], console: Console) -> None:
         if _width(rows, columns) <= console.width:
             break
         columns.pop(name, None)
-        caption = f"{CAPTION}; this terminal is too narrow for all columns: --format markdown"
+        unit = "" if "unit" in columns else f"errors in {''.join(units)}; "
+        caption = f"{unit}{CAPTION}; this terminal is too narrow for all columns: --format markdown"
     table = Table(caption=caption)
     for name, heading in columns.items():
         table.add_column(heading, justify="left" if name in LEFT else "right")

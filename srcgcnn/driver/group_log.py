@@ -66,7 +66,7 @@ def group_log(paths: RunPaths, group: TrialGroup) -> Iterator[GroupLog]:
             stream.write(traceback.format_exc())
             log.say(f"{group.label} ends: {error}")
             raise
-        except SystemExit:  # how Tune ends a group that its scheduler stops
-            log.say(f"{group.label} is stopped early by the scheduler")
+        except SystemExit:  # how Tune ends a group that its scheduler stops, and all groups at Ctrl-C
+            log.say(f"{group.label} is stopped, by the scheduler or with the sweep")
             raise
         log.say(f"{group.label} ends")

@@ -30,6 +30,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 FORWARDED = (signal.SIGINT, signal.SIGTERM)
 POLL_S = 1.0
 STATUS_RAY_DIED = 70
+STOPPING = b"\nstopping: the workers end and the report is written, which can take a minute\n"
 
 _is_child = False
 
@@ -118,6 +119,7 @@ def _run_in_child(run: Callable[[], int]) -> tuple[int | None, str]:
 
     def forward(number: int, _frame: FrameType | None) -> None:
         os.kill(child, number)
+        os.write(2, STOPPING)  # not `print`: a handler may have interrupted one
 
     try:
         for number, handler in before.items():

@@ -143,3 +143,4 @@ def test_a_narrow_terminal_cuts_no_number(tmp_path, width):
     assert "…" not in stream.getvalue()
     assert "22,912" in stream.getvalue()
     assert ("too narrow" in " ".join(stream.getvalue().split())) == (width < 160)
+    assert "eV/atom" in stream.getvalue()

@@ -66,8 +66,9 @@ def test_ctrl_c_reaches_the_driver_once_and_ends_it(tmp_path):
     process = start(tmp_path, "waits")
     a_child(tmp_path)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    _, told = process.communicate(timeout=60)
     assert process.returncode == 130
+    assert told.count("stopping: ") == 1  # Ray takes its time
 
 
 def test_a_killed_parent_takes_its_driver_along(tmp_path):
