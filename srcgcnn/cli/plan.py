@@ -52,7 +52,7 @@ def show_plan(
         console.print(f"  scheduler: {spec.scheduler.kind}, variants judged after epochs {rungs}", soft_wrap=True)
     for line in (*_classes(plan, found), *_remarks(plan)):
         console.print(f"  {line}", soft_wrap=True)
-    if plan.others:
+    if plan.others and found.manifest is not None:  # before the build nobody knows whose results they are
         console.print(
             f"  {plan.others} results in {paths.results} belong to other data and are left alone", soft_wrap=True
         )

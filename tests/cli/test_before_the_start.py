@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from made_results import result_of
 
 from srcgcnn.cli.main import main
 from srcgcnn.data.demo import demo_source
 from srcgcnn.data.sources.registry import open_source
+from srcgcnn.models.config import ModelConfig
+from srcgcnn.run.paths import RunPaths
+from srcgcnn.run.results import write_result
 
 CRYSTALS = list(demo_source(8).rows())
 
@@ -83,3 +87,11 @@ def test_several_targets_are_planned_as_one(tmp_path, plan):
     status, said, error = plan(store, "--target", "gap", "metal")
     assert status == 0, error
     assert "--task classification" not in said
+
+
+def test_results_are_called_those_of_other_data_only_if_that_is_known(tmp_path, plan, trial_of):
+    source, store = table(tmp_path / "a.csv", range(8)), tmp_path / "store"
+    write_result(RunPaths(tmp_path / "out"), result_of(trial_of(ModelConfig("cgcnn", 2))))
+    assert "other data" not in plan(source, "--target", "gap")[1]  # a deleted store may have been the same
+    assert main(["data", "build", str(source), "--out", str(store)]) == 0
+    assert "1 results in" in plan(store)[1]
