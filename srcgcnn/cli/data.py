@@ -234,6 +234,8 @@ def _export(options: argparse.Namespace) -> int:
 
 def describe(manifest: Manifest) -> str:
     """Describe a store in a few lines."""
+    from srcgcnn.data.source import with_unit
+
     size = sum(shard.bytes for shard in manifest.shards) + sum(stored.bytes for stored in manifest.geometry)
     lines = [
         f"data hash    {manifest.data_hash}",
@@ -243,7 +245,7 @@ def describe(manifest: Manifest) -> str:
         f"size         {size / 2**20:.1f} MiB in {len(manifest.shards)} shards",
     ]
     lines += [
-        f"target       {target.name} [{target.unit or 'no unit'}]: mean {target.mean:.4f}, "
+        f"target       {with_unit(target.name, target.unit)}: mean {target.mean:.4f}, "
         f"deviation {target.std:.4f}, range {target.minimum:.4f} .. {target.maximum:.4f}"
         + (f"; missing in {target.missing:,} crystals" if target.missing else "")
         for target in manifest.targets
@@ -269,6 +271,7 @@ def _describe_snapshot(folder: Path) -> str:
 
     from srcgcnn.data.columns import is_number
     from srcgcnn.data.materials_project.snapshot import IDS_FILE, open_snapshot, read_snapshot
+    from srcgcnn.data.source import with_unit
 
     snapshot, source = read_snapshot(folder), open_snapshot(folder)
     rows = [row.targets for row in source.rows()]
@@ -291,5 +294,5 @@ def _describe_snapshot(folder: Path) -> str:
             if len(values)
             else "none"
         )
-        lines.append(f"target       {name} [{unit or 'no unit'}]: {len(values):,} values, {spread}")
+        lines.append(f"target       {with_unit(name, unit)}: {len(values):,} values, {spread}")
     return "\n".join(lines)

@@ -169,9 +169,11 @@ def _register(options: argparse.Namespace) -> int:
 
 
 def _describe(ensemble: Ensemble) -> None:
+    from srcgcnn.data.source import with_unit
+
     card, calibrations = ensemble.card, ensemble.calibrations
     units = [one.unit for one in card.each] if card.targets else [ensemble.members[0].unit]
-    named = [f"{one.name} [{unit or 'no unit'}]" for one, unit in zip(card.each, units, strict=True)]
+    named = [with_unit(one.name, unit) for one, unit in zip(card.each, units, strict=True)]
     print(f"{' + '.join(named)} by {ensemble.description}")
     if any(calibrations):
         counts = ", ".join(f"{one.crystals:,}" if one else "too few" for one in calibrations)

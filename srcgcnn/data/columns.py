@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from contextlib import contextmanager
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 ID_KEYS = ("id", "material_id", "mp_id", "task_id", "name")  # the first one present is taken
 MISSING = ("", "nan", "na", "n/a", "none", "null")  # text of a missing value
+DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 WORDS = {"true": 1.0, "false": 0.0}
 LOOK_AHEAD_ROWS = 100  # read to find which values are numbers, if there is no header and some are missing
 
@@ -87,7 +89,10 @@ def refuse_words(where: str, column: str, values: Iterable[Any]) -> None:
     if first is None or _reads_as_number(first[1]) or any(_reads_as_number(value) for _, value in filled):
         return
     row, value = first
-    raise SourceError(f"{where}: target {column!r} is not numeric: {str(value)[:60]!r} in row {row}, no number found")
+    hint = "; write decimals with a point" if DECIMAL_COMMA.fullmatch(str(value).strip()) else ""
+    raise SourceError(
+        f"{where}: target {column!r} is not numeric: {str(value)[:60]!r} in row {row}, no number found{hint}"
+    )
 
 
 def is_missing(value: Any) -> bool:

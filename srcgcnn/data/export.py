@@ -14,7 +14,7 @@ from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 from srcgcnn.data.parsing import parse_structure, plain_crystal
-from srcgcnn.data.source import RowError, Source, SourceError
+from srcgcnn.data.source import RowError, Source, SourceError, with_unit
 from srcgcnn.data.sources.folders import ID_PROP_FILE
 from srcgcnn.files import write_text
 
@@ -61,7 +61,7 @@ def export_source(source: Source, form: Format, out: Path) -> ExportReport:
         warnings.simplefilter("ignore")  # pymatgen warns about rounding, and about elements without a property
         crystals = write(source, out, left_out)
     citation = out / CITATION_FILE if out.is_dir() else out.with_name(f"{out.name}.{CITATION_FILE}")
-    units = ", ".join(f"{name} [{unit or 'no unit'}]" for name, unit in zip(source.targets, source.units, strict=True))
+    units = ", ".join(with_unit(name, unit) for name, unit in zip(source.targets, source.units, strict=True))
     write_text(citation, f"{source.provenance}\ntargets: {units}\n")
     return ExportReport(crystals, tuple(left_out))
 

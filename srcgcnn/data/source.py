@@ -100,6 +100,12 @@ def unit_of(target: str) -> str:
     return ""
 
 
+def with_unit(target: str, unit: str) -> str:
+    """Write a target with its unit, `band_gap [eV]`; a column that is called so already stays as it is."""
+    found = _unit_in(target)
+    return target if found and found[2].strip() == unit else f"{target} [{unit or 'no unit'}]"
+
+
 def units_given(unit: str, targets: Sequence[str]) -> tuple[str, ...]:
     """Return the units that a user gave: one for all targets, or one per target separated by commas.
 

@@ -9,6 +9,7 @@ from dataclasses import field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from srcgcnn.data.source import with_unit
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.records import record
 from srcgcnn.run.keys import key_of
@@ -67,7 +68,7 @@ class DataRef:
     @property
     def described(self) -> str:
         """The targets with their units, in readable form."""
-        return " + ".join(f"{one.name} [{one.unit or 'no unit'}]" for one in self.each)
+        return " + ".join(with_unit(one.name, one.unit) for one in self.each)
 
 
 @record

@@ -47,6 +47,20 @@ def test_a_unit_in_the_header_is_the_unit(tmp_path):
     assert open_source(str(tmp_path / "a.csv"), ["gap [eV]"], unit="meV").units == ("meV",)
 
 
+def test_a_unit_is_written_once(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text(table_text(","))
+    assert main(["data", "build", str(tmp_path / "a.csv"), "--out", str(tmp_path / "store")]) == 0
+    assert "target       gap [eV]: mean" in capsys.readouterr().out
+    assert main(["sweep", "--data", str(tmp_path / "a.csv"), "--dry-run", "--out", str(tmp_path / "out")]) == 0
+    assert "data: a, gap [eV]; graphs" in capsys.readouterr().out
+
+
+def test_decimal_commas_are_named(tmp_path):
+    (tmp_path / "a.csv").write_text(table_text(";", ("id", "cif", "gap"), ("0,5", "1,5", "2,5", "3,5")))
+    with pytest.raises(SourceError, match="'0,5' in row 1, no number found; write decimals with a point"):
+        open_source(str(tmp_path / "a.csv"), ["gap"])
+
+
 def test_true_and_false_are_one_and_zero(tmp_path):
     (tmp_path / "a.csv").write_text(table_text(",", ("id", "cif", "metal"), ("True", "false", "TRUE", "False")))
     assert store_of(open_source(str(tmp_path / "a.csv")), tmp_path).target("metal").tolist() == [1.0, 0.0, 1.0, 0.0]
@@ -65,10 +79,10 @@ def folder(tmp_path):
 
 
 def test_a_folder_with_a_table_beside_the_files(folder, tmp_path):
-    rows = ["material_id;gap [eV]", "x0;1.0", "p1;2.0", "x2.cif;3.0", "POSCAR_last;4.0", "gone;5.0", "../x;6.0"]
+    rows = ["material_id;gap [eV]", "x0;1.0", "p1;2.0", "x2.cif;3.0", "last;4.0", "gone;5.0", "../x;6.0"]
     (folder / "targets.csv").write_text("\n".join(rows))
     report = build_store(open_source(str(folder)), tmp_path / "store", processes=1)
-    assert report.store.ids == ["x0", "p1", "x2.cif", "POSCAR_last"]
+    assert report.store.ids == ["x0", "p1", "x2.cif", "last"]
     assert report.store.target("gap [eV]").tolist() == [1.0, 2.0, 3.0, 4.0]
     assert report.store.formulas[3] == CRYSTALS[3].composition.reduced_formula
     assert [row.row_id for row in report.rejected] == ["gone", "../x"]
@@ -76,7 +90,7 @@ def test_a_folder_with_a_table_beside_the_files(folder, tmp_path):
 
 
 def test_a_column_of_file_names_beside_ids(folder, tmp_path):
-    (folder / "targets.tsv").write_text("id\tfile\ty\nfirst\tx0.cif\t1\nsecond\tp1.vasp\t2\n")
+    (folder / "targets.tsv").write_text("id\tfile\ty\nfirst\tx0.cif\t1\nsecond\tPOSCAR_last\t2\n")
     store = store_of(open_source(str(folder)), tmp_path)
     assert store.ids == ["first", "second"]
     assert store.target("y").tolist() == [1.0, 2.0]
@@ -92,7 +106,7 @@ def test_a_changed_file_of_a_folder_is_another_source(folder):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "a folder without a table of targets; supported: demo"),
+        ({}, "a folder without a table of targets; put one into it, .*supported: demo"),
         ({"a.csv": "id,y\n", "b.csv": "id,y\n"}, r"needs one table with a header \(found: a.csv, b.csv\)"),
         ({"a.csv": "structure,y\nx0,1\n"}, "no column file or filename .* that names the files; columns: structure, y"),
     ],
@@ -102,6 +116,14 @@ def test_a_folder_that_does_not_say_what_belongs_together(folder, files, message
         (folder / name).write_text(text)
     with pytest.raises(SourceError, match=message):
         open_source(str(folder))
+
+
+def test_a_table_outside_of_the_folder_of_its_crystals_is_told_where_to_go(folder):
+    (folder.parent / "beside.csv").write_text("id,y\nx0,1\n")
+    with pytest.raises(
+        SourceError, match="If crystals are files, put this table into their folder and name the folder"
+    ):
+        open_source(str(folder.parent / "beside.csv"))
 
 
 def test_one_crystal_is_no_data_but_can_be_predicted(folder, capsys):

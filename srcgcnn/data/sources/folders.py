@@ -33,6 +33,7 @@ FILES = "folder of crystals"
 ID_PROP_FILE = "id_prop.csv"
 FILE_KEYS = ("file", "filename", "cif_file", "path")
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".xlsx")
+POSCAR = "POSCAR_"
 CRYSTAL_FORMS: dict[str, Literal["cif", "poscar"]] = {
     ".cif": "cif",
     ".mcif": "cif",
@@ -110,12 +111,13 @@ def _table_rows(
 
 def _no_file(row_id: str, name: str, targets: dict[str, str]) -> SourceRow:
     endings = ", ".join(CRYSTAL_FORMS)
-    return error_row(row_id, f"{name[:80]!r} names no file in the folder (endings: {endings})", targets)
+    tried = f"endings: {endings}; or {POSCAR}NAME; a column 'file' can hold any names"
+    return error_row(row_id, f"{name[:80]!r} names no file in the folder ({tried})", targets)
 
 
 def _file_of(folder: Path, name: str) -> Path | None:
-    """Return the file that a name means, with its ending or without; None if there is none inside the folder."""
-    for candidate in (name, *(f"{name}{ending}" for ending in CRYSTAL_FORMS)):
+    """Return the file that a name means, also without its ending or its `POSCAR_`; None if the folder has none."""
+    for candidate in (name, *(f"{name}{ending}" for ending in CRYSTAL_FORMS), f"{POSCAR}{name}"):
         file = _inside(folder, candidate)
         if file is not None and form_of(file) and is_regular(file):
             return file

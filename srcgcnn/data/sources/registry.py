@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SUPPORTED = (
     "demo and alloys (built in), a snapshot of the Materials Project (srcgcnn data fetch mp), jarvis:NAME, "
     "matbench:NAME, a CGCNN folder (id_prop.csv and <id>.cif), "
-    "a folder of CIF or POSCAR files with a table next to them, "
+    "a folder that holds CIF or POSCAR files and a table of targets, "
     ".csv, .tsv (also .gz), .xlsx or .parquet with a column 'cif' or 'structure', "
     "matbench .json or .json.gz, .jsonl or .jsonl.gz, and ASE's .extxyz, .xyz, .traj or .db"
 )
@@ -74,8 +74,8 @@ def _open(text: str, targets: Sequence[str] | None, limits: SourceLimits) -> Sou
         raise SourceError(f"source {text!r} is not a regular file")
     if form_of(path):
         raise SourceError(
-            f"source {text!r} is one crystal without a target: put the files into a folder with a table next to them "
-            "(id,target), or give it to `srcgcnn predict`"
+            f"source {text!r} is one crystal without a target: put the files and a table (id,target) into one folder "
+            "and name that, or give it to `srcgcnn predict`"
         )
     return _open_file(path, targets, limits)
 
@@ -108,7 +108,10 @@ def _open_folder(path: Path, targets: Sequence[str] | None, limits: SourceLimits
     if is_snapshot(path):
         return open_snapshot(path, targets)
     if not tables_in(path):
-        raise SourceError(f"source {str(path)!r}: a folder without a table of targets; supported: {SUPPORTED}")
+        raise SourceError(
+            f"source {str(path)!r}: a folder without a table of targets; put one into it, next to the crystals "
+            f"(id,target); supported: {SUPPORTED}"
+        )
     return open_crystal_folder(path, targets, limits)
 
 

@@ -128,7 +128,8 @@ def _cif_column(path: Path, columns: Sequence[str]) -> str:
     if cif is None:
         raise SourceError(
             f"{path}: no column 'cif' with the text of a CIF, nor 'structure' with pymatgen's dict; columns: "
-            f"{', '.join(columns)}"
+            f"{', '.join(columns)}. If crystals are files, put this table into their folder and name the folder; "
+            "columns are separated by commas, semicolons or tabs"
         )
     return cif
 
