@@ -144,6 +144,11 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST_FILE
     if not path.is_file():  # a pipe would keep the reader waiting
+        if not folder.is_dir():
+            what = "a file" if folder.exists() else "no such folder"
+            raise StoreError(
+                f"{folder} is not a graph store ({what}); make one with: srcgcnn data build SOURCE --out STORE"
+            )
         hint = f"srcgcnn data build SOURCE --out {folder}"
         raise StoreError(f"{folder} is not a graph store (no {MANIFEST_FILE}); make one with: {hint}")
     if path.stat().st_size > MOST_MANIFEST_BYTES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import localtime, strftime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ def find_log(paths: RunPaths, name: str) -> FoundLog:
     found = found or [log for log in logs if log.matches(name)]
     if len(found) == 1 or len(exact) == 1:
         return max(found, key=lambda log: log.path.stat().st_mtime)
-    pairs = sorted((label, key) for log in found or logs for key, label in log.trials)
-    known = "".join(f"\n  {key}  {label}" for label, key in pairs) or " none yet"
+    last = {log.path: strftime("%Y-%m-%d %H:%M", localtime(log.path.stat().st_mtime)) for log in logs}
+    lines = sorted((label, last[log.path], key) for log in found or logs for key, label in log.trials)
+    known = "".join(f"\n  {key}  {label}  (last written {when})" for label, when, key in lines) or " none yet"
     meant = f"{len(found)} logs" if found else "no log"
     what = f"{meant} of a trial {name!r}; give" if name else "whose log? Give"
     raise FileNotFoundError(f"{what} the beginning of a key, or more of a label:{known}")

@@ -98,6 +98,14 @@ def test_a_folder_without_a_manifest_is_no_store(tmp_path):
         GraphStore(tmp_path)
 
 
+def test_a_table_is_no_store_and_is_not_to_be_overwritten(tmp_path):
+    (tmp_path / "a.csv").write_text("id,cif,y\n")
+    with pytest.raises(StoreError, match=r"a\.csv is not a graph store \(a file\); .* --out STORE$"):
+        GraphStore(tmp_path / "a.csv")
+    with pytest.raises(StoreError, match=r"\(no such folder\)"):
+        GraphStore(tmp_path / "nowhere")
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": 1}', "\xff"])
 def test_a_damaged_manifest_is_named(copied, text):
     (copied / "manifest.json").write_text(text, encoding="latin-1")

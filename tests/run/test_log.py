@@ -25,7 +25,7 @@ def test_of_several_logs_of_one_trial_the_last_is_found(tmp_path, trial_of):
         os.utime(paths.log(TrialGroup(trials).key), (age, age))
     for wanted in (first.key, first.label, second.key):
         assert find_log(paths, wanted).path == paths.log(TrialGroup((first, second)).key)
-    with pytest.raises(FileNotFoundError, match="2 logs of a trial 'T=2'"):
+    with pytest.raises(FileNotFoundError, match=r"2 logs of a trial 'T=2'.*\n.*seed 0  \(last written 1970-01-01 "):
         find_log(paths, "T=2")
 
 
@@ -51,3 +51,10 @@ def test_a_failure_without_words_is_still_told(tmp_path, trial_of):
     write_failure(paths, trial_of(ModelConfig("srcgcnn", 2)), "")
     (failure,) = read_failures(paths)
     assert failure.reason.splitlines()[-1]
+
+
+def test_the_log_does_not_blame_a_scheduler_for_ctrl_c(tmp_path, trial_of):
+    paths, trial = RunPaths(tmp_path), trial_of(ModelConfig("srcgcnn", 2))
+    with pytest.raises(SystemExit), group_log(paths, TrialGroup((trial,))):
+        sys.exit()
+    assert "is stopped, by the scheduler or with the sweep" in find_log(paths, trial.key).path.read_text()
