@@ -173,8 +173,13 @@ class SweepStore:
 
     def _create_child(self, config: TrialConfig, started_ms: int) -> Child:
         tags = {"mlflow.parentRunId": self.parent_id, **child_tags(config)}
-        run = self.client.create_run(self.experiment_id, started_ms, tags, config.label)
+        run = self.client.create_run(self.experiment_id, started_ms, tags, run_name(config))
         return Child(run.info.run_id, "RUNNING", config.model.task, started_ms, logged=set())
+
+
+def run_name(config: TrialConfig) -> str:
+    """Name the run of a trial, the seed first: MLflow's page cuts long names at the end."""
+    return f"{config.repeat.strip()}: {config.model.label}"
 
 
 def experiment_of(paths: RunPaths) -> str | None:

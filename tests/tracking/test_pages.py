@@ -12,6 +12,7 @@ import pytest
 from chromium import CHROMIUM, NO_CHROMIUM, chromium, visit
 
 from srcgcnn.run.folder import open_run
+from srcgcnn.tracking.store import run_name
 from tests.e2e.test_sweep import ENDLESS_EPOCHS, Sweep, runs_of, wait_for
 
 pytestmark = [pytest.mark.full, pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)]
@@ -27,7 +28,7 @@ def test_mlflow_opens_on_the_trials_by_name_with_columns_and_charts_of_the_trade
     try:
         (url,) = wait_for(lambda: re.findall(r"http://\S+", log.read_text())[:1])
         wait_for(lambda: answers(url))
-        labels = [result.config.label for result in open_run(sweep.paths).results]
+        labels = [run_name(result.config) for result in open_run(sweep.paths).results]
         wanted = ["conv_params", "val_mae", "test_mae", "alpha", "norm"]
         with chromium(tmp_path) as browser:
             page = visit(browser, url, [*labels, *wanted], size=(1900, 900))

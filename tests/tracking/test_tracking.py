@@ -46,6 +46,12 @@ def test_live_sweep_gives_one_parent_and_one_child_with_curves(paths):
     check_live_sweep(paths)
 
 
+def test_the_seed_comes_first_in_the_name_of_a_run(paths):
+    writer(paths).trial_started(a_config(3))
+    (child,) = family(client_of(paths))[1].values()
+    assert child.info.run_name.startswith("seed 3 split 7: SR-CGCNN T=3")
+
+
 def test_store_is_created_where_there_is_none(tmp_path):
     paths = RunPaths(tmp_path / "new" / "out")
     writer(paths).trial_started(a_config())
