@@ -82,7 +82,10 @@ def _advises(study: Study, findings: Findings, advised: str | None) -> str:
     if advised is None:
         if len(study.peers) == 1:
             return "There is nothing to choose from yet: this is the only variant."
-        return "Train more seeds before choosing: with one seed of each nothing can be tested; three give intervals."
+        if all(one.seeds < 2 for one in findings.comparisons):
+            why = "with one seed of each nothing can be tested; three give intervals"
+            return f"Train more seeds before choosing: {why}."
+        return "Nothing can be chosen yet: the difference from the best one is the same in every pair of trials."
     if advised == study.best:
         return _only_best(study, findings)
     counts = study.variants.set_index("variant")["conv_parameters"]

@@ -131,6 +131,7 @@ def test_long_names_stay_inside_every_figure(tmp_path):
     paths, _ = sweep_in(tmp_path, replace(spec_of(), axes=axes))
     (study,) = studies_of(paths)
     found = find(study)
+    assert "the same in every pair of trials" in answer_of(study, found, []).advises  # planted so, with two seeds
     with journal_style():
         figures = [
             draw_tradeoff(study, answer_of(study, found, []), []).figure,
