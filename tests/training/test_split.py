@@ -146,7 +146,7 @@ def test_trials_that_hold_out_prototypes_are_stacked_on_one_split_only(demo_stor
 
 
 @given(
-    count=st.integers(10, 80),
+    count=st.integers(30, 80),
     seed=st.integers(0, 9),
     kind=st.sampled_from(["random", "formula", "kfold", "lists"]),
     sizes=st.lists(st.integers(1, 8), min_size=2, max_size=4, unique=True),
