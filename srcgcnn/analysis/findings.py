@@ -71,12 +71,6 @@ class Findings:
         sentences += [claim.sentence(study.unit) for claim in self.claims]
         sentences += [one.sentence(study.unit) for one in self.saturations]
         sentences += sorted({one.config.model.caution for one in study.results} - {""})
-        unfinished = int((study.trials["best_epoch"] + 1 >= study.trials["epochs"]).sum())
-        if unfinished:
-            sentences.append(
-                f"In {unfinished} of {len(study.trials)} trials the best epoch is the last one: longer training may "
-                "change the order."
-            )
         return sentences + ([self.power[0].upper() + self.power[1:] + "."] if self.power else [])
 
 

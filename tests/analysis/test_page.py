@@ -13,6 +13,7 @@ from chromium import CHROMIUM, NO_CHROMIUM, chromium, visit
 from made_results import result_of
 
 from srcgcnn.analysis.answer import answer_of
+from srcgcnn.analysis.comparison import compare
 from srcgcnn.analysis.costs import draw_tradeoff, draw_widths
 from srcgcnn.analysis.figures import draw_depth, draw_train_sizes
 from srcgcnn.analysis.findings import find, tradeoff_table
@@ -24,7 +25,7 @@ from srcgcnn.analysis.study import studies_of
 from srcgcnn.analysis.tables import as_latex, printed_comparisons, printed_tradeoff
 from srcgcnn.models.counts import count_parameters
 from srcgcnn.run.paths import RunPaths
-from srcgcnn.run.results import write_result
+from srcgcnn.run.results import read_result, write_result
 from srcgcnn.run.training_config import TrainingConfig
 from srcgcnn.run.trial import DataRef
 from srcgcnn.run.trial_result import Metrics
@@ -97,9 +98,11 @@ def test_the_page_opens_with_the_answer_and_loads_itself_anew_while_the_sweep_ru
     study, told = answer(sweep)
     assert told.advised == "SR-CGCNN T=3 step-norm"
     assert told.shows.startswith(f"{study.best} has the lowest validation error: test MAE {study.interval(study.best)}")
+    assert told.alike
     page = re.sub(r"\s+", " ", write_report(sweep, running=True).read_text())
     assert "location.reload" in page
-    places = [page.index(words) for words in (told.shows, "Take ", "data:image/png", "Contents", "<table>")]
+    order = (told.alike, told.shows, told.advises, "data:image/png", "Contents", "<table>")
+    places = [page.index(words) for words in order]
     assert places == sorted(places)
     anchors = re.findall(r'href="#([^"]+)"', page)
     assert len(anchors) > 6
@@ -113,14 +116,40 @@ def test_the_cheapest_variant_that_is_not_shown_to_be_worse_is_advised(tmp_path)
     paths = sweep_in(tmp_path / "a", axes, by_depth({1: 0.3, 2: 0.1002, 3: 0.1}))
     study, told = answer(paths)
     assert (study.best, told.advised) == ("CGCNN-3", "CGCNN-2")
-    assert "Take CGCNN-2: it has 67% of its convolution parameters" in told.advises
-    assert "is shown to be within 0.005 eV/atom" in told.advises
+    assert "take CGCNN-2: it has 67% of the convolution parameters" in told.advises
+    assert "is shown to be within 0.005 eV/atom of CGCNN-3" in told.advises
     paths = sweep_in(tmp_path / "b", axes, by_depth({1: 0.3, 2: 0.2, 3: 0.1}))
-    assert answer(paths)[1].advises == "Take it: every variant with fewer convolution parameters is shown to be worse."
+    _, told = answer(paths)
+    assert told.advises == "Take CGCNN-3: every variant with fewer convolution parameters is shown to be worse."
+    assert not told.alike
     one = (replace(axes[0], seeds=(0,)),)
     study, told = answer(sweep_in(tmp_path / "c", one, by_depth({1: 0.3, 2: 0.2, 3: 0.1})))
     assert told.advised is None
     assert "with one seed of each nothing can be tested" in told.advises
+
+
+@pytest.mark.parametrize("winner", ["CGCNN", "SR-CGCNN"])
+def test_a_winner_that_cannot_be_told_apart_is_not_called_one(winner, tmp_path):
+    """The answer begins with the paired difference, whichever of two equals has the lower validation error."""
+    axes = (Axes(depths=(3,), seeds=(0, 1, 2)),)
+    study, told = answer(sweep_in(tmp_path, axes, lambda trial: 0.1 + 2e-3 * (trial.model.title != winner)))
+    (other,) = set(study.variants["variant"]) - {study.best}
+    found = compare(study, other, study.best)
+    assert (study.named[study.best].model.title, found.verdict) == (winner, "not distinguishable")
+    assert told.alike.startswith(f"{study.best} and {other} are not distinguishable")
+    difference = found.difference
+    numbers = f"{difference.mean:+.4f} eV/atom (95 % interval {difference.low:+.4f} to {difference.high:+.4f})"
+    assert f"the error of the second minus that of the first is {numbers}" in told.alike
+    assert told.advises.startswith("If parameters count, take SR-CGCNN T=3 step-norm: ")
+    assert "is not shown to be worse" in told.advises
+
+
+def test_training_that_was_too_short_is_said_beside_the_advice(sweep):
+    assert answer(sweep)[1].caution == ""
+    for path in sorted(sweep.results.glob("*.json"))[:2]:
+        result = read_result(path)
+        write_result(sweep, replace(result, metrics=replace(result.metrics, best_epoch=2)))  # of 0, 1, 2
+    assert answer(sweep)[1].caution.startswith("In 2 of 15 trials the best epoch is the last one")
 
 
 @pytest.mark.full
