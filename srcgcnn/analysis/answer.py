@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from srcgcnn.analysis.baselines import LINEAR
 from srcgcnn.analysis.comparison import SIGNIFICANCE, Comparison, compare, non_inferior
+from srcgcnn.analysis.findings import find
 from srcgcnn.analysis.power import seeds_to_decide
+from srcgcnn.analysis.study import views_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from srcgcnn.analysis.baselines import Baseline
     from srcgcnn.analysis.findings import Findings
     from srcgcnn.analysis.study import Study
+    from srcgcnn.run.folder import Run
+    from srcgcnn.run.paths import RunPaths
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,25 @@ def answer_of(study: Study, findings: Findings, baselines: Sequence[Baseline]) -
         _caution(study),
         advised,
     )
+
+
+def answer_lines(folder: Run | RunPaths, target: str | None = None, margin: float | None = None) -> list[str]:
+    """Return what a terminal says of the study that was requested last; empty without trials.
+
+    Args:
+        folder: of the sweep, opened or not.
+        target: of networks that predict several targets, the one that is asked for.
+        margin: of non-inferiority; None takes the default.
+    """
+    studies = views_of(folder, target)
+    if not studies:
+        return []
+    name = f"{studies[0].title}: " if len(studies) > 1 else ""
+    try:
+        answer = answer_of(studies[0], find(studies[0], margin), [])
+    except ValueError as error:  # two variants share no seed, for instance: the table stands alone
+        return [f"{name}no answer: {error}"]
+    return [f"{name}{answer.alike or answer.shows}", f"{answer.advises} {answer.caution}".rstrip()]
 
 
 def cheapest_not_worse(study: Study, comparisons: Sequence[Comparison]) -> str | None:

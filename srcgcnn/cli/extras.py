@@ -29,6 +29,11 @@ def require(*extras: str) -> None:
                 raise MissingExtraError(_advice(package, extra))
 
 
+def installed(extra: str) -> bool:
+    """Whether the packages of an extra are there."""
+    return all(find_spec(package) for package in EXTRAS[extra])
+
+
 def advice_on(error: ModuleNotFoundError) -> str | None:
     """Return what to install for an import that failed; None if no extra brings that package."""
     package = (error.name or "").partition(".")[0]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from srcgcnn.analysis.study import Study
     from srcgcnn.analysis.two_folders import Pair
+    from srcgcnn.run.folder import Run
 
 
 # What results can be sorted by: the field of a trade-off row, and the column of the table of trials
@@ -93,10 +94,13 @@ def _add_margin(parser: argparse.ArgumentParser) -> None:
 
 def _results(options: argparse.Namespace) -> int:
     from srcgcnn.analysis import tradeoff
+    from srcgcnn.cli.extras import installed
+    from srcgcnn.run.folder import open_run
 
     if options.trials:
         return _print_trials(options)
-    rows = tradeoff.tradeoff_of(existing_run(options.out), options.target)
+    run = open_run(existing_run(options.out))
+    rows = tradeoff.tradeoff_of(run, options.target)
     if options.sort:
         rows.sort(key=lambda row: _number(row, SORTS[options.sort][0]))
     if options.format == "table":
@@ -106,11 +110,20 @@ def _results(options: argparse.Namespace) -> int:
             print(f"{options.out}: no trial has finished yet")
             return 0
         tradeoff.print_tradeoff(rows, make_console())
+        if installed("report"):
+            _print_answer(run, options.target)
     elif options.format == "json":
         print(json.dumps(tradeoff.as_records(rows), indent=1))
     else:
         print((tradeoff.as_markdown if options.format == "markdown" else tradeoff.as_csv)(rows), end="")
     return 0
+
+
+def _print_answer(run: Run, target: str | None = None, margin: float | None = None) -> None:
+    from srcgcnn.analysis.answer import answer_lines
+
+    for line in answer_lines(run, target, margin):
+        print(line)
 
 
 def _number(row: Any, name: str) -> float:
@@ -218,7 +231,10 @@ def _print_comparison(study: Study, variant: str, reference: str, margin: float 
 def _report(options: argparse.Namespace) -> int:
     from srcgcnn.analysis.report import write_report
     from srcgcnn.cli.extras import require
+    from srcgcnn.run.folder import open_run
 
     require("report")
-    print(f"report: {write_report(existing_run(options.out), options.margin)}")
+    run = open_run(existing_run(options.out))
+    print(f"report: {write_report(run, options.margin)}")
+    _print_answer(run, margin=options.margin)
     return 0

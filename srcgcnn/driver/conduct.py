@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from srcgcnn.analysis.answer import answer_lines
 from srcgcnn.analysis.tradeoff import as_csv, as_markdown, print_tradeoff, tradeoff_of
 from srcgcnn.driver.best_proposals import show_proposals
 from srcgcnn.driver.display import SweepDisplay
@@ -109,6 +110,8 @@ def conduct(
     if rows:
         print_tradeoff(rows, console)
     show_proposals(plan, paths, console)
+    for line in () if ended.interrupted else answer_lines(opened):
+        console.print(line, soft_wrap=True)
     out = shlex.quote(str(paths.out))
     later = f"incomplete; when it answers: srcgcnn track {out} --tracking-uri {shlex.quote(pages)}"
     shown = (pages if written else later) if pages else f"srcgcnn ui {out}"

@@ -23,6 +23,7 @@ from srcgcnn.analysis.power import seeds_to_decide
 from srcgcnn.analysis.report import write_report
 from srcgcnn.analysis.study import studies_of
 from srcgcnn.analysis.tables import as_latex, printed_comparisons, printed_tradeoff
+from srcgcnn.cli.main import main
 from srcgcnn.models.counts import count_parameters
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import read_result, write_result
@@ -142,6 +143,22 @@ def test_a_winner_that_cannot_be_told_apart_is_not_called_one(winner, tmp_path):
     assert f"the error of the second minus that of the first is {numbers}" in told.alike
     assert told.advises.startswith("If parameters count, take SR-CGCNN T=3 step-norm: ")
     assert "is not shown to be worse" in told.advises
+
+
+def test_results_end_with_the_answer_of_the_report(sweep, capsys):
+    _, told = answer(sweep)
+    assert main(["results", str(sweep.out)]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [told.alike, told.advises]
+    assert main(["results", str(sweep.out), "--csv"]) == 0
+    assert told.advises not in capsys.readouterr().out
+
+
+@pytest.mark.full
+def test_the_report_is_announced_with_its_answer(sweep, capsys):
+    assert main(["report", str(sweep.out), "--margin", "0.02"]) == 0
+    *_, shown, advised = capsys.readouterr().out.splitlines()
+    assert shown == answer(sweep)[1].alike
+    assert "within 0.02 eV/atom" in advised
 
 
 def test_training_that_was_too_short_is_said_beside_the_advice(sweep):

@@ -31,7 +31,7 @@ DAMAGES = {
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_result_that_is_lost_while_the_driver_runs_is_trained_again(paths, damage):
+def test_a_result_that_is_lost_while_the_driver_runs_is_trained_again(paths, damage, capsys):
     axes = Axes(models=("srcgcnn",), depths=(2, 3), seeds=(0,))
     spec = SweepSpec("depth", axes=(axes,), training=TrainingConfig(epochs=2))
     plan = plan_sweep(spec, DataRef("d" * 64, "demo", "e", "eV"), paths)
@@ -53,6 +53,9 @@ def test_a_result_that_is_lost_while_the_driver_runs_is_trained_again(paths, dam
     assert status == 0
     assert rounds[1:] == [[plan.trials[0].key]]
     assert {result.key for result in open_run(paths).results} == {trial.key for trial in plan.trials}
+    *_, shown, advised, _last = capsys.readouterr().out.splitlines()  # the answer stands below the table
+    assert "has the lowest validation error" in shown
+    assert advised.startswith("Train more seeds before choosing")
 
 
 SCRIPT = """
