@@ -278,13 +278,16 @@ class Study:
     def find(self, query: str) -> str:
         """Return the name of the variant that a query selects: its full name, or words that are in no other name.
 
+        A word may be that of `--models`: `cgcnn` is the CGCNN, if there is one, and never an SR-CGCNN.
+
         Raises:
             ValueError: none or several match; the message lists them.
         """
         names = list(self.variants["variant"])
         if query in names:
             return query
-        found = [name for name in names if set(query.lower().split()) <= set(name.lower().split())]
+        words = {name: {*name.lower().split(), self.named[name].model.family.lower()} for name in names}
+        found = [name for name in names if set(query.lower().split()) <= words[name]]
         found = found or [name for name in names if query.lower() in name.lower()]
         if len(found) == 1:
             return found[0]

@@ -128,6 +128,18 @@ def test_every_name_that_results_prints_is_one_that_compare_takes(tmp_path, caps
     assert "several variants match 't=3'" in capsys.readouterr().err
 
 
+def test_compare_takes_a_name_of_models_that_one_variant_fits(tmp_path, capsys):
+    """`cgcnn` is no SR-CGCNN, though the name of that contains it."""
+    layers = ModelConfig("cgcnn", 3)
+    results = [result_of(0.1 + 0.01 * seed, seed, model=model) for model in (None, layers) for seed in (0, 1)]
+    table_of(tmp_path, results)
+    assert main(["compare", str(tmp_path), "cgcnn", "srcgcnn"]) == 0
+    assert "test error of CGCNN-3 minus SR-CGCNN T=3 step-norm" in capsys.readouterr().out
+    table_of(tmp_path, [result_of(0.3, model=ModelConfig("cgcnn", 1))])
+    assert main(["compare", str(tmp_path), "cgcnn", "srcgcnn"]) == 2
+    assert "several variants match 'cgcnn'; known: CGCNN-1, CGCNN-3\n" in capsys.readouterr().err
+
+
 def test_the_error_on_training_rows_stands_beside_the_others_where_it_is_known(tmp_path):
     result = result_of(0.1)
     assert "train" not in as_markdown(table_of(tmp_path, [result]))
