@@ -184,12 +184,13 @@ class OpenRun:
 
         return Ensemble.load(self.paths.out, variant)
 
-    def report(self, margin: float | None = None) -> Path:
+    def report(self, margin: float | None = None, reference: str | None = None) -> Path:
         """Write the report and return its page.
 
         Args:
             margin: of non-inferiority, in the unit of the errors; default 0.005 eV/atom, else 5 % of the best error.
+            reference: the variant from which differences are taken; default: lowest mean validation error.
         """
         from srcgcnn.analysis.report import write_report
 
-        return write_report(self.paths, margin)
+        return write_report(self.paths, margin, reference)

@@ -149,9 +149,8 @@ def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return [replace(one, p_corrected=next(p_values)) if one.difference.known else one for one in comparisons]
 
 
-def against_best(study: Study) -> list[Comparison]:
-    """Compare every variant with the one of lowest validation error, Holm-corrected."""
-    reference = study.best
+def against(study: Study, reference: str) -> list[Comparison]:
+    """Compare every other variant with a reference, Holm-corrected."""
     return holm([compare(study, name, reference) for name in study.variants["variant"] if name != reference])
 
 

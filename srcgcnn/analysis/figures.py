@@ -166,11 +166,13 @@ def draw_differences(study: Study, comparisons: Sequence[Comparison], margin: fl
     axes.set_yticks(list(places), [one.variant for one in comparisons])
     axes.invert_yaxis()
     unit = "error rate" if study.task == "classification" else study.unit
-    label = f"test error minus that of {comparisons[0].reference} ({unit})"
+    reference = comparisons[0].reference
+    label = f"test error minus that of {reference} ({unit})"
     figure.supxlabel(wrapped(label, figure), fontsize=8)  # below names too: there is more room than below the panel
+    chosen = " (lowest validation error)" if reference == study.best else ""
     caption = (
-        f"Paired differences from {comparisons[0].reference} (lowest validation error). Bars: 95 % interval for new "
-        f"seeds and crystals, not corrected; filled: significant at 5 % after Holm's correction; grey: ± {margin:.3g}."
+        f"Paired differences from {reference}{chosen}; positive is worse. Bars: 95 % interval for new seeds and "
+        f"crystals, not corrected; filled: significant at 5 % after Holm's correction; grey: ± {margin:.3g}."
     )
     columns = ("variant", "reference", "effect", "p_value", "p_corrected", "seeds", "verdict")
     data = pd.DataFrame([{name: getattr(one, name) for name in columns} for one in comparisons])

@@ -11,7 +11,7 @@ from srcgcnn.analysis import power
 from srcgcnn.analysis.comparison import (
     Comparison,
     NonInferiority,
-    against_best,
+    against,
     check_margin,
     compare,
     non_inferior,
@@ -84,7 +84,7 @@ def find(study: Study, margin: float | None = None) -> Findings:
     found = [saturation_of(study, line, margin) for line in study.lines]
     return Findings(
         margin,
-        against_best(study),
+        against(study, study.best),
         [non_inferior(compare(study, *pair), margin) for pair in pairs],
         [one for one in found if one],
         power.power_line(study.results, int(study.variants["seeds"].min())),

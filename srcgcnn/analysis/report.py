@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 from srcgcnn.analysis import chemistry, costs, figures
 from srcgcnn.analysis.answer import Answer, answer_of
 from srcgcnn.analysis.baselines import Baseline, baseline_table, baselines_of
+from srcgcnn.analysis.comparison import Comparison, against
 from srcgcnn.analysis.findings import Findings, find, tradeoff_table
 from srcgcnn.analysis.interactive import plotly_source, trials_json
 from srcgcnn.analysis.paper import SOURCE
 from srcgcnn.analysis.probes import draw_probes
-from srcgcnn.analysis.study import Study, views_of
+from srcgcnn.analysis.study import Study, find_studies, views_of
 from srcgcnn.analysis.style import DPI, Drawing, journal_style
 from srcgcnn.analysis.tables import (
     printed_comparisons,
@@ -109,11 +110,12 @@ class Picture:
 
 @dataclass
 class Section:
-    """One study on the page."""
+    """One study on the page; `comparisons` are those with the reference of its table of differences."""
 
     study: Study
     folder: str
     findings: Findings
+    comparisons: list[Comparison]
     sentences: list[str]
     answer: Answer
     baselines: list[Baseline]
@@ -133,27 +135,33 @@ class Section:
         return [(name, title) for name, title in CONTENTS.items() if name in there]
 
 
-def write_report(folder: Run | RunPaths, margin: float | None = None, *, running: bool = False) -> Path:
+def write_report(
+    folder: Run | RunPaths, margin: float | None = None, reference: str | None = None, *, running: bool = False
+) -> Path:
     """Write the report of a sweep and return the page.
 
     Args:
         folder: of the sweep, opened or not.
         margin: of non-inferiority, in the unit of the errors; None takes 0.005 eV/atom, or 5 % of the best error.
+        reference: the variant from which differences are taken, by its name or a part that no other has; None, and
+            where a study does not have it: the one of lowest validation error.
         running: the sweep continues and the report will be rewritten: the page reloads itself.
 
     Raises:
-        ValueError: no trial has finished, or the margin is not positive.
+        ValueError: no trial has finished, the margin is not positive, or no study has the reference.
     """
     run = open_run(folder)
     paths, studies = run.paths, views_of(run)
     if not studies:
         raise ValueError(f"{paths.out}: no trial has finished yet, so there is nothing to report")
+    references = {} if reference is None else {study.title: name for study, (name,) in find_studies(run, reference)}
     record = _record(paths)
     sections = []
     _remove_earlier(paths.report)
     with journal_style():
         for number, study in enumerate(studies[:MOST_STUDIES]):
-            sections.append(_section(study, paths, f"study-{number + 1}/" if number else "", margin))
+            home = f"study-{number + 1}/" if number else ""
+            sections.append(_section(study, paths, home, margin, references.get(study.title, study.best)))
     page = paths.report / "index.html"
     left_out = [study.title for study in studies[MOST_STUDIES:]]
     write_text(page, _render(run, record, sections, left_out, running=running))
@@ -176,17 +184,25 @@ def _record(paths: RunPaths) -> SweepRecord | None:
     return read_record(paths) if paths.spec.exists() else None
 
 
-def _section(study: Study, paths: RunPaths, folder: str, margin: float | None) -> Section:
+def _section(study: Study, paths: RunPaths, folder: str, margin: float | None, reference: str) -> Section:
     findings, baselines = find(study, margin), baselines_of(study)
+    comparisons = findings.comparisons if reference == study.best else against(study, reference)
     answer = answer_of(study, findings, baselines)
     section = Section(
-        study, folder, findings, findings.sentences(study), answer, baselines, interactive=trials_json(study)
+        study,
+        folder,
+        findings,
+        comparisons,
+        findings.sentences(study),
+        answer,
+        baselines,
+        interactive=trials_json(study),
     )
     home = paths.report / folder
     _write_tables(section, home)
     drawings = [costs.draw_tradeoff(study, answer, baselines), costs.draw_pareto(study)]
-    if findings.comparisons:
-        drawings.append(figures.draw_differences(study, findings.comparisons, findings.margin))
+    if comparisons:
+        drawings.append(figures.draw_differences(study, comparisons, findings.margin))
     varied = (figures.draw_depth(study), figures.draw_train_sizes(study), costs.draw_widths(study))
     optional = (*varied, figures.draw_parity(study), figures.draw_alphas(study), draw_probes(study))
     drawings += [drawn for drawn in (*optional, figures.draw_curves(study)) if drawn]
@@ -205,9 +221,9 @@ def _write_tables(section: Section, home: Path) -> None:
     write_table(home / "tables", "trials", study.trials)
     if section.baselines:
         write_table(home / "tables", "baselines", baseline_table(section.baselines))
-    if findings.comparisons:
-        section.tables["comparisons"] = shown_comparisons(findings.comparisons, study.unit)
-        printed = printed_comparisons(findings.comparisons, study.unit)
+    if section.comparisons:
+        section.tables["comparisons"] = shown_comparisons(section.comparisons, study.unit)
+        printed = printed_comparisons(section.comparisons, study.unit)
         write_table(home / "tables", "comparisons", section.tables["comparisons"], printed=printed)
 
 

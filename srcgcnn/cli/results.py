@@ -62,7 +62,10 @@ def add_analysis_commands(commands: Any) -> None:
         """,
     )
     compare.add_argument(
-        "variant", metavar="A", help="such as 'SR-CGCNN T=3 step-norm', as `results` names models; or a folder"
+        "variant",
+        metavar="A",
+        help="such as 'SR-CGCNN T=3 step-norm', as `results` names models, or srcgcnn, as --models does, if only one "
+        "is of that kind; or a folder",
     )
     compare.add_argument("reference", metavar="B", nargs="?", help="such as CGCNN-3; none with two folders")
     _add_target(compare)
@@ -73,6 +76,14 @@ def add_analysis_commands(commands: Any) -> None:
         "write OUT/report: page, figures, tables",
         _report,
         description="Write the report of a sweep: one page that works offline, figures for a paper, LaTeX tables.",
+        examples="""
+        srcgcnn report runs/depth --reference CGCNN-3
+        """,
+    )
+    report.add_argument(
+        "--reference",
+        metavar="VARIANT",
+        help="take differences from this variant, named as for `compare` (default: that of lowest validation error)",
     )
     _add_margin(report)
 
@@ -218,7 +229,10 @@ def _print_comparison(study: Study, variant: str, reference: str, margin: float 
     result = compare(study, variant, reference)
     claim = non_inferior(result, default_margin(study) if margin is None else margin)
     difference = result.difference
-    print(f"{study.title}: test error of {result.variant} minus {result.reference}, {result.seeds} pairs of trials")
+    print(
+        f"{study.title}: test error of {result.variant} minus {result.reference}, {result.seeds} pairs of trials; "
+        f"positive: {result.variant} is worse"
+    )
     if difference.known:
         print(
             f"difference  {difference.mean:+.4f} {study.unit}, 95 % interval {difference.low:+.4f} to "
@@ -235,6 +249,6 @@ def _report(options: argparse.Namespace) -> int:
 
     require("report")
     run = open_run(existing_run(options.out))
-    print(f"report: {write_report(run, options.margin)}")
+    print(f"report: {write_report(run, options.margin, options.reference)}")
     _print_answer(run, margin=options.margin)
     return 0

@@ -161,6 +161,29 @@ def test_the_report_is_announced_with_its_answer(sweep, capsys):
     assert "within 0.02 eV/atom" in advised
 
 
+@pytest.mark.full
+def test_differences_are_from_the_reference_that_is_asked_for(tmp_path, capsys):
+    """They have the sign that `compare` gives them, in the figure, the table and the LaTeX."""
+    paths = sweep_in(tmp_path, (Axes(depths=(1, 3), seeds=(0, 1)),), by_depth({1: 0.3, 3: 0.1}))
+    assert main(["report", str(paths.out), "--reference", "cgcnn-1"]) == 0
+    for file in (paths.report / "data" / "differences.csv", paths.report / "tables" / "comparisons.csv"):
+        table = pd.read_csv(file)
+        assert set(table["reference"]) == {"CGCNN-1"}
+    (difference,) = table.loc[table["variant"] == "CGCNN-3", "difference (eV/atom)"]
+    assert -0.21 < difference < -0.19
+    assert "minus CGCNN-1)} & difference" in (paths.report / "tables" / "comparisons.tex").read_text()
+    capsys.readouterr()
+    assert main(["compare", str(paths.out), "CGCNN-3", "CGCNN-1"]) == 0
+    printed = capsys.readouterr().out
+    assert "positive: CGCNN-3 is worse" in printed
+    assert f"difference  {difference:+.4f} eV/atom" in printed
+    page = paths.report / "index.html"
+    page.unlink()
+    assert main(["report", str(paths.out), "--reference", "cgcnn-9"]) == 2
+    assert "no variant matches 'cgcnn-9'; known: CGCNN-1, CGCNN-3" in capsys.readouterr().err
+    assert not page.exists()
+
+
 def test_training_that_was_too_short_is_said_beside_the_advice(sweep):
     assert answer(sweep)[1].caution == ""
     for path in sorted(sweep.results.glob("*.json"))[:2]:
