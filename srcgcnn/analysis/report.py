@@ -216,14 +216,14 @@ def _write_tables(section: Section, home: Path) -> None:
     study, findings = section.study, section.findings
     table = tradeoff_table(study, findings)
     section.tables["tradeoff"] = shown_tradeoff(table, study.quantity, section.baselines)
-    printed = printed_tradeoff(table, study.quantity, section.baselines)
+    printed = printed_tradeoff(study, table, section.comparisons, section.baselines)
     write_table(home / "tables", "tradeoff", table, section.tables["tradeoff"], printed)
     write_table(home / "tables", "trials", study.trials)
     if section.baselines:
         write_table(home / "tables", "baselines", baseline_table(section.baselines))
     if section.comparisons:
         section.tables["comparisons"] = shown_comparisons(section.comparisons, study.unit)
-        printed = printed_comparisons(section.comparisons, study.unit)
+        printed = printed_comparisons(study, section.comparisons)
         write_table(home / "tables", "comparisons", section.tables["comparisons"], printed=printed)
 
 

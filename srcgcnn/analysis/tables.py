@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from srcgcnn.analysis.comparison import effect_text, p_text
+from srcgcnn.analysis.tradeoff import interval_words
 from srcgcnn.files import write_text
 
 if TYPE_CHECKING:
@@ -16,14 +18,25 @@ if TYPE_CHECKING:
 
     from srcgcnn.analysis.baselines import Baseline
     from srcgcnn.analysis.comparison import Comparison
+    from srcgcnn.analysis.study import Study
 
 SCORES = {"rmse": "test RMSE", "r2": "test R²", "roc_auc": "test ROC-AUC"}
-FIRST_SHARES = {3: 0.42, 4: 0.28}  # of a column of print, for the names; the rest are numbers
+FIRST_SHARES = {3: 0.42}  # of a column of print, for the names; the rest are numbers
+FIRST_SHARE = 0.22
 LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$",
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"$<$", ">": r"$>$", "±": r"$\pm$", "…": r"\ldots{}",
     "–": "--", "−": "$-$", "²": "$^2$", "α": r"$\alpha$", "Å": r"\AA{}", "µ": r"$\mu$",
+    "\u202f": r"\,",
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PrintedTable:
+    """A table for a paper: its cells as text, and a caption that says what they are."""
+
+    cells: pd.DataFrame
+    caption: str
 
 
 def shown_tradeoff(table: pd.DataFrame, quantity: str, baselines: Sequence[Baseline] = ()) -> pd.DataFrame:
@@ -52,7 +65,7 @@ def _shown_baselines(baselines: Sequence[Baseline], quantity: str, columns: Sequ
     rows = [
         {
             "variant": one.name,
-            "conv. params": "0",
+            "conv. params": "–",
             "all params": "–",
             f"train {quantity}": _number(one.train),
             f"val. {quantity}": str(one.val),
@@ -65,28 +78,70 @@ def _shown_baselines(baselines: Sequence[Baseline], quantity: str, columns: Sequ
     return pd.DataFrame(rows, columns=list(columns))
 
 
-def printed_tradeoff(table: pd.DataFrame, quantity: str, baselines: Sequence[Baseline] = ()) -> pd.DataFrame:
-    """Return what of the trade-off table fits a column of print: variant, parameters, test error, R2 or ROC-AUC."""
-    shown = shown_tradeoff(table, quantity, baselines)
-    last = [heading for name, heading in SCORES.items() if name != "rmse" and heading in shown]
-    return shown[["variant", "conv. params", f"test {quantity}", *last]]
-
-
-def printed_comparisons(comparisons: Sequence[Comparison], unit: str) -> pd.DataFrame:
-    """Return what of the comparisons fits a column of print."""
-    reference = comparisons[0].reference
-    return pd.DataFrame(
+def printed_tradeoff(
+    study: Study, table: pd.DataFrame, comparisons: Sequence[Comparison], baselines: Sequence[Baseline] = ()
+) -> PrintedTable:
+    """Return what of the trade-off table fits a column of print, with the differences from a reference."""
+    differences = {one.variant: _difference(one) for one in comparisons}
+    splits = bool((table["splits"] > 1).any())
+    rows = [
         {
-            f"variant (minus {reference})": one.variant,
-            f"difference ({unit})": (
-                f"{one.difference.mean:+.4f} ± {one.difference.half_width:.4f}"
-                if one.difference.known
-                else f"{one.difference.mean:+.4f}"
-            ),
-            "p (Holm)": p_text(one.p_corrected),
+            "variant": row.variant,
+            "conv.": _thousands(row.conv_parameters),
+            "total": _thousands(row.total_parameters),
+            "n": str(row.seeds),
+            **({"k": str(row.splits)} if splits else {}),
+            "test error": rounded(row.test, row.test_half_width),
+            "difference": differences.get(row.variant, "reference"),
         }
+        for row in table.itertuples()
+    ]
+    rows += [{"variant": one.name, "test error": rounded(one.test.mean, one.test.half_width)} for one in baselines]
+    cells = pd.DataFrame(rows).fillna("–")
+    caption = (
+        f"{study.title}: test {study.quantity} on {study.results[0].rows[2]:,} crystals, "
+        f"{interval_words(table['test_interval_over'])}. {_differences_are(comparisons)}"
+        f"conv. and total: convolution and all parameters, thousands. n: seeds{', k: splits' if splits else ''}."
+    )
+    return PrintedTable(cells if comparisons else cells.drop(columns="difference"), caption)
+
+
+def printed_comparisons(study: Study, comparisons: Sequence[Comparison]) -> PrintedTable:
+    """Return what of the comparisons fits a column of print."""
+    cells = pd.DataFrame(
+        {"variant": one.variant, f"difference ({study.unit})": _difference(one), "p (Holm)": p_text(one.p_corrected)}
         for one in comparisons
     )
+    intervals = interval_words(one.difference.repeats for one in comparisons)
+    caption = f"{study.title}. {_differences_are(comparisons)}Given as {intervals}. p: t test, corrected (Holm)."
+    return PrintedTable(cells, caption)
+
+
+def _differences_are(comparisons: Sequence[Comparison]) -> str:
+    if not comparisons:
+        return ""
+    reference = comparisons[0].reference
+    return f"Difference: test error minus that of {reference}, paired, ± likewise; positive is worse. "
+
+
+def _difference(comparison: Comparison) -> str:
+    return rounded(comparison.difference.mean, comparison.difference.half_width, "+")
+
+
+def _thousands(count: int) -> str:
+    return f"{count / 1000:,.1f}"
+
+
+def rounded(mean: float, half_width: float | None = None, sign: str = "") -> str:
+    """Write a mean with the decimals of its half width, which gets two digits; without one it gets three itself."""
+    known = half_width is not None and math.isfinite(half_width) and half_width > 0
+    size, digits = (float(half_width or 0), 2) if known else (abs(mean), 3)
+    places = digits - 1 - math.floor(math.log10(float(f"{size:.{digits - 1}e}"))) if size else 0
+
+    def text(value: float, sign: str = "") -> str:
+        return f"{round(value, places):{sign}z.{max(0, places)}f}".replace("-", "−")
+
+    return f"{text(mean, sign)}\u202f±\u202f{text(size)}" if known else text(mean, sign)
 
 
 def shown_comparisons(comparisons: Sequence[Comparison], unit: str) -> pd.DataFrame:
@@ -117,13 +172,13 @@ def _number(value: float | None) -> str:
 
 
 def write_table(
-    folder: Path, name: str, data: pd.DataFrame, shown: pd.DataFrame | None = None, printed: pd.DataFrame | None = None
+    folder: Path, name: str, data: pd.DataFrame, shown: pd.DataFrame | None = None, printed: PrintedTable | None = None
 ) -> None:
     """Write a table: `data` as CSV, `shown` (default: the same) as Markdown, `printed` as LaTeX."""
     write_text(folder / f"{name}.csv", data.to_csv(index=False))
     write_text(folder / f"{name}.md", as_markdown(data if shown is None else shown))
     if printed is not None:
-        write_text(folder / f"{name}.tex", as_latex(printed))
+        write_text(folder / f"{name}.tex", as_latex(printed, f"tab:{name}"))
 
 
 def as_markdown(table: pd.DataFrame) -> str:
@@ -133,26 +188,30 @@ def as_markdown(table: pd.DataFrame) -> str:
     return "\n".join([lines[0], "|" + " --- |" * len(table.columns), *lines[1:]]) + "\n"
 
 
-def as_latex(table: pd.DataFrame) -> str:
+def as_latex(printed: PrintedTable, label: str) -> str:
     """Return a table as LaTeX, as wide as the column of the page; the first of its columns may break.
 
-    Its rules need the package booktabs, and nothing else.
+    It needs the packages array and booktabs, and nothing else.
     """
-    heads = [_latex(name) for name in table.columns]
-    rows = [[_latex(value) for value in row] for row in table.to_numpy()]
-    lines = [rf"{{\raggedright {first}}} & " + " & ".join(rest) + r" \\" for first, *rest in [heads, *rows]]
-    share = FIRST_SHARES.get(len(heads), 0.3)
-    columns = rf"@{{}}p{{{share}\columnwidth}}@{{\extracolsep{{\fill}}}}" + "r" * (len(heads) - 1) + "@{}"
+    cells = printed.cells
+    first, *rest = (" & ".join(map(_latex, row)) + r" \\" for row in [cells.columns, *cells.to_numpy()])
+    share = FIRST_SHARES.get(len(cells.columns), FIRST_SHARE)
+    columns = rf"@{{}}>{{\raggedright\arraybackslash}}p{{{share}\columnwidth}}@{{\extracolsep{{\fill}}}}"
+    columns += "r" * (len(cells.columns) - 1) + "@{}"
     text = [
-        "% needs \\usepackage{booktabs}; as wide as the column of the page",
-        r"{\footnotesize\setlength{\tabcolsep}{2pt}",
-        rf"\noindent\begin{{tabular*}}{{\columnwidth}}{{{columns}}}",
+        r"% needs \usepackage{array} and \usepackage{booktabs}; as wide as the column of the page",
+        r"\begin{table}",
+        rf"\caption{{{_latex(printed.caption)}}}",
+        rf"\label{{{label}}}",
+        r"\footnotesize\setlength{\tabcolsep}{1.5pt}",
+        rf"\begin{{tabular*}}{{\columnwidth}}{{{columns}}}",
         r"\toprule",
-        lines[0],
+        first,
         r"\midrule",
-        *lines[1:],
+        *rest,
         r"\bottomrule",
-        r"\end{tabular*}}",
+        r"\end{tabular*}",
+        r"\end{table}",
     ]
     return "\n".join(text) + "\n"
 

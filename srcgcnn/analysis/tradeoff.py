@@ -12,7 +12,7 @@ from srcgcnn.analysis.intervals import Interval
 from srcgcnn.analysis.study import views_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rich.console import Console
 
@@ -24,6 +24,19 @@ CAPTION = (
     "mean ± half width of the 95 % interval, for new seeds and new crystals; over splits if several, over seeds alone "
     "if no predictions are kept; test read once"
 )
+
+REPEATED = {  # what an interval is for, by what was repeated
+    "seeds and crystals": "for new seeds and new crystals",
+    "seeds": "for new seeds on these crystals",
+    "splits": "for new splits",
+}
+
+
+def interval_words(repeats: Iterable[str]) -> str:
+    """Say what `mean ± half width` is, of intervals over these repeats (`Interval.repeats`)."""
+    found = set(repeats)
+    words = " or ".join(text for name, text in REPEATED.items() if name in found)
+    return f"mean ± half width of the 95 % interval {words}" if words else "mean without an interval: one trial each"
 
 
 @dataclass(frozen=True)

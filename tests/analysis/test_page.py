@@ -1,6 +1,7 @@
 """What a reader sees first: the answer, the advice, the figure; and the figures of what was varied."""
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -13,16 +14,18 @@ from chromium import CHROMIUM, NO_CHROMIUM, chromium, visit
 from made_results import result_of
 
 from srcgcnn.analysis.answer import answer_of
+from srcgcnn.analysis.baselines import Baseline
 from srcgcnn.analysis.comparison import compare
 from srcgcnn.analysis.costs import draw_tradeoff, draw_widths
 from srcgcnn.analysis.figures import draw_depth, draw_train_sizes
 from srcgcnn.analysis.findings import find, tradeoff_table
-from srcgcnn.analysis.intervals import Repeats, seeds_and_crystals
+from srcgcnn.analysis.intervals import Interval, Repeats, seeds_and_crystals
 from srcgcnn.analysis.pareto import shown_front
 from srcgcnn.analysis.power import seeds_to_decide
 from srcgcnn.analysis.report import write_report
+from srcgcnn.analysis.scores import Scores
 from srcgcnn.analysis.study import studies_of
-from srcgcnn.analysis.tables import as_latex, printed_comparisons, printed_tradeoff
+from srcgcnn.analysis.tables import as_latex, printed_comparisons, printed_tradeoff, rounded
 from srcgcnn.cli.main import main
 from srcgcnn.models.counts import count_parameters
 from srcgcnn.run.paths import RunPaths
@@ -171,7 +174,7 @@ def test_differences_are_from_the_reference_that_is_asked_for(tmp_path, capsys):
         assert set(table["reference"]) == {"CGCNN-1"}
     (difference,) = table.loc[table["variant"] == "CGCNN-3", "difference (eV/atom)"]
     assert -0.21 < difference < -0.19
-    assert "minus CGCNN-1)} & difference" in (paths.report / "tables" / "comparisons.tex").read_text()
+    assert "test error minus that of CGCNN-1, paired" in (paths.report / "tables" / "comparisons.tex").read_text()
     capsys.readouterr()
     assert main(["compare", str(paths.out), "CGCNN-3", "CGCNN-1"]) == 0
     printed = capsys.readouterr().out
@@ -282,6 +285,54 @@ def test_error_against_parameters_at_equal_depth_where_widths_varied(sweep, tmp_
     assert draw_widths(*studies_of(sweep)) is None
 
 
+@pytest.mark.parametrize(("seeds", "digits"), [((0, 1, 2), r"0\.\d+\\,\$\\pm\$\\,0\.0+\d\d"), ((0,), r"0\.\d{3}")])
+def test_latex_tables_are_whole_and_say_what_they_show(seeds, digits, tmp_path):
+    study, _ = answer(sweep_in(tmp_path, (Axes(depths=(1, 3), seeds=seeds),), by_depth({1: 0.3, 3: 0.1})))
+    found = find(study)
+    error = Interval(0.25, math.nan, math.nan, math.nan, math.nan, "nothing")
+    linear = Baseline("linear on composition", 0.25, error, error, Scores(0.25, 0.3, 0.4, None, None))
+    printed = printed_tradeoff(study, tradeoff_table(study, found), found.comparisons, [linear])
+    text = as_latex(printed, "tab:tradeoff")
+    begun, ended = (re.findall(rf"\\{word}{{(\S+?)}}", text) for word in ("begin", "end"))
+    assert begun == ended[::-1] == ["table", "tabular*"]
+    assert text.count("{") == text.count("}")
+    head, *rows = [line.removesuffix(r" \\").split(" & ") for line in text.splitlines() if line.endswith(r" \\")]
+    assert head == ["variant", "conv.", "total", "n", "test error", "difference"]
+    assert len(rows) == 4
+    assert {len(row) for row in rows} == {len(head)}
+    assert rows[-1] == ["linear on composition", "--", "--", "--", "0.250", "--"]
+    errors = {row[0]: row[4] for row in rows[:-1]}
+    assert all(re.fullmatch(digits, error) for error in errors.values()), errors
+    assert {row[0]: row[3] for row in rows}["CGCNN-3"] == str(len(seeds))
+    (better,) = [row[5] for row in rows if row[5] not in ("--", "reference") and "CGCNN-1" not in row[0]]
+    assert re.match(r"(\$-\$|\+)0\.\d", better)
+    assert "test MAE (eV/\\allowbreak{}atom) on 60 crystals" in printed_caption(text)
+    assert "positive is worse" in printed_caption(text)
+    assert (r"\pm$ half width of the 95 \% interval" in printed_caption(text)) == (len(seeds) > 1)
+    assert r"\label{tab:tradeoff}" in text
+
+
+def printed_caption(text):
+    return re.search(r"\\caption{(.*)}\n", text)[1]
+
+
+@pytest.mark.parametrize(
+    ("mean", "half_width", "sign", "text"),
+    [
+        (0.66596, 0.1259, "", "0.67 ± 0.13"),
+        (0.00149, 0.05071, "+", "+0.001 ± 0.051"),
+        (-0.00149, 0.0996, "+", "+0.00 ± 0.10"),
+        (-0.0149, 0.00996, "+", "−0.015 ± 0.010"),
+        (1234.5, 123.4, "", "1230 ± 120"),
+        (0.99124, None, "", "0.991"),
+        (0.99124, math.nan, "", "0.991"),
+        (0.0, None, "", "0"),
+    ],
+)
+def test_a_half_width_has_two_digits_and_its_mean_the_same_decimals(mean, half_width, sign, text):
+    assert rounded(mean, half_width, sign).replace("\u202f", " ") == text
+
+
 @pytest.mark.skipif(LATEX is None, reason="no pdflatex on the PATH")
 def test_latex_tables_fit_a_column(sweep, tmp_path):
     axes = (Axes(models=("srcgcnn",), depths=(3,), widths=(128,), seeds=(0, 1), alphas=("learned-scalar",)),)
@@ -289,11 +340,11 @@ def test_latex_tables_fit_a_column(sweep, tmp_path):
     (study,) = studies_of(sweep)
     found = find(study)
     printed = (
-        printed_tradeoff(tradeoff_table(study, found), study.quantity),
-        printed_comparisons(found.comparisons, study.unit),
+        printed_tradeoff(study, tradeoff_table(study, found), found.comparisons),
+        printed_comparisons(study, found.comparisons),
     )
-    tables = [as_latex(table) for table in printed]
-    text = "\\documentclass[10pt,twocolumn]{article}\\usepackage{booktabs}\\begin{document}\n"
+    tables = [as_latex(table, f"tab:{number}") for number, table in enumerate(printed)]
+    text = "\\documentclass[10pt,twocolumn]{article}\\usepackage{array,booktabs}\\begin{document}\n"
     (tmp_path / "page.tex").write_text(text + "\n\n".join(tables) + "\\end{document}\n")
     command = [LATEX, "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
