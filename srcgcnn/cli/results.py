@@ -43,7 +43,7 @@ def add_analysis_commands(commands: Any) -> None:
         srcgcnn results runs/depth --trials --csv
         """,
     )
-    results.add_argument("--format", choices=["table", "markdown", "csv", "json"], default="table")
+    results.add_argument("--format", choices=["table", "markdown", "csv", "json"], default="table", type=_format)
     results.add_argument("--csv", action="store_const", dest="format", const="csv", help="the same as --format csv")
     results.add_argument("--trials", action="store_true", help="one row per trial, not per variant")
     _add_target(results)
@@ -101,6 +101,14 @@ def _add_margin(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="margin of non-inferiority in the unit of the errors (0.005 eV/atom; else 5 %% of the best error)",
     )
+
+
+def _format(text: str) -> str:
+    if text == "latex":
+        import argparse
+
+        raise argparse.ArgumentTypeError("`srcgcnn report OUT` writes LaTeX: OUT/report/tables/tradeoff.tex")
+    return text
 
 
 def _results(options: argparse.Namespace) -> int:

@@ -128,6 +128,12 @@ def test_every_name_that_results_prints_is_one_that_compare_takes(tmp_path, caps
     assert "several variants match 't=3'" in capsys.readouterr().err
 
 
+def test_who_asks_for_latex_is_told_where_it_is(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["results", str(tmp_path), "--format", "latex"])
+    assert "`srcgcnn report OUT` writes LaTeX: OUT/report/tables/tradeoff.tex" in capsys.readouterr().err
+
+
 def test_compare_takes_a_name_of_models_that_one_variant_fits(tmp_path, capsys):
     """`cgcnn` is no SR-CGCNN, though the name of that contains it."""
     layers = ModelConfig("cgcnn", 3)
