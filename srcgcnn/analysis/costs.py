@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 
 from srcgcnn.analysis.pareto import shown_front
+from srcgcnn.analysis.point_names import name_points
 from srcgcnn.analysis.style import (
     DOUBLE_INCHES,
     GREY,
     SINGLE_INCHES,
     Drawing,
-    apart,
     colour_of,
     legend_below,
     new_figure,
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from srcgcnn.analysis.answer import Answer
     from srcgcnn.analysis.baselines import Baseline
     from srcgcnn.analysis.study import Study
 
@@ -34,40 +33,34 @@ COSTS = {
     "seconds": ("training time per trial (s)", 1.0),
     "memory_mb": ("peak memory (GiB)", 1 / 1024),
 }
-MOST_NAMES = 16  # next to a panel
-RING: dict[str, Any] = {"mfc": "none", "mec": "black", "ms": 10, "mew": 0.9}
+MOST_NAMES = 16  # in a panel
 NEAR = 1.4  # a baseline within this factor of the worst variant is drawn, not only listed
 FRONT = "Black steps: every variant on them is significantly better than the one before (paired, 5 %, corrected)"
+NO_FRONT = (
+    "No steps are drawn: of the variants that have the lowest mean error for their size, none is significantly better "
+    "than the smallest (paired, 5 %, corrected)"
+)
+NAMES = f"Names: depth, where there is room; of more than {MOST_NAMES} points, those on the front and the best one"
 BARS = "Bars: 95 % interval, as in the table"
 
 
-def draw_tradeoff(study: Study, answer: Answer, baselines: Sequence[Baseline]) -> Drawing:
-    """Error against convolution parameters: the figure that the page opens with."""
+def draw_tradeoff(study: Study, baselines: Sequence[Baseline]) -> Drawing:
+    """Error against convolution parameters: the figure that the page opens with, and one for a paper."""
     table = _points(study, "conv_parameters")
     figure = new_figure(SINGLE_INCHES * 1.05, 2.75)
     axes = figure.add_subplot()
     front = _draw_points(axes, study, table)
-    if answer.advised:
-        place = table[table["variant"] == answer.advised].iloc[0]
-        ring: dict[str, Any] = {
-            "markerfacecolor": "none",
-            "markeredgecolor": "black",
-            "markersize": 10,
-            "markeredgewidth": 0.9,
-        }
-        axes.plot(place["cost"], place["mean"], "o", label="to take", zorder=4, **ring)
     highest = float(np.nanmax(np.append(table["mean"] + table["half_width"], table["mean"])))
+    levels = []
     for baseline, dashes in zip(baselines, (":", "--"), strict=False):
         if baseline.test.mean < NEAR * highest:
             axes.axhline(baseline.test.mean, color=GREY, lw=0.9, ls=dashes, label=baseline.name, zorder=0)
+            levels.append(baseline.test.mean)
     axes.set_xlabel("convolution parameters")
     axes.set_ylabel(f"test {study.quantity}")
-    _name_points(axes, study, table, front, answer.advised)
     legend_below(figure, *axes.get_legend_handles_labels(), markerscale=0.8)
-    caption = f"Error against convolution parameters. {BARS}."
-    caption += (
-        f" {FRONT}." if len(front) > 1 else " No front is drawn: the trials do not distinguish any two of its steps."
-    )
+    _name_points(axes, study, table, front, levels)
+    caption = f"Error against convolution parameters. {BARS}. {FRONT if len(front) > 1 else NO_FRONT}. {NAMES}."
     return Drawing("tradeoff", caption, figure, table.assign(front=table["variant"].isin(front)))
 
 
@@ -79,19 +72,21 @@ def draw_pareto(study: Study) -> Drawing:
     known = {name: cost for name, cost in COSTS.items() if name != "memory_mb" or study.on_gpu}
     figure = new_figure(DOUBLE_INCHES, 2.9)
     panels = np.atleast_1d(figure.subplots(1, len(known), sharey=True))
-    tables = []
+    tables, fronts = [], []
     for axes, letter, (column, (label, scale)) in zip(panels, "abc", known.items(), strict=False):
         table = _points(study, column, scale)
         front = _draw_points(axes, study, table)
         axes.set_xlabel(label)
         axes.set_title(letter, loc="left", fontweight="bold")
-        _name_points(axes, study, table, front, None)
+        fronts.append(front)
         tables.append(table.assign(cost_is=column, front=table["variant"].isin(front)))
     panels[0].set_ylabel(f"test {study.quantity}")
     legend_below(figure, *panels[0].get_legend_handles_labels())
+    for axes, table, front in zip(panels, tables, fronts, strict=True):
+        _name_points(axes, study, table, front)
     caption = (
-        f"Error against other costs. {BARS}. {FRONT}; a single one is not drawn. At the right of a panel the depths "
-        f"(of more than {MOST_NAMES} points, those on the front). Time is that of the machine named below."
+        f"Error against other costs. {BARS}. {FRONT}; none if only the cheapest would be on them. {NAMES}. "
+        "Time is that of the machine named below."
     )
     return Drawing("pareto", caption, figure, pd.concat(tables))
 
@@ -178,25 +173,15 @@ def _log_costs(axes: Axes, costs: pd.Series) -> None:
     plain_log_ticks(axes)
 
 
-def _name_points(axes: Axes, study: Study, table: pd.DataFrame, front: Sequence[str], advised: str | None) -> None:
-    """Write the depths in a column next to the panel, as near to the height of their points as their size allows."""
-    important = {*front, study.best, advised}
+def _name_points(
+    axes: Axes, study: Study, table: pd.DataFrame, front: Sequence[str], levels: Sequence[float] = ()
+) -> None:
+    """Write the depths next to the points; of many points, those of the front and of the best."""
+    important = {*front, study.best}
+    first = table.assign(later=~table["variant"].isin(important)).sort_values(["later", "mean"])
     few = len(table) <= MOST_NAMES
-    named = (table if few else table[table["variant"].isin(important)]).sort_values(["mean", "cost"])
-    low, high = axes.get_ylim()
-    places = apart((named["mean"].to_numpy() - low) / (high - low), 1 / MOST_NAMES)
-    for row, place in zip(named.itertuples(), places, strict=True):
-        axes.annotate(
-            _short_name(study, row.variant),
-            (row.cost, row.mean),
-            xytext=(1.03, place),
-            textcoords="axes fraction",
-            fontsize=6.5,
-            fontweight="bold" if row.variant == advised else "normal",
-            va="center",
-            arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.6, "ls": ":", "shrinkB": 3, "relpos": (0, 0.5)},
-            zorder=0,
-        )
+    names = [_short_name(study, row.variant) if few or not row.later else "" for row in first.itertuples()]
+    name_points(axes, first, names, levels)
 
 
 def _short_name(study: Study, variant: str) -> str:

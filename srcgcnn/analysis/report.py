@@ -200,7 +200,7 @@ def _section(study: Study, paths: RunPaths, folder: str, margin: float | None, r
     )
     home = paths.report / folder
     _write_tables(section, home)
-    drawings = [costs.draw_tradeoff(study, answer, baselines), costs.draw_pareto(study)]
+    drawings = [costs.draw_tradeoff(study, baselines), costs.draw_pareto(study)]
     if comparisons:
         drawings.append(figures.draw_differences(study, comparisons, findings.margin))
     varied = (figures.draw_depth(study), figures.draw_train_sizes(study), costs.draw_widths(study))

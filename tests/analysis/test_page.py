@@ -198,15 +198,25 @@ def test_training_that_was_too_short_is_said_beside_the_advice(sweep):
 @pytest.mark.full
 def test_a_front_of_noise_is_no_front(tmp_path):
     axes = (Axes(models=("cgcnn",), depths=(1, 2, 3), seeds=(0, 1, 2)),)
-    study, told = answer(sweep_in(tmp_path / "noise", axes, by_depth({1: 0.1002, 2: 0.1001, 3: 0.1})))
+    study, _ = answer(sweep_in(tmp_path / "noise", axes, by_depth({1: 0.1002, 2: 0.1001, 3: 0.1})))
     costs = list(study.variants["conv_parameters"])
     assert shown_front(study, list(study.variants["variant"]), costs) == ["CGCNN-1"]
-    drawing = draw_tradeoff(study, told, [])
-    assert "No front is drawn" in drawing.caption
-    study, told = answer(sweep_in(tmp_path / "front", axes, by_depth({1: 0.3, 2: 0.2, 3: 0.1})))
-    drawing = draw_tradeoff(study, told, [])
+    drawing = draw_tradeoff(study, [])
+    assert "No steps are drawn: of the variants that have the lowest mean error for their size" in drawing.caption
+    study, _ = answer(sweep_in(tmp_path / "front", axes, by_depth({1: 0.3, 2: 0.2, 3: 0.1})))
+    drawing = draw_tradeoff(study, [])
     assert drawing.data["front"].all()
     assert drawing.figure.axes[0].get_xscale() == "log"
+
+
+def test_the_figure_for_a_paper_gives_no_advice_and_its_lines_are_no_trend(tmp_path):
+    """Two points far apart: each has its name at its side, and no line runs from one to the other."""
+    study, _ = answer(sweep_in(tmp_path, (Axes(depths=(3,), seeds=(0, 1)),), lambda trial: 0.1))
+    figure = draw_tradeoff(study, []).figure
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["CGCNN", "SR-CGCNN step-norm"]
+    assert sorted(text.get_text() for text in figure.axes[0].texts) == ["L = 3", "T = 3"]
+    assert not [text for text in figure.axes[0].texts if text.arrow_patch]
 
 
 @pytest.mark.parametrize("difference", [0.0, 0.006])
