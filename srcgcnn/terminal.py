@@ -84,6 +84,11 @@ def error_line(error: Exception) -> str:
     return printable(str(error))
 
 
+def counted(count: int, noun: str) -> str:
+    """Write a number of things: `1 trial`, `2 trials`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def duration(seconds: float) -> str:
     """Write a time span in readable form."""
     if seconds < 90:

@@ -70,7 +70,7 @@ def test_the_wheel_holds_every_definition_once(wheel):
 def test_the_installed_command_knows_what_ships(run, installed, tmp_path):
     where = run_python(installed, tmp_path, "import srcgcnn; print(srcgcnn.__file__)")
     assert Path(where).is_relative_to(installed.parent)
-    assert re.search(r"\d+ trials .* 0 finished before", run("sweep", "--dry-run"))
+    assert re.search(r"\d+ trials.* 0 finished before", run("sweep", "--dry-run"))
     assert "sweep 'paper' in runs/paper" in run("sweep", "--sweep", "paper", "--dry-run")
     assert "a local site" in run("cluster", "check", "local")
     nowhere = str(tmp_path / "bin")  # no SLURM there

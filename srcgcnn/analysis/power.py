@@ -86,9 +86,9 @@ def power_line(results: Iterable[TrialResult], seeds: int) -> str | None:
         return line + "one seed cannot resolve any difference"
     half = detectable(deviation, seeds) / 2
     return (
-        line + f"with {seeds} seeds only differences above {2 * half:.4f} are detected reliably; for {half:.4f} plan "
-        f"{seeds_needed(deviation, half)} seeds (80 % power, paired t test over seeds at 5 %; tests that "
-        "also pair the test crystals may resolve smaller ones)"
+        line + f"{seeds} seeds of each variant reliably detect only differences above {2 * half:.4f} {unit}; half of "
+        f"that, {half:.4f}, needs {seeds_needed(deviation, half)} seeds (80 % power, paired t test over seeds at 5 %; "
+        "tests that also pair the test crystals may detect smaller differences)"
     )
 
 

@@ -31,7 +31,7 @@ from srcgcnn.analysis.tables import (
     shown_tradeoff,
     write_table,
 )
-from srcgcnn.analysis.tradeoff import CAPTION
+from srcgcnn.analysis.tradeoff import caption_of
 from srcgcnn.files import write_bytes, write_text
 from srcgcnn.run.folder import open_run
 from srcgcnn.run.spent import is_gpu, spent_line
@@ -123,6 +123,12 @@ class Section:
     pictures: dict[str, Picture] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     interactive: str = ""
+
+    @property
+    def caption(self) -> str:
+        """What the errors of the table are."""
+        text = caption_of(self.study.interval(name) for name in self.study.variants["variant"])
+        return text[0].upper() + text[1:]
 
     @property
     def contents(self) -> list[tuple[str, str]]:
@@ -311,7 +317,6 @@ def _render(
         left_out=left_out,
         paper_source=SOURCE,
         several_unit=MEAN_OF_RATIOS,
-        caption=CAPTION,
         cost={**_cost(sections), "used in all": spent_line(run.paths)},
         provenance=_provenance(sections),
         version=__version__,

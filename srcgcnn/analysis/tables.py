@@ -100,7 +100,7 @@ def printed_tradeoff(
     cells = pd.DataFrame(rows).fillna("–")
     caption = (
         f"{study.title}: test {study.quantity} on {study.results[0].rows[2]:,} crystals, "
-        f"{interval_words(table['test_interval_over'])}. {_differences_are(comparisons)}"
+        f"{interval_words(study.interval(name) for name in table['variant'])}. {_differences_are(comparisons)}"
         f"conv. and total: convolution and all parameters, thousands. n: seeds{', k: splits' if splits else ''}."
     )
     return PrintedTable(cells if comparisons else cells.drop(columns="difference"), caption)
@@ -112,7 +112,7 @@ def printed_comparisons(study: Study, comparisons: Sequence[Comparison]) -> Prin
         {"variant": one.variant, f"difference ({study.unit})": _difference(one), "p (Holm)": p_text(one.p_corrected)}
         for one in comparisons
     )
-    intervals = interval_words(one.difference.repeats for one in comparisons)
+    intervals = interval_words(one.difference for one in comparisons)
     caption = f"{study.title}. {_differences_are(comparisons)}Given as {intervals}. p: t test, corrected (Holm)."
     return PrintedTable(cells, caption)
 

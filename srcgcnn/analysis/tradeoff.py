@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from srcgcnn.run.folder import Run
     from srcgcnn.run.paths import RunPaths
 
-CAPTION = (
-    "mean ± half width of the 95 % interval, for new seeds and new crystals; over splits if several, over seeds alone "
-    "if no predictions are kept; test read once"
-)
 
 REPEATED = {  # what an interval is for, by what was repeated
     "seeds and crystals": "for new seeds and new crystals",
@@ -32,11 +28,16 @@ REPEATED = {  # what an interval is for, by what was repeated
 }
 
 
-def interval_words(repeats: Iterable[str]) -> str:
-    """Say what `mean ± half width` is, of intervals over these repeats (`Interval.repeats`)."""
-    found = set(repeats)
+def interval_words(intervals: Iterable[Interval]) -> str:
+    """Say what `mean ± half width` is, of those among these intervals that are known."""
+    found = {one.repeats for one in intervals if one.known}
     words = " or ".join(text for name, text in REPEATED.items() if name in found)
-    return f"mean ± half width of the 95 % interval {words}" if words else "mean without an interval: one trial each"
+    return f"mean ± half width of the 95 % interval {words}" if words else "mean; no interval is known"
+
+
+def caption_of(errors: Iterable[Interval]) -> str:
+    """Return what stands below a table of these errors."""
+    return f"{interval_words(errors)}; the test set was read once"
 
 
 @dataclass(frozen=True)
@@ -163,14 +164,15 @@ def print_tradeoff(rows: Sequence[TradeoffRow], console: Console) -> None:
     """Print the table in readable form."""
     from rich.table import Table
 
-    columns, caption = _columns(rows), CAPTION
+    caption = described = caption_of(row.test for row in rows)
+    columns = _columns(rows)
     units = {row.unit for row in rows}
     for name in [name for name in LEFT_OUT_FIRST if name != "unit" or len(units) == 1]:
         if _width(rows, columns) <= console.width:
             break
         columns.pop(name, None)
         unit = "" if "unit" in columns else f"errors in {''.join(units)}; "
-        caption = f"{unit}{CAPTION}; this terminal is too narrow for all columns: --format markdown"
+        caption = f"{unit}{described}; this terminal is too narrow for all columns: --format markdown"
     table = Table(caption=caption)
     for name, heading in columns.items():
         table.add_column(heading, justify="left" if name in LEFT else "right")

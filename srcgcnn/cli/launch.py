@@ -70,10 +70,13 @@ def prepare_and_launch(spec: SweepSpec, stores: Path, how: Launch, *, strict: bo
     return launch(plan, found, how, start)
 
 
-def _refuse_impossible_splits(plan: Plan, found: FoundData) -> None:
+def _split_sizes(plan: Plan, found: FoundData) -> list[str]:
     """Split the rows as the trials will, so that what cannot be done is reported before anything starts.
 
     Clusters of compositions are left out: they take seconds, and fail with too few rows only.
+
+    Returns:
+        Numbers of training, validation and test rows, such as `360/120/120`, each once; none before the first build.
 
     Raises:
         SplitError: a set would be empty, or smaller than requested.
@@ -82,13 +85,11 @@ def _refuse_impossible_splits(plan: Plan, found: FoundData) -> None:
     from srcgcnn.training.split import Crystals, split_rows
 
     if found.manifest is None:
-        return
+        return []
     crystals = Crystals.of(GraphStore(found.folder))
-    trials = [trial for group in plan.groups for trial in group.trials]
-    splits = {(id(trial.training.split), trial.seeds.split): trial.training.split for trial in trials}
-    for (_, seed), split in splits.items():
-        if split.kind != "cluster":
-            split_rows(split, seed, crystals)
+    splits = {(id(trial.training.split), trial.seeds.split): trial.training.split for trial in plan.trials}
+    cut = [split_rows(split, seed, crystals) for (_, seed), split in splits.items() if split.kind != "cluster"]
+    return list(dict.fromkeys(f"{len(each.train)}/{len(each.val)}/{len(each.test)}" for each in cut))
 
 
 def launch(plan: Plan, found: FoundData, how: Launch, start: FoundStart | None = None) -> int:
@@ -97,9 +98,9 @@ def launch(plan: Plan, found: FoundData, how: Launch, start: FoundStart | None =
     from srcgcnn.sweep.prepare import refuse_missing_edges
 
     refuse_missing_edges(plan.spec, found)
-    _refuse_impossible_splits(plan, found)
+    sizes = _split_sizes(plan, found)
     begins, here = start.describe(found.reference) if start else "", how.site.kind == "local"
-    show_plan(plan, how.paths, found, how.site.workers, begins, here=here)
+    show_plan(plan, how.paths, found, sizes, how.site.workers, begins, here=here)
     accepted = True
     if how.site.kind == "slurm":
         from srcgcnn.cli.submission import show_submission

@@ -12,9 +12,11 @@ from srcgcnn.run.folder import open_run
 from srcgcnn.run.labels import labels_of
 from srcgcnn.sweep.proposals import known_variants, proposals_of
 from srcgcnn.sweep.space import Space, Variant, matches_of, without_effect
-from srcgcnn.terminal import duration, make_console
+from srcgcnn.terminal import counted, duration, make_console
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from srcgcnn.data.manifest import TargetColumn
@@ -26,12 +28,30 @@ if TYPE_CHECKING:
 
 
 MOST_MATCHES = 20
+MOST_SIZES = 4
 
 
 def show_plan(
-    plan: Plan, paths: RunPaths, found: FoundData, workers: int, start: str = "", *, here: bool = True
+    plan: Plan,
+    paths: RunPaths,
+    found: FoundData,
+    sizes: Sequence[str],
+    workers: int,
+    start: str = "",
+    *,
+    here: bool = True,
 ) -> None:
-    """Print what a sweep will do; `here` is whether it would train on this machine."""
+    """Print what a sweep will do.
+
+    Args:
+        plan: that of the sweep.
+        paths: of its folder.
+        found: its data.
+        sizes: rows of its splits, such as `360/120/120`.
+        workers: how many train side by side.
+        start: the weights from which it starts.
+        here: whether it would train on this machine.
+    """
     console = make_console()
     spec, recipe = plan.spec, plan.spec.training
     console.print(f"sweep {spec.name!r} in {paths.out}", soft_wrap=True)
@@ -41,8 +61,8 @@ def show_plan(
     for line in _statistics(spec.data, found):
         console.print(f"    {line}", soft_wrap=True)
     console.print(
-        f"  training: {recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.optimizer} {recipe.learning_rate:g}, "
-        f"{recipe.schedule}, {recipe.loss}, split {recipe.split.kind}",
+        f"  training: {counted(recipe.epochs, 'epoch')}, batch {recipe.batch_size}, {recipe.optimizer} "
+        f"{recipe.learning_rate:g}, {recipe.schedule}, {recipe.loss}, split {recipe.split.kind}{_listed(sizes)}",
         soft_wrap=True,
     )
     if start:
@@ -62,8 +82,9 @@ def show_plan(
     console.print(_variants(plan))
     repeated = plan.combinations - len(plan.trials)
     console.print(
-        f"{len(plan.trials)} trials ({repeated} of {plan.combinations} combinations repeat another one), "
-        f"{len(plan.finished)} finished before, {plan.left} to train in {len(plan.groups)} groups"
+        counted(len(plan.trials), "trial")
+        + (f" ({repeated} of {plan.combinations} combinations repeat another one)" if repeated else "")
+        + f", {len(plan.finished)} finished before, {plan.left} to train in {counted(len(plan.groups), 'group')}"
         + (f", {len(plan.failed)} of them failed before" if plan.failed else "")
         + (f", {len(plan.stopped)} stopped early before" if plan.stopped else ""),
         soft_wrap=True,
@@ -71,6 +92,12 @@ def show_plan(
     console.print(f"expected: {_estimate(plan, workers, here=here)}", soft_wrap=True)
     if plan.cost.points:  # earlier results of this data
         _show_power(plan, paths)
+
+
+def _listed(sizes: Sequence[str]) -> str:
+    more = f", and {len(sizes) - MOST_SIZES} more" if len(sizes) > MOST_SIZES else ""
+    rows = f" ({', '.join(sizes[:MOST_SIZES])}{more} rows to train, validate and test)"
+    return rows if sizes else ""
 
 
 def _remarks(plan: Plan) -> list[str]:
@@ -109,8 +136,8 @@ def _show_search(plan: Plan, paths: RunPaths, console: Console) -> None:
     spec = plan.spec.search
     space = Space(plan.spec, plan.data)
     console.print(
-        f"  search: {spec.method}, {spec.proposals} proposals, {spec.parallel} at a time, seed {spec.seed}; "
-        f"minimises: {', '.join(spec.objectives)} (means over {len(space.seeds)} trials each)",
+        f"  search: {spec.method}, {counted(spec.proposals, 'proposal')}, {spec.parallel} at a time, seed {spec.seed}; "
+        f"minimises: {', '.join(spec.objectives)} (means over {counted(len(space.seeds), 'trial')} each)",
         soft_wrap=True,
     )
     for name, choices in space.described().items():
@@ -178,4 +205,4 @@ def _estimate(plan: Plan, workers: int, *, here: bool) -> str:
     seconds, side_by_side = plan.estimate_seconds(), plan.estimate_seconds(workers)
     if seconds is None or side_by_side is None:
         return "unknown before the first steps" + ("; --estimate times some on this machine" if here else "")
-    return f"{duration(seconds)} of training in all, {duration(side_by_side)} on {workers} workers"
+    return f"{duration(seconds)} of training in all, {duration(side_by_side)} on {counted(workers, 'worker')}"

@@ -233,13 +233,14 @@ def _difference_cells(pair: Pair, p_text: Callable[[float], str], unpaired: str)
 def _print_comparison(study: Study, variant: str, reference: str, margin: float | None) -> None:
     from srcgcnn.analysis.comparison import compare, effect_text, non_inferior, p_phrase
     from srcgcnn.analysis.findings import default_margin
+    from srcgcnn.terminal import counted
 
     result = compare(study, variant, reference)
     claim = non_inferior(result, default_margin(study) if margin is None else margin)
     difference = result.difference
     print(
-        f"{study.title}: test error of {result.variant} minus {result.reference}, {result.seeds} pairs of trials; "
-        f"positive: {result.variant} is worse"
+        f"{study.title}: test error of {result.variant} minus {result.reference}, {counted(result.seeds, 'pair')} of "
+        f"trials; positive: {result.variant} is worse"
     )
     if difference.known:
         print(

@@ -37,6 +37,7 @@ def _track(options: argparse.Namespace) -> int:
     from srcgcnn.analysis import tradeoff
     from srcgcnn.run.folder import open_run
     from srcgcnn.sweep.record import read_record
+    from srcgcnn.terminal import counted
     from srcgcnn.tracking.writer import MlflowException, rebuild
 
     paths = existing_run(options.out)
@@ -49,7 +50,7 @@ def _track(options: argparse.Namespace) -> int:
         count = rebuild(run, name, options.tracking_uri, tradeoff.as_markdown(rows), tradeoff.as_csv(rows))
     except MlflowException as error:
         raise RuntimeError(f"MLflow at {uri}{' does not answer' if no_answer(error) else f': {error}'}") from None
-    print(f"{count} trials of sweep {name!r} are in {uri}")
+    print(f"{uri}: {counted(count, 'trial')} of sweep {name!r}")
     return 0
 
 

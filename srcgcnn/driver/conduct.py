@@ -24,7 +24,7 @@ from srcgcnn.run.leftovers import remove_leftovers
 from srcgcnn.run.paths import make_run_folder
 from srcgcnn.sweep.ended_groups import forget_ended_groups
 from srcgcnn.sweep.record import write_record
-from srcgcnn.terminal import make_console
+from srcgcnn.terminal import counted, make_console
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -222,14 +222,14 @@ def _say_how_it_ended(ended: _Ended, paths: RunPaths, console: Console, command:
         console.print(f"Stopped. Finished trials are kept; the same command resumes: {command}", soft_wrap=True)
         return EXIT_INTERRUPTED
     if ended.failed:
-        console.print(f"{len(ended.failed)} trials failed:")
+        console.print(f"{counted(len(ended.failed), 'trial')} failed:")
         for label, reason in ended.failed.values():
             console.print(f"  {label}: {reason.splitlines()[-1]}")
         console.print(f"reasons and logs: {paths.failures}")
         return EXIT_FAILED_TRIALS
     if ended.stopped:
         console.print(
-            f"{ended.stopped} trials were stopped early; without --scheduler they continue from their checkpoints"
+            f"stopped early: {counted(ended.stopped, 'trial')}; without --scheduler, checkpoints are continued"
         )
     out = shlex.quote(str(paths.out))
     console.print(f"results: {paths.results}   again: srcgcnn results {out}   MLflow: {pages}", soft_wrap=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from srcgcnn.analysis.study import studies_of
-from srcgcnn.analysis.tradeoff import CAPTION, rows_of
+from srcgcnn.analysis.tradeoff import caption_of, rows_of
+from srcgcnn.terminal import counted
 
 if TYPE_CHECKING:
     from srcgcnn.analysis.tradeoff import TradeoffRow
@@ -44,14 +45,15 @@ def summarise(run: Run) -> Summary:
         name = model.lower().replace(" + ", "-")
         metrics |= {f"best_val_of_{name}": row.val.mean, f"test_of_best_{name}": row.test.mean}
     trials = len(studies[0].results)
-    lines = [f"{trials} trial{'s' * (trials != 1)} of {len(rows)} variant{'s' * (len(rows) != 1)} have finished."]
+    lines = [f"{counted(trials, 'trial')} of {counted(len(rows), 'variant')} have finished."]
     lines += [f"Another {len(study.results)} are of another study: {study.title}." for study in studies[1:]]
     lines += [_sentence(row) for row in sorted(best.values(), key=lambda row: row.val.mean)]
-    return Summary("\n".join([*lines, "", f"Best by validation error; {CAPTION}."]), metrics)
+    caption = caption_of(row.test for row in best.values())
+    return Summary("\n".join([*lines, "", f"Best by validation error; {caption}."]), metrics)
 
 
 def _sentence(row: TradeoffRow) -> str:
     return (
         f"- Best {row.model}: {row.variant}, validation {row.val}, test {row.test} {row.unit}, "
-        f"{row.conv_parameters:,} convolution parameters, {row.seeds} seed{'s' * (row.seeds != 1)}."
+        f"{row.conv_parameters:,} convolution parameters, {counted(row.seeds, 'seed')}."
     )

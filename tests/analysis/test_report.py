@@ -156,6 +156,9 @@ def test_long_names_stay_inside_every_figure(tmp_path):
 def test_planted_differences_are_found(sweep):
     (study,) = studies_of(sweep)
     found = find(study)
+    assert re.search(
+        r"detect only differences above 0\.\d+ eV/atom; half of that, 0\.\d+, needs \d+ seeds", found.power
+    )
     verdicts = {one.variant: one.verdict for one in found.comparisons}
     assert study.best in ("CGCNN-3", "SR-CGCNN T=3 step-norm")
     assert verdicts["CGCNN-1"] == verdicts["SR-CGCNN T=2 step-norm"] == "worse"

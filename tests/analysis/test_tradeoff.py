@@ -48,6 +48,17 @@ def test_seeds_of_one_variant_are_one_row_with_a_student_interval(tmp_path):
     assert (row.variant, row.seeds, row.splits) == ("SR-CGCNN T=3 step-norm", 3, 1)
 
 
+def test_the_caption_names_the_interval_of_this_table_alone(tmp_path):
+    def shown(name, results):
+        stream = io.StringIO()
+        print_tradeoff(table_of(tmp_path / name, results), Console(file=stream, width=200))
+        return " ".join(stream.getvalue().split())
+
+    assert "half width of the 95 % interval for new seeds on these crystals; the test set was" in shown("seeds", SEEDS)
+    assert "half width of the 95 % interval for new splits; the test set was" in shown("splits", splits_of())
+    assert "mean; no interval is known; the test set" in shown("one", SEEDS[:1])
+
+
 def test_one_seed_has_no_interval(tmp_path):
     (row,) = table_of(tmp_path, [result_of(0.5)])
     assert (row.val.known, str(row.val)) == (False, "0.5000")

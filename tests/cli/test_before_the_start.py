@@ -1,5 +1,7 @@
 """What a sweep says of data that it cannot train on, before it starts anything."""
 
+import re
+
 import numpy as np
 import pytest
 from made_results import result_of
@@ -48,6 +50,19 @@ def test_a_set_without_rows_is_refused(tmp_path, plan):
     status, _, error = plan(store, "--target", "gap", "--train-sizes", "8")
     assert status == 2
     assert "train_size=8: the training set of this split has " in error
+
+
+def test_the_plan_counts_trials_and_the_rows_of_each_set(tmp_path, plan):
+    store = tmp_path / "store"
+    assert main(["data", "build", str(table(tmp_path / "a.csv", range(8))), "--out", str(store)]) == 0
+    _, said, _ = plan(store, "--target", "gap", "--models", "cgcnn", "--seeds", "1", "--epochs", "1")
+    assert "1 trial, 0 finished before, 1 to train in 1 group\n" in said
+    assert "training: 1 epoch, batch " in said
+    (sizes,) = re.findall(r"split random \((\d+)/(\d+)/(\d+) rows to train, validate and test\)", said)
+    assert sum(map(int, sizes)) == 8
+    _, said, _ = plan(store, "--target", "gap", "--depths", "1", "--seeds", "2", "--train-sizes", "2", "3")
+    assert "4 trials (4 of 8 combinations repeat another one)" in said
+    assert re.search(r"split random \(2/\d/\d, 3/\d/\d rows to", said)
 
 
 def test_bad_rows_of_a_store_are_refused_when_asked(tmp_path, plan):
