@@ -2,13 +2,14 @@
 
 errors = ErrorTable(pandas.read_csv("errors.csv"))  # columns variant, seed, item, error
 errors.intervals()
-errors.compare("mine", "baseline", margin=0.01)
+errors.compare("mine", "baseline")
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -40,8 +41,12 @@ class ErrorTable:
         """Refuse tables with too little information, or with duplicates.
 
         Raises:
-            ValueError: a column is missing, an error is not a number, or a row appears twice.
+            TypeError: it is no table.
+            ValueError: a column is missing, an error is not a number or negative, or a row appears twice.
         """
+        if not isinstance(self.frame, pd.DataFrame):
+            what = repr(str(self.frame)) if isinstance(self.frame, str | Path) else f"a {type(self.frame).__name__}"
+            raise TypeError(f"ErrorTable takes a pandas table, not {what}; a file: ErrorTable(pandas.read_csv(path))")
         missing = [name for name in NEEDED if name not in self.frame]
         if missing:
             known = ", ".join(map(str, self.frame.columns))
@@ -51,6 +56,13 @@ class ErrorTable:
         if bad.any():
             found = self.frame["error"][bad].iloc[0]
             raise ValueError(f"{bad.sum()} errors are not finite numbers, the first is {found!r}: leave these rows out")
+        negative = self.frame[(numbers < 0).to_numpy()]
+        if len(negative):
+            first = negative.iloc[0]
+            where = f"variant {first['variant']!r}" + (f", item {first['item']!r}" if "item" in negative else "")
+            raise ValueError(
+                f"{len(negative)} errors are negative, the first is {first['error']} ({where}): give absolute errors"
+            )
         columns = {
             "variant": self.frame["variant"].astype(str),
             "seed": self.frame["seed"],

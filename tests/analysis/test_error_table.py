@@ -1,5 +1,6 @@
 """The statistics for any table: the numbers that the report prints for a sweep, and plain formulas for the rest."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -67,11 +68,11 @@ def test_without_items_it_is_a_paired_t_test_over_seeds():
 
 
 @pytest.mark.full
-@given(st.integers(2, 5), st.integers(2, 30), st.floats(-1, 1), st.randoms(use_true_random=False))
+@given(st.integers(2, 5), st.integers(2, 30), st.floats(0, 1), st.randoms(use_true_random=False))
 @settings(max_examples=30, deadline=None)
 def test_a_shift_of_one_variant_is_its_difference_and_order_means_nothing(seeds, items, shift, random):
     rng = np.random.default_rng(random.randrange(2**32))
-    errors = rng.random((seeds, items))
+    errors = 0.01 + rng.random((seeds, items))
     frame = table_of({"a": errors, "b": errors + shift + 1e-3 * rng.standard_normal((seeds, items))})
     table, shuffled = ErrorTable(frame), ErrorTable(frame.sample(frac=1, random_state=3))
     found = table.compare("b", "a")
@@ -108,6 +109,10 @@ def test_names_are_corrected_for_their_number():
         (lambda frame: pd.concat([frame, frame.head(1)]), "1 rows appear twice, the first is variant 'a'"),
         (lambda frame: frame.assign(error=np.nan), "are not finite numbers"),
         (lambda frame: frame.assign(error="x"), "are not finite numbers, the first is 'x'"),
+        (
+            lambda frame: frame.assign(error=-0.5),
+            r"6 errors are negative, the first is -0.5 \(variant 'a', item 'c0'\)",
+        ),
         (lambda frame: frame[(frame["seed"] == 0) == (frame["item"] == "c0")], "have no item in common"),
     ],
 )
@@ -119,15 +124,40 @@ def test_what_is_missing_is_said(change, words):
         ErrorTable(frame).compare("a", "z")
 
 
-def test_the_example_of_the_page_runs(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("table", ["errors.csv", Path("errors.csv")])
+def test_a_path_is_no_table(table):
+    with pytest.raises(TypeError, match=r"not 'errors.csv'; a file: ErrorTable\(pandas.read_csv\(path\)\)"):
+        ErrorTable(table)
+
+
+def example(number):
     page = (Path(__file__).resolve().parents[2] / "docs" / "statistics.md").read_text(encoding="utf-8")
+    return page.split("```python\n")[number].split("```")[0]
+
+
+def test_a_model_of_ones_own_is_compared_with_a_sweep_as_the_page_says(study, tmp_path, monkeypatch, capsys):
+    """A model that is always worse by one unit than the mean of the sweep's seeds."""
+    errors = study.repeats("CGCNN-1").by_split[0].mean()
+    errors.add(1).rename_axis("id").rename("error").to_csv(tmp_path / "mine.csv")
+    monkeypatch.chdir(tmp_path)
+    code = example(2).replace("runs/depth", str(study.run.paths.out)).replace("CGCNN-3", "CGCNN-1")
+    exec(code, {})
+    assert re.fullmatch(
+        r"\+1\.0000 \(\+[01]\.\d+ to \+[12]\.\d+\): (worse|not distinguishable)\n", capsys.readouterr().out
+    )
+
+
+def test_the_example_of_the_page_runs(tmp_path, monkeypatch, capsys):
     rng = np.random.default_rng(5)
     hard = rng.exponential(0.1, 50)
-    frame = table_of({name: hard + rng.normal(0, 0.01, (3, 50)) for name in ("mine", "baseline", "third")})
+    names = ("mine", "baseline", "a third one with a name so long that pandas hides columns")
+    frame = table_of({name: hard + rng.uniform(0, 0.02, (3, 50)) for name in names})
     frame.to_csv(tmp_path / "errors.csv")
     monkeypatch.chdir(tmp_path)
-    exec(page.split("```python\n")[1].split("```")[0], {})
-    assert "within 0.01 eV" in capsys.readouterr().out
+    exec(example(1), {})
+    printed = capsys.readouterr().out
+    assert "within 0.01 eV" in printed
+    assert all(heading in printed for heading in ("mean", "low", "high", "seeds and crystals"))
 
 
 def test_two_networks_that_predict_the_same_show_nothing():
