@@ -99,8 +99,8 @@ def printed_tradeoff(
     rows += [{"variant": one.name, "test error": rounded(one.test.mean, one.test.half_width)} for one in baselines]
     cells = pd.DataFrame(rows).fillna("–")
     caption = (
-        f"{study.title}: test {study.quantity} on {study.results[0].rows[2]:,} crystals, "
-        f"{interval_words(study.interval(name) for name in table['variant'])}. {_differences_are(comparisons)}"
+        f"{study.title}: test {study.quantity} on {study.results[0].rows[2]:,} crystals. "
+        f"{_differences_are(comparisons)}Given as {interval_words(study.interval(name) for name in table['variant'])}. "
         f"conv. and total: convolution and all parameters, thousands. n: seeds{', k: splits' if splits else ''}."
     )
     return PrintedTable(cells if comparisons else cells.drop(columns="difference"), caption)
@@ -121,7 +121,7 @@ def _differences_are(comparisons: Sequence[Comparison]) -> str:
     if not comparisons:
         return ""
     reference = comparisons[0].reference
-    return f"Difference: test error minus that of {reference}, paired, ± likewise; positive is worse. "
+    return f"Difference: test error minus that of {reference}, paired; positive is worse. "
 
 
 def _difference(comparison: Comparison) -> str:

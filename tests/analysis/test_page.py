@@ -174,7 +174,8 @@ def test_differences_are_from_the_reference_that_is_asked_for(tmp_path, capsys):
         assert set(table["reference"]) == {"CGCNN-1"}
     (difference,) = table.loc[table["variant"] == "CGCNN-3", "difference (eV/atom)"]
     assert -0.21 < difference < -0.19
-    assert "test error minus that of CGCNN-1, paired" in (paths.report / "tables" / "comparisons.tex").read_text()
+    latex = (paths.report / "tables" / "comparisons.tex").read_text()
+    assert "test error minus that of CGCNN-1, paired; positive is worse" in latex
     capsys.readouterr()
     assert main(["compare", str(paths.out), "CGCNN-3", "CGCNN-1"]) == 0
     printed = capsys.readouterr().out
