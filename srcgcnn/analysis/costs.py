@@ -19,6 +19,7 @@ from srcgcnn.analysis.style import (
     new_figure,
     plain_log_ticks,
 )
+from srcgcnn.run.labels import by_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +106,7 @@ def draw_widths(study: Study) -> Drawing | None:
     lines = -(-len(depths) // columns)
     figure = new_figure(max(SINGLE_INCHES * 1.2, DOUBLE_INCHES * columns / 3), 2.5 * lines + 0.3)
     panels = np.atleast_1d(figure.subplots(lines, columns, sharey=True)).ravel()
-    styles = colour_of(sorted(set(study.families.values())))
+    styles = colour_of(sorted(set(study.families.values()), key=by_number))
     for axes, depth in zip(panels, depths, strict=False):
         for family, group in table[table["depth"] == depth].groupby("family"):
             colour, marker = styles[str(family)]
@@ -144,7 +145,7 @@ def _points(study: Study, column: str, scale: float = 1.0) -> pd.DataFrame:
 
 def _draw_points(axes: Axes, study: Study, table: pd.DataFrame) -> list[str]:
     """Draw all points, each in the colour and with the marker of its family, and the front if it is one."""
-    for family, (colour, marker) in colour_of(sorted(set(study.families.values()))).items():
+    for family, (colour, marker) in colour_of(sorted(set(study.families.values()), key=by_number)).items():
         _draw_bars(axes, table[table["family"] == family], colour, marker, family)
     front = shown_front(study, list(table["variant"]), list(table["cost"]))
     if len(front) > 1:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Rows = Literal["test", "validation"]
 MOST_FAMILIES = 8  # as many as there are colours
+NO_RECIPE = ("model.", "data", "target", "split.", "epochs")  # beginnings of names of other settings
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,15 @@ class Study:
 
     @cached_property
     def families(self) -> dict[str, str]:
-        """Kind of network of every variant, by its name: all widths, depths and recipes of a kind are one family."""
-        found = {name: replace(one.model, hidden_channels=USUAL_WIDTH).line for name, one in self.named.items()}
-        if len(set(found.values())) <= MOST_FAMILIES:
-            return found
+        """Kind of network of every variant, by its name: all widths and depths of a kind are one family.
+
+        Settings of the recipe that vary make families of their own, if these are few.
+        """
+        settings = [name for name in differing(list(self.named.values())) if not name.startswith(NO_RECIPE)]
+        for names in (settings, []):
+            found = {name: line_of(_usual_width(one), names) for name, one in self.named.items()}
+            if len(set(found.values())) <= MOST_FAMILIES:
+                return found
         return {name: one.model.title for name, one in self.named.items()}
 
     @cached_property
@@ -428,3 +434,7 @@ def find_studies(
     if found:
         return found
     raise ValueError("; ".join(faults) or f"{open_run(folder).paths.out}: no trial has finished yet")
+
+
+def _usual_width(variant: Variant) -> Variant:
+    return replace(variant, model=replace(variant.model, hidden_channels=USUAL_WIDTH))

@@ -20,6 +20,7 @@ GREY = "#9a9a9a"
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F6A00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DPI = 300
+LEGEND_INCHES = 0.4  # height of a legend of two lines: figures have room for it
 CHARACTERS_PER_INCH = 15  # of a legend or a label, with room to spare
 
 STYLE: dict[str, Any] = {
@@ -82,11 +83,16 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str], *, most: int = 3, **style: Any) -> None:
-    """Put a legend below the panels, in as many columns as fit into the figure; a name that does not fit is wrapped."""
+    """Put a legend below the panels, in as many columns as fit into the figure; a name that does not fit is wrapped.
+
+    A long legend makes the figure higher, not the panels smaller.
+    """
     for columns in (*range(min(most, len(labels)), 0, -1), 0):
         names = labels if columns else [wrapped(label, figure) for label in labels]
         legend = figure.legend(handles, names, loc="outside lower center", ncols=max(columns, 1), **style)
-        if legend.get_window_extent().width <= figure.bbox.width or not columns:
+        extent = legend.get_window_extent()
+        if extent.width <= figure.bbox.width or not columns:
+            figure.set_figheight(figure.get_figheight() + max(0.0, extent.height / figure.dpi - LEGEND_INCHES))
             return
         legend.remove()
 

@@ -34,7 +34,7 @@ from srcgcnn.run.stopped import Stopped, write_stopped
 from srcgcnn.run.training_config import TrainingConfig
 from srcgcnn.run.trial import DataRef
 from srcgcnn.run.trial_result import Cost, Curves, Metrics, Provenance
-from srcgcnn.sweep.axes import Axes
+from srcgcnn.sweep.axes import Axes, Axis
 from srcgcnn.sweep.early_stopping import SchedulerSpec
 from srcgcnn.sweep.record import SweepRecord, write_record
 from srcgcnn.sweep.space import trials_of
@@ -128,6 +128,15 @@ def test_names_of_points_do_not_collide_in_the_trade_off_figure(depths, tmp_path
         assert not any(box.contains(*point) for box in boxes for point in points)
         lines = [name.arrow_patch.get_window_extent() for name in panel.texts if name.arrow_patch]
         assert all(max(line.width, line.height) < figure.dpi / 3 for line in lines)
+
+
+@pytest.mark.parametrize(("rates", "kinds"), [((0.1, 0.01), 4), (tuple(0.1 / k for k in range(1, 9)), 2)])
+def test_settings_that_vary_have_colours_of_their_own_while_they_are_few(rates, kinds, tmp_path):
+    axes = (Axes(depths=(2,), seeds=(0,), more=(Axis("training.learning_rate", rates),)),)
+    paths, _ = sweep_in(tmp_path, replace(spec_of(), axes=axes))
+    (study,) = studies_of(paths)
+    assert len(set(study.families.values())) == kinds
+    assert study.families["CGCNN-2 learning_rate=0.1"] == ("CGCNN learning_rate=0.1" if kinds == 4 else "CGCNN")
 
 
 def test_networks_that_agree_in_every_trial_are_not_ranked(tmp_path):
