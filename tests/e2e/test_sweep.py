@@ -205,7 +205,7 @@ def test_a_worker_that_dies_too_often_is_reported_and_the_others_finish(sweep):
     assert record["log"]
     assert "died" in record["reason"]
     assert (sweep.folder / record["log"]).exists()
-    assert "1 trials failed" in (sweep.folder / "killed.log").read_text()
+    assert "1 trial failed" in (sweep.folder / "killed.log").read_text()
     assert len(sweep.numbers()) == 1
 
 
