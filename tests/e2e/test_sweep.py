@@ -137,7 +137,7 @@ def check_served_model(sweep, run):
     np.testing.assert_allclose(found, expected, atol=1e-4, rtol=1e-4)
 
 
-def wait_for(condition, seconds=120.0):
+def wait_for(condition, seconds=400.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := condition():
