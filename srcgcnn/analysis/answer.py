@@ -10,6 +10,7 @@ from srcgcnn.analysis.comparison import SIGNIFICANCE, Comparison, compare, non_i
 from srcgcnn.analysis.findings import find
 from srcgcnn.analysis.power import seeds_to_decide
 from srcgcnn.analysis.study import views_of
+from srcgcnn.terminal import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,7 +117,7 @@ def _not_told_apart(study: Study, alike: Sequence[Comparison]) -> str:
         f"minus that of the first is {_interval(study, one)}."
     )
     more = len(alike) - 1
-    return f"{text} Nor can {more} more variant{'s' * (more != 1)} be told apart from the first." if more else text
+    return f"{text} Nor can {counted(more, 'more variant')} be told apart from the first." if more else text
 
 
 def _interval(study: Study, comparison: Comparison) -> str:

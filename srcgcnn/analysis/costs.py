@@ -106,7 +106,7 @@ def draw_widths(study: Study) -> Drawing | None:
     lines = -(-len(depths) // columns)
     figure = new_figure(max(SINGLE_INCHES * 1.2, DOUBLE_INCHES * columns / 3), 2.5 * lines + 0.3)
     panels = np.atleast_1d(figure.subplots(lines, columns, sharey=True)).ravel()
-    styles = colour_of(sorted(set(study.families.values()), key=by_number))
+    styles = _family_styles(study)
     for axes, depth in zip(panels, depths, strict=False):
         for family, group in table[table["depth"] == depth].groupby("family"):
             colour, marker = styles[str(family)]
@@ -145,7 +145,7 @@ def _points(study: Study, column: str, scale: float = 1.0) -> pd.DataFrame:
 
 def _draw_points(axes: Axes, study: Study, table: pd.DataFrame) -> list[str]:
     """Draw all points, each in the colour and with the marker of its family, and the front if it is one."""
-    for family, (colour, marker) in colour_of(sorted(set(study.families.values()), key=by_number)).items():
+    for family, (colour, marker) in _family_styles(study).items():
         _draw_bars(axes, table[table["family"] == family], colour, marker, family)
     front = shown_front(study, list(table["variant"]), list(table["cost"]))
     if len(front) > 1:
@@ -154,6 +154,10 @@ def _draw_points(axes: Axes, study: Study, table: pd.DataFrame) -> list[str]:
     _log_costs(axes, table["cost"])
     axes.margins(y=0.08)
     return front
+
+
+def _family_styles(study: Study) -> dict[str, tuple[str, str]]:
+    return colour_of(sorted(set(study.families.values()), key=by_number))
 
 
 def _draw_bars(axes: Axes, table: pd.DataFrame, colour: str, marker: str, label: str) -> None:

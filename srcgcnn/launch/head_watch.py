@@ -103,9 +103,7 @@ class HeadWatch:
         head = jobs.head or (known.job if known else "")
         if self._paths.sweep_end.exists() or (head and self._system.jobs((head,))):
             return  # over, or in the queue: perhaps it starts again
-        self._replace(
-            jobs, f"its job {head or '(unknown)'} is gone from the queue (killed, or out of memory: see its log)"
-        )
+        self._replace(jobs, f"its job {head or '(unknown)'} is gone from the queue ({CAUSE})")
 
     def _replace(self, jobs: JobIds, why: str) -> None:
         self._paths.head_address.unlink(missing_ok=True)

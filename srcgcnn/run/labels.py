@@ -11,7 +11,7 @@ from srcgcnn.records import digest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from srcgcnn.run.trial import Variant
+    from srcgcnn.run.trial import TrialConfig, Variant
 
 
 LONGEST = 32  # characters of a value; beyond, a hash stands for it
@@ -31,6 +31,11 @@ def labels_of(variants: Iterable[Variant]) -> dict[Variant, str]:
 def label_of(variant: Variant, names: Sequence[str] = (), network: str | None = None) -> str:
     """Name one variant, with these of its settings; `network` is the name of its network, by default its own."""
     return _with_settings(network or variant.model.label, variant, names)
+
+
+def trial_label(trial: TrialConfig, names: Sequence[str] = ()) -> str:
+    """Name one trial, with these settings of its variant."""
+    return label_of(trial.variant, names) + trial.repeat
 
 
 def line_of(variant: Variant, names: Sequence[str] = ()) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from srcgcnn.records import as_dict, digest, parse, read_json
 from srcgcnn.run.folder import open_run
-from srcgcnn.run.labels import differing, label_of
+from srcgcnn.run.labels import differing, label_of, trial_label
 from srcgcnn.run.results import finished_keys
 from srcgcnn.run.trial import TrialConfig
 from srcgcnn.sweep.cost import CostModel, sweep_seconds, work
@@ -55,7 +55,7 @@ class TrialGroup:
 
     def label_of(self, trial: TrialConfig) -> str:
         """Name one of its trials."""
-        return label_of(trial.variant, self.settings) + trial.repeat
+        return trial_label(trial, self.settings)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -135,7 +135,7 @@ class Plan:
 
     def label_of(self, trial: TrialConfig) -> str:
         """Name a trial so that it differs from all others of the sweep."""
-        return label_of(trial.variant, self.settings) + trial.repeat
+        return trial_label(trial, self.settings)
 
     def estimate_seconds(self, workers: int = 1) -> float | None:
         """Seconds that are left on so many workers, or None if no earlier result shows it."""

@@ -168,9 +168,9 @@ def refuse_missing_edges(spec: SweepSpec, found: FoundData) -> None:
     """
     graph = found.manifest.graph if found.manifest else spec.data.graph
     for axes in spec.axes:
-        varied = {name: axes.named.get(f"training.graph.{name}") for name in ("neighbours", "cutoff_angstrom")}
         usual = asdict(spec.training.graph)
-        for values in product(*[varied[name] or (usual[name],) for name in varied]):
+        varied = [axes.named.get(f"training.graph.{name}", (value,)) for name, value in usual.items()]
+        for values in product(*varied):
             GraphLimits(*values).of(graph)
     names = {name for axes in spec.axes for name in axes.models}
     if found.manifest and any("vectors" in block_of(settings_of(name)["family"]).needs for name in names):

@@ -95,7 +95,7 @@ class TrainingStep:
             batch: B crystals for each network.
             targets: standardised [M, B] or [M, B, P].
             epoch: of the training, 0-based.
-            number: of the batch in its epoch, 0-based.
+            number: of the batch in its epoch, 1-based: 0 is the stream of the order.
 
         Returns:
             The loss of each network [M], float64.
@@ -114,7 +114,7 @@ class TrainingStep:
         return losses.double()
 
     def _dropout(self, crystals: int, epoch: int, number: int) -> Tensor | None:
-        generators = [stream(order, epoch, number + 1) for order in self._orders]
+        generators = [stream(order, epoch, number) for order in self._orders]
         with record_function(BATCH):
             masks = dropout_masks(generators, crystals, self._model)
             return None if masks is None else masks.to(self._device, non_blocking=True)
@@ -124,8 +124,8 @@ class TrainingStep:
     ) -> tuple[Tensor, ...]:
         if self._depth is None:
             return self._replay(self._gradients, targets, dropout, *batch.tensors)
-        self._steps = self._depth.steps_of(epoch, number + 1)
-        draws = (self._depth.shares_of(epoch, number + 1), self._depth.noise_of(batch, epoch, number + 1))
+        self._steps = self._depth.steps_of(epoch, number)
+        draws = (self._depth.shares_of(epoch, number), self._depth.noise_of(batch, epoch, number))
         shares, noise = (None if one is None else one.to(self._device, non_blocking=True) for one in draws)
         return self._replay(self._depth_gradients, targets, dropout, shares, noise, *batch.tensors)
 

@@ -247,7 +247,7 @@ class GroupTrainer:
         with record_function(BATCH):
             batch = self.crystals.batch(rows)
             targets = self.targets.standardised(rows)
-        return self._step.take(batch, targets, self.progress.epoch, number)
+        return self._step.take(batch, targets, self.progress.epoch, number + 1)
 
     def _finish_epoch(self) -> list[EpochReport]:
         """Validate, keep the best weights, step the schedule, move to the next epoch."""
