@@ -42,7 +42,7 @@ BLOCK = re.compile(
 @lru_cache
 def study_in(folder: Path) -> Study | None:
     """Return the study of a folder, what its definition asked for; None where no trial is archived yet."""
-    from srcgcnn.analysis.study import studies_of
+    from srcgcnn.analysis.studies import studies_of
     from srcgcnn.run.paths import RunPaths
 
     return next(iter(studies_of(RunPaths(folder))), None)

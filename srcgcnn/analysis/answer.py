@@ -9,7 +9,7 @@ from srcgcnn.analysis.baselines import LINEAR
 from srcgcnn.analysis.comparison import SIGNIFICANCE, Comparison, compare, non_inferior
 from srcgcnn.analysis.findings import find
 from srcgcnn.analysis.power import seeds_to_decide
-from srcgcnn.analysis.study import views_of
+from srcgcnn.analysis.studies import views_of
 from srcgcnn.terminal import counted
 
 if TYPE_CHECKING:

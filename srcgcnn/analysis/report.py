@@ -22,7 +22,7 @@ from srcgcnn.analysis.findings import Findings, find, tradeoff_table
 from srcgcnn.analysis.interactive import plotly_source, trials_json
 from srcgcnn.analysis.paper import SOURCE
 from srcgcnn.analysis.probes import draw_probes
-from srcgcnn.analysis.study import Study, find_studies, views_of
+from srcgcnn.analysis.studies import find_studies, views_of
 from srcgcnn.analysis.style import DPI, Drawing, journal_style
 from srcgcnn.analysis.tables import (
     printed_comparisons,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from srcgcnn.analysis.study import Study
     from srcgcnn.run.folder import Run
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.sweep.record import SweepRecord

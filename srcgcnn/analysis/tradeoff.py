@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from srcgcnn.analysis.intervals import Interval
-from srcgcnn.analysis.study import views_of
+from srcgcnn.analysis.studies import views_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

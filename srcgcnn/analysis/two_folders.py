@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from srcgcnn.analysis.comparison import Comparison, holm, paired
-from srcgcnn.analysis.study import differing_recipes, views_of
+from srcgcnn.analysis.studies import differing_recipes, views_of
 from srcgcnn.run.labels import settings_of, shown
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ def add_reproduce_command(commands: Any) -> None:
 
 def _reproduce(options: argparse.Namespace) -> int:
     from srcgcnn.analysis.reproduction import judge, read_publication
-    from srcgcnn.analysis.study import studies_of
+    from srcgcnn.analysis.studies import studies_of
     from srcgcnn.cli.command import existing_run
     from srcgcnn.definitions import find_definition
 

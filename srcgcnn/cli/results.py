@@ -172,7 +172,7 @@ def _print_trials(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from srcgcnn.analysis.study import find_studies
+    from srcgcnn.analysis.studies import find_studies
 
     if options.reference is None:
         return _compare_folders(options)

@@ -13,7 +13,7 @@ from made_results import result_of
 from srcgcnn.analysis.baselines import LINEAR, MEAN, baselines_of, fit_baselines, fit_ridge
 from srcgcnn.analysis.report import write_report
 from srcgcnn.analysis.scores import roc_auc, scores_of
-from srcgcnn.analysis.study import studies_of
+from srcgcnn.analysis.studies import studies_of
 from srcgcnn.cli.main import main
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.run.paths import RunPaths

@@ -12,7 +12,7 @@ from scipy import stats
 
 from srcgcnn.analysis.comparison import compare, non_inferior
 from srcgcnn.analysis.error_table import ErrorTable
-from srcgcnn.analysis.study import studies_of
+from srcgcnn.analysis.studies import studies_of
 from srcgcnn.models.config import ModelConfig
 
 

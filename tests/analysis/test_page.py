@@ -24,7 +24,7 @@ from srcgcnn.analysis.pareto import shown_front
 from srcgcnn.analysis.power import seeds_to_decide
 from srcgcnn.analysis.report import write_report
 from srcgcnn.analysis.scores import Scores
-from srcgcnn.analysis.study import studies_of
+from srcgcnn.analysis.studies import studies_of
 from srcgcnn.analysis.tables import as_latex, printed_comparisons, printed_tradeoff, rounded
 from srcgcnn.cli.main import main
 from srcgcnn.models.counts import count_parameters

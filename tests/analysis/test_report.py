@@ -22,7 +22,7 @@ from srcgcnn.analysis.costs import draw_pareto, draw_tradeoff
 from srcgcnn.analysis.figures import draw_depth, draw_differences
 from srcgcnn.analysis.findings import find
 from srcgcnn.analysis.report import write_report
-from srcgcnn.analysis.study import studies_of
+from srcgcnn.analysis.studies import studies_of
 from srcgcnn.analysis.style import journal_style
 from srcgcnn.cli.main import main
 from srcgcnn.data.build import build_store

@@ -11,7 +11,7 @@ from srcgcnn.analysis.archive import archive_sweep
 from srcgcnn.analysis.baselines import baselines_of
 from srcgcnn.analysis.comparison import compare
 from srcgcnn.analysis.report import write_report
-from srcgcnn.analysis.study import studies_of, views_of
+from srcgcnn.analysis.studies import studies_of, views_of
 from srcgcnn.analysis.two_folders import compare_folders
 from srcgcnn.cli.main import main
 from srcgcnn.run.folder import open_run

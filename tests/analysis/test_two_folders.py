@@ -3,7 +3,7 @@
 import pytest
 
 from srcgcnn.analysis.comparison import compare
-from srcgcnn.analysis.study import studies_of
+from srcgcnn.analysis.studies import studies_of
 from srcgcnn.analysis.two_folders import compare_folders
 from srcgcnn.cli.main import main
 from srcgcnn.driver.worker import run_group
