@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from srcgcnn.driver.conduct import conduct
 from srcgcnn.driver.resources import GroupResources
 from srcgcnn.launch.deaths import STATUS_ERROR
-from srcgcnn.launch.head import HEAD_ADDRESS
+from srcgcnn.launch.head import HEAD_ADDRESS, REPORTED
 from srcgcnn.launch.job_log import outlive_full_disk
 from srcgcnn.launch.rendezvous import read_request
 from srcgcnn.run.paths import RunPaths
@@ -71,10 +71,10 @@ def _cluster_of_the_head(site: SlurmSite, _console: Console) -> Iterator[GroupRe
 
 
 def main() -> int:
-    """Run one driver; expected errors are one line. Status 1 is for failed trials alone, see `ENDS_OF_A_DRIVER`."""
+    """Run one driver; expected errors are one line."""
     outlive_full_disk()
     try:
-        return drive(RunPaths(Path(sys.argv[1])))
+        return REPORTED + drive(RunPaths(Path(sys.argv[1])))
     except (ValueError, OSError, RuntimeError) as error:
         print(f"driver: {error}", file=sys.stderr)
     except Exception:  # noqa: BLE001 - the head decides whether another attempt is worth it

@@ -47,6 +47,7 @@ from srcgcnn.launch.rendezvous import (
 from srcgcnn.launch.submit import submit_workers
 from srcgcnn.launch.token import TOKEN, new_token, write_token
 from srcgcnn.records import read_if_whole
+from srcgcnn.run.results import finished_keys
 from srcgcnn.sweep.record import job_name, read_record
 
 if TYPE_CHECKING:
@@ -61,15 +62,13 @@ HAND_BACK_S = 5.0  # workers see within a second that the head leaves, and write
 SUBMITTER_S = 120.0  # for another process that is just submitting the workers
 DRIVER = "srcgcnn.launch.driver"
 HEAD_ADDRESS = "SRCGCNN_HEAD_ADDRESS"
-MOST_DRIVERS = 5
+MOST_DRIVERS = 5  # that die without a new result
 DRIVER_PAUSE_S = 20.0
 STATUS_STOPPED = 130
-ENDS_OF_A_DRIVER = (
-    0,
-    1,
-    STATUS_STOPPED,
-)  # all trained, some trials failed, stopped; other ends are worth another attempt
-STATUSES = (*ENDS_OF_A_DRIVER, STATUS_ERROR, EXIT_TERMINATED)  # of a head that ended by itself
+# A driver adds this to the status that it reports: Ray ends a process whose raylet does not answer for 30 s with status
+# 1, and that does not mean that some trials failed.
+REPORTED = 64
+ENDS_OF_A_DRIVER = (0, 1, STATUS_STOPPED)  # all trained, some trials failed, stopped
 
 
 class Head:
@@ -168,18 +167,18 @@ class Head:
 
     def _drive(self, node: RayNode, address: HeadAddress) -> int:
         """Run the driver; returns the job's status. One that is killed, or fails, continues from the result files."""
-        status = STATUS_ERROR
-        for attempt in range(MOST_DRIVERS):
-            ended = self._drive_once(node, address, pause_s=DRIVER_PAUSE_S if attempt else 0.0)
+        deaths = 0
+        while deaths < MOST_DRIVERS:
+            results = len(finished_keys(self._paths))
+            ended = self._drive_once(node, address, pause_s=DRIVER_PAUSE_S if deaths else 0.0)
             if ended is None:
                 return EXIT_TERMINATED
-            if ended in ENDS_OF_A_DRIVER:
-                status = ended
-                break
+            if ended - REPORTED in ENDS_OF_A_DRIVER:
+                return self._conclude(ended - REPORTED)
+            deaths = deaths + 1 if len(finished_keys(self._paths)) <= results else 1
             say(f"the driver died of signal {-ended}; 9 may be the memory limit" if ended < 0 else "the driver failed")
             write_record_file(self._paths.head_address, address)  # as it was; this waits while the disk is full
-        self._conclude(status, "" if status in ENDS_OF_A_DRIVER else "the driver failed repeatedly: see the log")
-        return status
+        return self._conclude(STATUS_ERROR, "the driver failed repeatedly: see the log")
 
     def _drive_once(self, node: RayNode, address: HeadAddress, pause_s: float) -> int | None:
         """Run one driver to its end; returns its status, or None if this job itself has to leave."""
@@ -239,13 +238,14 @@ class Head:
         except BatchError as error:
             say(f"not requeued ({error}); submit the sweep again to continue")
 
-    def _conclude(self, status: int, reason: str = "") -> None:
-        """Tell the workers that the sweep is over. Those that run leave by themselves."""
+    def _conclude(self, status: int, reason: str = "") -> int:
+        """Tell the workers that the sweep is over, and return its status. Those that run leave by themselves."""
         say(f"the driver ended with status {status}")
         if status == STATUS_STOPPED and self._paths.budget_used.exists():
             reason = self._paths.budget_used.read_text(encoding="utf-8").strip()
         write_record_file(self._paths.sweep_end, SweepEndRecord(status, self._allocation.id, reason))
         self._end_waiting_workers()
+        return status
 
     def _end_waiting_workers(self) -> None:
         try:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from srcgcnn.launch.batch import EXIT_TERMINATED
 from srcgcnn.launch.deaths import note_death
-from srcgcnn.launch.head import STATUSES, Head
+from srcgcnn.launch.head import Head
 from srcgcnn.launch.head_watch import HeadWatch
 from srcgcnn.launch.job_log import outlive_full_disk, say
 from srcgcnn.launch.rendezvous import read_request
@@ -102,7 +102,7 @@ class _HeadKeeper(threading.Thread):
         paths = RunPaths(Path(self._out))
         while True:
             self.status = subprocess.Popen([sys.executable, "-m", __name__, self._out]).wait()
-            if self.status in STATUSES or paths.sweep_end.exists():
+            if self.status in (0, EXIT_TERMINATED) or paths.sweep_end.exists():
                 return
             say(f"the head died of signal {-self.status}" if self.status < 0 else f"the head ended: {self.status}")
             paths.head_address.unlink(missing_ok=True)
