@@ -95,6 +95,8 @@ def comparison(study: Study, names: list[str]) -> str:
     if not {variant, reference} <= set(study.variants["variant"]):
         return f"> {variant} minus {reference}: not trained yet.\n"
     found = compare(study, variant, reference)
+    if not found.seeds:
+        return f"> {variant} minus {reference}: not trained with the same seed yet.\n"
     difference, claim = found.difference, non_inferior(found, float(margin))
     if not difference.known:
         return f"> {variant} minus {reference}: **{difference.mean:+.4f} {study.unit}** (one seed: no interval).\n"
@@ -104,7 +106,7 @@ def comparison(study: Study, names: list[str]) -> str:
         verdict = f"worse by {margin} is {'excluded' if claim.holds else 'not excluded'} ({p_phrase(claim.p_value)})"
     return (
         f"> {variant} minus {reference}: **{difference.mean:+.4f} {study.unit}** "
-        f"({difference.low:+.4f} to {difference.high:+.4f}, {found.seeds} seeds): {verdict}.\n"
+        f"({difference.low:+.4f} to {difference.high:+.4f}, {found.seeds} pairs of trials): {verdict}.\n"
     )
 
 

@@ -66,10 +66,7 @@ def answer_lines(folder: Run | RunPaths, target: str | None = None, margin: floa
     if not studies:
         return []
     name = f"{studies[0].title}: " if len(studies) > 1 else ""
-    try:
-        answer = answer_of(studies[0], find(studies[0], margin), [])
-    except ValueError as error:  # two variants share no seed, for instance: the table stands alone
-        return [f"{name}no answer: {error}"]
+    answer = answer_of(studies[0], find(studies[0], margin), [])
     return [f"{name}{answer.alike or answer.shows}", f"{answer.advises} {answer.caution}".rstrip()]
 
 
@@ -147,9 +144,10 @@ def _shows(study: Study, baselines: Sequence[Baseline]) -> str:
 def _advises(study: Study, findings: Findings, advised: str | None, alike: Sequence[Comparison]) -> str:
     if advised is None:
         if len(study.peers) == 1:
-            return "There is nothing to choose from yet: this is the only variant."
-        if all(one.seeds < 2 for one in findings.comparisons):
-            why = "with one seed of each nothing can be tested; three give intervals"
+            rows = "" if len(study.variants) == 1 else " with these training rows"
+            return f"There is nothing to choose from yet: this is the only variant{rows}."
+        if all(one.seeds < 2 for one in findings.comparisons if one.variant in study.peers):
+            why = "without two seeds in common nothing can be tested; three give intervals"
             return f"Train more seeds before choosing: {why}."
         return "Nothing can be chosen yet: the difference from the best one is the same in every pair of trials."
     if advised == study.best:
@@ -193,7 +191,7 @@ def _decides(study: Study, findings: Findings, comparison: Comparison) -> str:
     if non_inferior(comparison, findings.margin).holds:
         return f"it is shown to be within {margin}"
     differences = study.repeats(comparison.variant).minus(study.repeats(comparison.reference))
-    needed = seeds_to_decide(differences, findings.margin)
+    needed = seeds_to_decide(differences, findings.margin, family=len(findings.comparisons))
     repeats = "splits" if len(differences.by_split) > 1 else "seeds"
     if needed is None:
         return f"more {repeats} alone are unlikely to decide whether it is within {margin}: test on more crystals"

@@ -18,6 +18,7 @@ import pandas as pd
 
 from srcgcnn.analysis.intervals import Interval, Repeats, interval_of
 from srcgcnn.analysis.scores import Scores, scores_of
+from srcgcnn.analysis.study import overlap
 from srcgcnn.files import write_text
 from srcgcnn.records import RecordError, as_dict, digest, identity_of, read_if_whole, record
 from srcgcnn.run.keys import FIRST_FIELDS
@@ -77,13 +78,12 @@ def baselines_of(study: Study, split: SplitConfig | None = None) -> list[Baselin
         split: whose training rows count, if the variants differ in them; that of the best variant by default.
     """
     split = split or study.named[study.best].training.split
-    configs = {
-        result.config.seeds.split: result.config for result in study.results if result.config.training.split == split
-    }
+    results = [result for result in study.results if result.config.training.split == split]
+    configs = {result.config.seeds.split: result.config for result in results}
     found = {seed: _kept(study, config) or _computed(study, config) for seed, config in configs.items()}
     if not found or not all(found.values()):
         return []
-    share = study.test_share
+    share = overlap(results[0])
     names = [one.name for one in next(iter(found.values()))]
     by_name = {name: {seed: one for seed, ones in found.items() for one in ones if one.name == name} for name in names}
     return [_over_splits(name, by_split, share) for name, by_split in by_name.items()]

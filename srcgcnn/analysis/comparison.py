@@ -23,11 +23,11 @@ class Comparison:
     """Error of `variant` minus error of `reference`, paired by crystal and seed; positive is worse.
 
     Attributes:
-        difference: with its interval, in the unit of the errors.
-        effect: Hedges' g of the differences over seeds: mean over deviation, corrected for few seeds; NaN below three.
+        difference: with its interval, in the unit of the errors; NaN if the two have no trial in common.
+        effect: Hedges' g of the differences over trials: mean over deviation, corrected for few; NaN below three.
         p_value: two-sided t test of no difference; NaN if nothing was repeated.
         p_corrected: the same after Holm's correction for all comparisons of the table.
-        seeds: trials on each side that form pairs.
+        seeds: trials on each side that form pairs; 0 if they share no split, seed and test crystal.
     """
 
     variant: str
@@ -40,12 +40,23 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """`worse`, `better`, `not distinguishable`, or `untested` (one seed, or the same difference in all pairs)."""
+        """`worse`, `better`, `not distinguishable`, or `untested` (nothing shared, one seed, or no spread)."""
         if not self.difference.known:
             return "untested"
         if self.p_corrected >= SIGNIFICANCE:
             return "not distinguishable"
         return "worse" if self.difference.mean > 0 else "better"
+
+    def checked(self) -> Comparison:
+        """Return this comparison.
+
+        Raises:
+            ValueError: the two have nothing in common.
+        """
+        if not self.seeds:
+            pair = f"{self.variant} and {self.reference}"
+            raise ValueError(f"{pair} share no split, seed and test crystal: train both on the same")
+        return self
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,8 @@ class NonInferiority:
     def sentence(self, unit: str) -> str:
         """Return the result in words."""
         who, whom = self.comparison.variant, self.comparison.reference
+        if not self.comparison.seeds:
+            return f"{who} against {whom}: they share no split, seed and test crystal, so nothing can be tested."
         difference = f"difference {self.comparison.difference.mean:+.4f} {unit}"
         if not self.comparison.difference.known:
             why = "from one seed; without repeats" if self.comparison.seeds < 2 else "in every pair of trials; so"
@@ -87,7 +100,7 @@ def compare(study: Study, variant: str, reference: str) -> Comparison:
     """Compare two variants.
 
     Raises:
-        ValueError: a variant is unknown, or they share no split, seed or crystal.
+        ValueError: a variant is unknown, or compared with itself.
     """
     if variant == reference:
         raise ValueError(f"{variant} is compared with itself; give two variants")
@@ -95,18 +108,16 @@ def compare(study: Study, variant: str, reference: str) -> Comparison:
 
 
 def paired(variant: str, mine: Repeats, reference: str, theirs: Repeats) -> Comparison:
-    """Compare the errors of two variants on what both have: splits, seeds and crystals.
-
-    Raises:
-        ValueError: they share nothing.
-    """
+    """Compare the errors of two variants on what both have: splits, seeds and crystals."""
     differences = mine.minus(theirs)
     if not differences.by_split:
-        raise ValueError(f"{variant} and {reference} share no split, seed and test crystal: train both on the same")
+        nothing = Interval(math.nan, math.nan, math.nan, math.nan, math.nan, "nothing")
+        return Comparison(variant, reference, nothing, math.nan, math.nan, math.nan, 0)
     difference = interval_of(differences)
     means = differences.seed_means
+    effect = _hedges(means.tolist()) if difference.known else math.nan
     p_value = p_of(difference)
-    return Comparison(variant, reference, difference, _hedges(means.tolist()), p_value, p_value, len(means))
+    return Comparison(variant, reference, difference, effect, p_value, p_value, len(means))
 
 
 def p_of(difference: Interval) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import cast
 
@@ -16,11 +17,10 @@ import numpy as np
 import pandas as pd
 
 from srcgcnn.analysis.comparison import Comparison, NonInferiority, holm, non_inferior, paired
-from srcgcnn.analysis.intervals import Interval, Repeats, interval_of
-from srcgcnn.analysis.power import detectable, seeds_needed
+from srcgcnn.analysis.intervals import MEAN, Interval, Repeats, interval_of
+from srcgcnn.analysis.power import Noise, detectable, noise_of_pairs, seeds_needed
 
 NEEDED = ("variant", "seed", "error")
-MEAN = "mean"  # the one item of tables that have none
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +51,13 @@ class ErrorTable:
         if missing:
             known = ", ".join(map(str, self.frame.columns))
             raise ValueError(f"the table has no column {', '.join(missing)}; it has {known}")
+        for name in [name for name in ("variant", "seed", "split", "item") if name in self.frame]:
+            empty = self.frame[name].isna().to_numpy()
+            if empty.any():
+                raise ValueError(
+                    f"{empty.sum()} rows have no {name}, the first is row {empty.argmax()} (counted from 0): fill it "
+                    "in (a model without random numbers may have seed 0), or leave the rows out"
+                )
         numbers = pd.to_numeric(self.frame["error"], errors="coerce")
         bad = ~np.isfinite(numbers.to_numpy(dtype=float))
         if bad.any():
@@ -128,10 +135,14 @@ class ErrorTable:
         """
         if variant == reference:
             raise ValueError(f"{variant} is compared with itself; give two variants")
-        return paired(variant, self.repeats(variant), reference, self.repeats(reference))
+        return paired(variant, self.repeats(variant), reference, self.repeats(reference)).checked()
 
     def against(self, reference: str) -> list[Comparison]:
-        """Compare all others with a reference, with p values corrected for their number (Holm)."""
+        """Compare all others with a reference, with p values corrected for their number (Holm).
+
+        Raises:
+            ValueError: the name is unknown, or one of the others shares nothing with it.
+        """
         return holm([self.compare(name, reference) for name in self.variants if name != reference])
 
     def non_inferior(self, variant: str, reference: str, margin: float) -> NonInferiority:
@@ -151,9 +162,19 @@ class ErrorTable:
         return math.sqrt(sum((len(part) - 1) * float(part.var()) for part in parts if len(part) > 1) / degrees)
 
     def seeds_for(self, difference: float) -> int:
-        """Return how many seeds of each variant resolve a difference (80 % power, paired t test over seeds, 5 %)."""
-        return seeds_needed(self.seed_deviation(), difference)
+        """Return how many seeds of each variant find a difference (80 % power, 5 %, two-sided), as `compare` tests it.
+
+        Raises:
+            ValueError: nothing was repeated, or no number of seeds is enough, perhaps because the items are too few.
+        """
+        return seeds_needed(self._noise(), difference)
 
     def detectable(self, seeds: int) -> float:
-        """Return the smallest difference that so many seeds of each variant resolve, in the unit of the errors."""
-        return detectable(self.seed_deviation(), seeds)
+        """Return the smallest difference that so many seeds of each variant find, in the unit of the errors."""
+        return detectable(self._noise(), seeds)
+
+    def _noise(self) -> Noise:
+        """What blurs a typical difference of two variants: seeds, and the items of one split."""
+        pairs = combinations([self.repeats(name) for name in self.variants], 2)
+        differences = (mine.minus(theirs) for mine, theirs in pairs)
+        return noise_of_pairs(differences, self.seed_deviation())

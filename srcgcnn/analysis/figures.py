@@ -20,6 +20,7 @@ from srcgcnn.analysis.style import (
     plain_log_ticks,
     wrapped,
 )
+from srcgcnn.analysis.tradeoff import interval_words
 from srcgcnn.run.labels import labels_of
 
 if TYPE_CHECKING:
@@ -171,8 +172,9 @@ def draw_differences(study: Study, comparisons: Sequence[Comparison], margin: fl
     figure.supxlabel(wrapped(label, figure), fontsize=8)  # below names too: there is more room than below the panel
     chosen = " (lowest validation error)" if reference == study.best else ""
     caption = (
-        f"Paired differences from {reference}{chosen}; positive is worse. Bars: 95 % interval for new seeds and "
-        f"crystals, not corrected; filled: significant at 5 % after Holm's correction; grey: ± {margin:.3g}."
+        f"Paired differences from {reference}{chosen}; positive is worse. Given as "
+        f"{interval_words(one.difference for one in comparisons)}, not corrected; filled: significant at 5 % after "
+        f"Holm's correction; grey: ± {margin:.3g}."
     )
     columns = ("variant", "reference", "effect", "p_value", "p_corrected", "seeds", "verdict")
     data = pd.DataFrame([{name: getattr(one, name) for name in columns} for one in comparisons])
@@ -225,7 +227,8 @@ def draw_parity(study: Study) -> Drawing | None:
     figure.supxlabel(f"target ({unit})", fontsize=8)
     figure.supylabel(f"prediction ({unit})", fontsize=8)
     figure.colorbar(drawn, ax=list(panels[: len(names)]), label="predictions per bin, all seeds", shrink=0.7, aspect=30)
-    caption = "Test set: prediction against target, all seeds together. MAE ± 95 % interval for new seeds and crystals."
+    words = interval_words(study.interval(name) for name in names)
+    caption = f"Test set: prediction against target, all seeds together. MAE: {words}."
     if left_out:
         caption += f" Not drawn, but in the data: {', '.join(left_out)}."
     return Drawing("parity", caption, figure, data)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LEVEL = 0.95
 RESAMPLES = 4000
 ROUNDING = 1e-12  # of the largest number; those that differ by less are equal
+MEAN = "mean over all crystals"  # the column of frames without single crystals
 
 
 @dataclass(frozen=True)
@@ -29,24 +30,28 @@ class Repeats:
     """Errors of one variant, or differences of two.
 
     Attributes:
-        by_split: split seed -> frame [S seeds, C crystals]; C = 1 holds means if predictions are missing.
+        by_split: split seed -> frame [S seeds, C crystals]; of means, if predictions are missing, the column is `MEAN`.
         test_share: test rows per training row, for the correction of overlapping splits.
+        test_set: what decides the test crystals besides the split seed; means over different ones are not paired.
     """
 
     by_split: dict[int, pd.DataFrame]
     test_share: float
+    test_set: object = None
 
     def minus(self, other: Repeats) -> Repeats:
         """Return the differences on the splits, seeds and crystals that both have."""
         pairs = {}
         for split in sorted(self.by_split.keys() & other.by_split.keys()):
             mine, theirs = self.by_split[split], other.by_split[split]
-            if len(mine.columns) == 1 or len(theirs.columns) == 1:  # no predictions on one side: compare the means
-                mine, theirs = (frame.mean(axis=1).to_frame("mean") for frame in (mine, theirs))
+            if MEAN in mine or MEAN in theirs:  # no predictions on one side: compare the means
+                if self.test_set != other.test_set:
+                    continue
+                mine, theirs = (frame.mean(axis=1).to_frame(MEAN) for frame in (mine, theirs))
             mine, theirs = mine.align(theirs, join="inner")
             if mine.size:
                 pairs[split] = mine - theirs
-        return Repeats(pairs, self.test_share)
+        return Repeats(pairs, self.test_share, self.test_set)
 
     @property
     def seed_means(self) -> np.ndarray:
@@ -62,7 +67,7 @@ class Interval:
         error: standard error; NaN if nothing was repeated, or all repeats gave the same number: two equal numbers say
             nothing of the next one.
         degrees: degrees of freedom of Student's t.
-        repeats: what was treated as random: `seeds`, `seeds and crystals`, `splits`, `nothing`.
+        repeats: what was treated as random: `seeds`, `seeds and crystals`, `splits`, `splits and crystals`, `nothing`.
     """
 
     mean: float
@@ -91,16 +96,22 @@ def interval_of(repeats: Repeats) -> Interval:
     """Return the interval that this project uses: what is repeated decides which.
 
     Several splits: Student t over the means of the splits, with the variance of overlapping training sets corrected
-    (Nadeau and Bengio 2003). One split: seeds and crystals both random. One seed: none.
+    (Nadeau and Bengio 2003). If they all test on the same crystals, these are random as well, as they are for one
+    split: there, seeds and crystals are. One seed: no interval.
     """
-    frames = [frame.to_numpy(dtype=float) for frame in repeats.by_split.values()]
+    frames = list(repeats.by_split.values())
     if not frames:
         raise ValueError("nothing to average: no common split, seed or crystal")
-    if len(frames) > 1:
-        means = np.array([frame.mean() for frame in frames])
-        variance = means.var(ddof=1) * (1 / len(means) + repeats.test_share)
-        return _student(means, variance, len(means) - 1, "splits")
-    return seeds_and_crystals(frames[0])
+    if len(frames) == 1:
+        return seeds_and_crystals(frames[0].to_numpy(dtype=float))
+    means = np.array([frame.to_numpy(dtype=float).mean() for frame in frames])
+    if np.ptp(means) <= ROUNDING * np.abs(means).max():  # lists of rows are the same for every split seed
+        return seeds_and_crystals(frames[0].to_numpy(dtype=float))
+    variance = means.var(ddof=1) * (1 / len(means) + repeats.test_share)
+    crystals = frames[0].columns
+    if all(set(frame.columns) == set(crystals) for frame in frames):
+        return _crossed(np.array([frame[crystals].mean(axis="index") for frame in frames]), variance, "splits")
+    return _student(means, variance, len(means) - 1, "splits")
 
 
 def seeds_and_crystals(errors: np.ndarray) -> Interval:
@@ -110,16 +121,20 @@ def seeds_and_crystals(errors: np.ndarray) -> Interval:
     special to a seed and a crystal is in both terms. Subtracted once, intervals of a difference covered 92 to 93 % with
     2 to 5 seeds; left in, 94 % (benchmarks/interval_coverage.py), so it stays.
     """
-    seeds, crystals = errors.shape
-    if seeds < 2:
+    if len(errors) < 2:
         return _unknown(errors, "nothing")
-    of_seeds = errors.mean(axis=1).var(ddof=1) / seeds
+    return _crossed(errors, errors.mean(axis=1).var(ddof=1) / len(errors), "seeds")
+
+
+def _crossed(errors: np.ndarray, variance: float, repeats: str) -> Interval:
+    """Interval of errors [R, C] whose rows add a known variance to the mean; the crystals add theirs."""
+    rows, crystals = errors.shape
     if crystals < 2:
-        return _student(errors, of_seeds, seeds - 1, "seeds")
+        return _student(errors, variance, rows - 1, repeats)
     of_crystals = errors.mean(axis=0).var(ddof=1) / crystals
-    variance = of_seeds + of_crystals
-    spread = of_seeds**2 / (seeds - 1) + of_crystals**2 / (crystals - 1)
-    return _student(errors, variance, variance**2 / spread if spread else seeds - 1, "seeds and crystals")
+    spread = variance**2 / (rows - 1) + of_crystals**2 / (crystals - 1)
+    total = variance + of_crystals
+    return _student(errors, total, total**2 / spread if spread else rows - 1, f"{repeats} and crystals")
 
 
 def over_repeats(values: np.ndarray) -> Interval:

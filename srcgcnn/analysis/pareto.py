@@ -30,7 +30,8 @@ def shown_front(study: Study, names: Sequence[str], costs: Sequence[float]) -> l
     """Return the front that the trials show, from the cheapest variant on; a single one is not a front.
 
     Means alone make a front of noise. Here every variant is significantly better than the one before it: paired tests
-    at 5 %, divided by the number of steps that the front of the means has.
+    at 5 %, divided by the number of steps that a front of all variants would have, since the same errors chose which
+    are tested.
 
     Args:
         study: comparable trials.
@@ -43,6 +44,6 @@ def shown_front(study: Study, names: Sequence[str], costs: Sequence[float]) -> l
     front = [names[place] for place in cheapest_first[:1]]
     for place in cheapest_first[1:]:
         step = compare(study, names[place], front[-1])
-        if step.difference.mean < 0 and step.p_value < SIGNIFICANCE / (len(cheapest_first) - 1):
+        if step.difference.mean < 0 and step.p_value < SIGNIFICANCE / (len(names) - 1):
             front.append(names[place])
     return front

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ SIGNIFICANCE = 0.05
 POWER = 0.8
 MOST_SEEDS = 10_000
 MOST_MORE = 200  # more seeds than anybody would add
+MOST_ERRORS = 1000.0  # a difference of so many standard errors is always found; beyond it scipy's nct overflows
 
 
 def seed_deviation(results: Iterable[TrialResult]) -> tuple[float, int] | None:
@@ -37,40 +39,113 @@ def seed_deviation(results: Iterable[TrialResult]) -> tuple[float, int] | None:
     return math.sqrt(pooled), degrees
 
 
-def detectable(deviation: float, seeds: int) -> float:
-    """Return the smallest difference of two variants that so many seeds each resolve (80 % power, 5 %, two-sided)."""
-    from statsmodels.stats.power import TTestPower
+@dataclass(frozen=True)
+class Noise:
+    """What makes the mean difference of two variants uncertain, as the interval counts it, and what more seeds shrink.
+
+    Attributes:
+        of_seeds: variance that one seed of each adds; it shrinks with the seeds.
+        of_crystals: variance that the test crystals add, however many seeds there are.
+        of_both: variance, of the crystals as well, that shrinks with the seeds.
+        crystals: number of test crystals; 1 if only means are known.
+    """
+
+    of_seeds: float
+    of_crystals: float = 0.0
+    of_both: float = 0.0
+    crystals: int = 1
+
+    def error(self, seeds: int) -> tuple[float, float]:
+        """Return the standard error of the mean with so many seeds, and its degrees of freedom."""
+        parts = self.of_seeds / seeds, self.of_crystals + self.of_both / seeds
+        if self.crystals < 2:
+            return math.sqrt(parts[0]), seeds - 1
+        spread = parts[0] ** 2 / (seeds - 1) + parts[1] ** 2 / (self.crystals - 1)
+        return math.sqrt(sum(parts)), sum(parts) ** 2 / spread if spread else seeds - 1
+
+    def power(self, difference: float, seeds: int) -> float:
+        """Return the probability that so many seeds find a difference (two-sided t test, 5 %)."""
+        from scipy.stats import nct
+
+        error, degrees = self.error(seeds)
+        if not error:
+            return 1.0
+        found = nct.sf(t_quantile(1 - SIGNIFICANCE / 2, degrees), degrees, min(difference / error, MOST_ERRORS))
+        return float(found)
+
+    @classmethod
+    def of(cls, differences: Repeats) -> Noise | None:
+        """Return the noise of the differences of one split; None if one seed is not enough.
+
+        The variances of the interval (`intervals.seeds_and_crystals`), with what seeds and crystals add together taken
+        out of that of the crystals, since it shrinks with the seeds.
+        """
+        (frame,) = differences.by_split.values()
+        errors = frame.to_numpy(dtype=float)
+        seeds, crystals = errors.shape
+        if seeds < 2:
+            return None
+        of_seeds = float(errors.mean(axis=1).var(ddof=1))
+        if crystals < 2:
+            return cls(of_seeds)
+        left = errors - errors.mean(axis=1, keepdims=True) - errors.mean(axis=0) + errors.mean()
+        both = float((left**2).sum()) / ((seeds - 1) * (crystals - 1))
+        of_crystals = max(float(errors.mean(axis=0).var(ddof=1)) - both / seeds, 0.0)
+        return cls(of_seeds, of_crystals / crystals, both / crystals, crystals)
+
+
+def noise_of_pairs(pairs: Iterable[Repeats], deviation: float) -> Noise:
+    """Return the noise of a typical difference: seeds from the deviation over seeds, crystals from these differences.
+
+    Differences of several splits, and of one seed, say nothing about crystals here; without any others, seeds alone
+    count.
+    """
+    known = [Noise.of(pair) for pair in pairs if len(pair.by_split) == 1]
+    found = [one for one in known if one is not None and one.crystals > 1]
+    if not found:
+        return Noise(pair_variance(deviation))
+    return Noise(
+        pair_variance(deviation),
+        float(np.mean([one.of_crystals for one in found])),
+        float(np.mean([one.of_both for one in found])),
+        min(one.crystals for one in found),
+    )
+
+
+def pair_variance(deviation: float) -> float:
+    """Variance of the difference of two independent trials: equal seeds of two networks do not start alike."""
+    return 2 * deviation**2
+
+
+def detectable(noise: Noise, seeds: int) -> float:
+    """Return the smallest difference of two variants that so many seeds each find (80 % power, 5 %, two-sided)."""
+    from scipy.optimize import brentq
 
     if seeds < 2:
         return math.inf
-    effect = TTestPower().solve_power(nobs=seeds, alpha=SIGNIFICANCE, power=POWER)
-    return float(effect) * pair_deviation(deviation)
+    error, _ = noise.error(seeds)
+    if not error:
+        return 0.0
+    return float(brentq(lambda difference: noise.power(difference, seeds) - POWER, 0.0, MOST_ERRORS * error))
 
 
-def seeds_needed(deviation: float, difference: float) -> int:
-    """Return how many seeds of each variant resolve a difference (80 % power, paired t test, 5 %, two-sided).
+def seeds_needed(noise: Noise, difference: float) -> int:
+    """Return how many seeds of each variant find a difference (80 % power, 5 %, two-sided).
 
     Raises:
         ValueError: more than 10,000 would be needed, or the difference is not positive.
     """
-    from statsmodels.stats.power import TTestPower
-
     if difference <= 0:
         raise ValueError(f"difference={difference} must be positive")
-    effect = difference / pair_deviation(deviation) if deviation else math.inf
-    seeds, test = 2, TTestPower()
-    while test.power(min(effect, 50.0), seeds, SIGNIFICANCE) < POWER:  # stepping: solve_power fails below 2
+    seeds = 2
+    while noise.power(difference, seeds) < POWER:
         seeds += 1 if seeds < 200 else 50
         if seeds > MOST_SEEDS:
+            cause = "" if noise.crystals < 2 else f" on {noise.crystals} test crystals; more of these would help"
             raise ValueError(
-                f"a difference of {difference:g} needs more than {MOST_SEEDS:,} seeds: it cannot be resolved"
+                f"a difference of {difference:g} needs more than {MOST_SEEDS:,} seeds{cause}: it cannot be resolved"
             )
     return seeds
-
-
-def pair_deviation(deviation: float) -> float:
-    """Deviation of the difference of two independent trials: equal seeds of two networks do not start alike."""
-    return math.sqrt(2) * deviation
 
 
 def power_line(results: Iterable[TrialResult], seeds: int) -> str | None:
@@ -84,33 +159,39 @@ def power_line(results: Iterable[TrialResult], seeds: int) -> str | None:
     line = f"seeds: the error spreads by {deviation:.4f} {unit} over seeds ({degrees} degrees of freedom); "
     if seeds < 2:
         return line + "one seed cannot resolve any difference"
-    half = detectable(deviation, seeds) / 2
+    noise = Noise(pair_variance(deviation))
+    half = detectable(noise, seeds) / 2
     return (
         line + f"{seeds} seeds of each variant reliably detect only differences above {2 * half:.4f} {unit}; half of "
-        f"that, {half:.4f}, needs {seeds_needed(deviation, half)} seeds (80 % power, paired t test over seeds at 5 %; "
-        "tests that also pair the test crystals may detect smaller differences)"
+        f"that, {half:.4f}, needs {seeds_needed(noise, half)} seeds (80 % power, t test over seeds at 5 %; what the "
+        "test crystals add is not counted here)"
     )
 
 
-def seeds_to_decide(differences: Repeats, margin: float) -> int | None:
+def seeds_to_decide(differences: Repeats, margin: float, family: int = 1) -> int | None:
     """Return how many seeds of both variants decide, if the true difference is the observed one.
 
-    Decided is that the difference is not zero (two-sided, 5 %), or that it is below the margin (one-sided, 5 %), with
-    80 % power. More seeds shrink what seeds add to the error of the mean; what test crystals add stays. Of several
-    splits it is the number of splits. None if 200 do not decide.
+    Decided is that the difference is not zero (two-sided, 5 % divided by the number of comparisons), or that it is
+    below the margin (one-sided, 5 %), with 80 % power. More seeds shrink what seeds add to the error of the mean; what
+    test crystals add stays. Of several splits it is the number of splits. Always more than there are; None if 200 do
+    not decide.
 
     Args:
         differences: of two variants, on the same seeds and crystals.
         margin: of non-inferiority, in the unit of the errors.
+        family: comparisons of the table that this one is in.
     """
-    errors = _error_of_splits(differences) if len(differences.by_split) > 1 else _error_of_seeds(differences)
-    mean = float(np.mean([frame.to_numpy().mean() for frame in differences.by_split.values()]))
-    if errors is None:
+    several = len(differences.by_split) > 1
+    noise = None if several else Noise.of(differences)
+    if not several and noise is None:
         return None
-    for count in range(max(2, len(differences.seed_means)), MOST_MORE + 1):
+    errors = noise.error if noise else _error_of_splits(differences)
+    mean = float(np.mean([frame.to_numpy().mean() for frame in differences.by_split.values()]))
+    present = len(differences.by_split) if several else len(differences.seed_means)
+    for count in range(present + 1, MOST_MORE + 1):
         error, degrees = errors(count)
         power = t_quantile(POWER, degrees)
-        differs = abs(mean) >= (t_quantile(1 - SIGNIFICANCE / 2, degrees) + power) * error
+        differs = abs(mean) >= (t_quantile(1 - SIGNIFICANCE / family / 2, degrees) + power) * error
         within = margin - mean >= (t_quantile(1 - SIGNIFICANCE, degrees) + power) * error
         if differs or within:
             return count
@@ -122,29 +203,3 @@ def _error_of_splits(differences: Repeats) -> Callable[[int], tuple[float, float
     means = np.array([float(frame.to_numpy().mean()) for frame in differences.by_split.values()])
     variance = means.var(ddof=1)
     return lambda count: (math.sqrt(variance * (1 / count + differences.test_share)), count - 1)
-
-
-def _error_of_seeds(differences: Repeats) -> Callable[[int], tuple[float, float]] | None:
-    """Standard error and degrees of freedom of the mean, by the number of seeds; None if one seed is not enough.
-
-    The variances of the interval (`intervals.seeds_and_crystals`), with what seeds and crystals add together taken out
-    of that of the crystals, since it shrinks with the seeds.
-    """
-    (frame,) = differences.by_split.values()
-    errors = frame.to_numpy(dtype=float)
-    seeds, crystals = errors.shape
-    if seeds < 2:
-        return None
-    of_seeds = errors.mean(axis=1).var(ddof=1)
-    if crystals < 2:
-        return lambda count: (math.sqrt(of_seeds / count), count - 1)
-    left = errors - errors.mean(axis=1, keepdims=True) - errors.mean(axis=0) + errors.mean()
-    both = float((left**2).sum()) / ((seeds - 1) * (crystals - 1))
-    of_crystals = max(errors.mean(axis=0).var(ddof=1) - both / seeds, 0.0)
-
-    def error(count: int) -> tuple[float, float]:
-        parts = of_seeds / count, (of_crystals + both / count) / crystals
-        spread = parts[0] ** 2 / (count - 1) + parts[1] ** 2 / (crystals - 1)
-        return math.sqrt(sum(parts)), sum(parts) ** 2 / spread if spread else count - 1
-
-    return error

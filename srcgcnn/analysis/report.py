@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from srcgcnn.analysis import chemistry, costs, figures
 from srcgcnn.analysis.answer import Answer, answer_of
 from srcgcnn.analysis.baselines import Baseline, baseline_table, baselines_of
-from srcgcnn.analysis.comparison import Comparison, against
+from srcgcnn.analysis.comparison import Comparison, against, check_margin
 from srcgcnn.analysis.findings import Findings, find, tradeoff_table
 from srcgcnn.analysis.interactive import plotly_source, trials_json
 from srcgcnn.analysis.paper import SOURCE
 from srcgcnn.analysis.probes import draw_probes
-from srcgcnn.analysis.studies import find_studies, views_of
+from srcgcnn.analysis.studies import views_of
 from srcgcnn.analysis.style import DPI, Drawing, journal_style
 from srcgcnn.analysis.tables import (
     printed_comparisons,
@@ -39,6 +39,7 @@ from srcgcnn.run.trial import MEAN_OF_RATIOS
 from srcgcnn.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -151,17 +152,19 @@ def write_report(
         folder: of the sweep, opened or not.
         margin: of non-inferiority, in the unit of the errors; None takes 0.005 eV/atom, or 5 % of the best error.
         reference: the variant from which differences are taken, by its name or a part that no other has; None, and
-            where a study does not have it: the one of lowest validation error.
+            in further studies that do not have it: the one of lowest validation error.
         running: the sweep continues and the report will be rewritten: the page reloads itself.
 
     Raises:
-        ValueError: no trial has finished, the margin is not positive, or no study has the reference.
+        ValueError: no trial has finished, the margin is not positive, or the first study does not have the reference.
     """
     run = open_run(folder)
     paths, studies = run.paths, views_of(run)
     if not studies:
         raise ValueError(f"{paths.out}: no trial has finished yet, so there is nothing to report")
-    references = {} if reference is None else {study.title: name for study, (name,) in find_studies(run, reference)}
+    if margin is not None:
+        check_margin(margin)
+    references = {} if reference is None else _references(studies, reference)
     record = _record(paths)
     sections = []
     _remove_earlier(paths.report)
@@ -173,6 +176,15 @@ def write_report(
     left_out = [study.title for study in studies[MOST_STUDIES:]]
     write_text(page, _render(run, record, sections, left_out, running=running))
     return page
+
+
+def _references(studies: Sequence[Study], query: str) -> dict[str, str]:
+    """Return by title which variant is meant; the first study must have it."""
+    found = {studies[0].title: studies[0].find(query)}
+    for study in studies[1:]:
+        with suppress(ValueError):
+            found[study.title] = study.find(query)
+    return found
 
 
 def _remove_earlier(folder: Path) -> None:
@@ -291,7 +303,7 @@ def progress_of(folder: Run | RunPaths, record: SweepRecord | None) -> Progress:
     run = open_run(folder)
     plan = None if record is None else plan_sweep(record.spec, record.data, run)
     done = run.finished
-    labels = {} if plan is None else {trial.key: trial.label for trial in plan.trials}
+    labels = {} if plan is None else {trial.key: plan.label_of(trial) for trial in plan.trials}
     failed = [(labels.get(one.key, one.key), one.reason.strip().splitlines()[-1:]) for one in run.failures]
     reasons = [(label, lines[0] if lines else "unknown") for label, lines in failed]
     if plan is None:

@@ -155,7 +155,7 @@ def _judge(claim: Claim, study: Study) -> Reproduction:
     ours = study.repeats(claim.variant)
     interval = interval_of(ours) if claim.against is None else ratio_of(ours, study.repeats(claim.against))
     if not interval.known:
-        return Reproduction(claim, interval, "cannot tell", "there are no repeats: train more seeds")
+        return Reproduction(claim, interval, "cannot tell", "there are no repeats that differ: train more seeds")
     return _verdict(claim, interval)
 
 
@@ -173,6 +173,8 @@ def judge_folds(claim: FoldsClaim, errors: Sequence[float]) -> Reproduction:
         for fold, (mine, theirs) in enumerate(zip(errors, claim.values, strict=True))
     }
     interval = interval_of(Repeats(differences, TEST_SHARE))
+    if not interval.known:  # the same difference on all folds
+        interval = replace(interval, low=interval.mean, high=interval.mean)
     low, high = claim.value + interval.low, claim.value + interval.high
     return _verdict(claim, replace(interval, mean=claim.value + interval.mean, low=low, high=high))
 

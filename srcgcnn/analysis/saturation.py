@@ -19,7 +19,7 @@ class Saturation:
     Attributes:
         best_depth: T of lowest mean validation error.
         depth: smallest T that is not significantly worse than it (one-sided paired t tests on test errors,
-            Holm-corrected over the shallower T); None if nothing can be tested with one seed.
+            Holm-corrected over the shallower T); None if one of them cannot be tested.
         safe_depth: smallest T shown to be within the margin of the best (non-inferiority; the same correction).
         comparisons: the shallower T against the best, not corrected.
         letter: what the depth counts, `T` or `L`.
@@ -37,16 +37,19 @@ class Saturation:
         """Return the result in words."""
         letter = self.letter
         best = f"{self.line}: lowest validation error at {letter} = {self.best_depth}"
+        if not self.comparisons:
+            return f"{best}; no shallower {letter} was trained."
         if self.depth is None:
-            return f"{best}; one seed per depth, so no saturation depth can be stated."
+            untested = ", ".join(one.variant for one in self.comparisons if not one.difference.known)
+            return (
+                f"{best}; no saturation depth can be stated, since these cannot be tested against it (one seed, none "
+                f"in common, or the same difference in all pairs): {untested}."
+            )
+        found = f"the smallest {letter} not distinguishable from it is {letter} = {self.depth}"
         if self.depth == self.best_depth:
-            shallower = f" and every shallower {letter} is significantly worse" if self.comparisons else ""
-            return f"{best}{shallower}: no saturation below it in these trials."
+            found = f"every shallower {letter} is significantly worse"
         safe = f"{letter} = {self.safe_depth}" if self.safe_depth != self.best_depth else f"no shallower {letter}"
-        return (
-            f"{best}; the smallest {letter} not distinguishable from it is {letter} = {self.depth}; "
-            f"{safe} is shown to be within {self.margin:.4g} {unit} of it."
-        )
+        return f"{best}; {found}; {safe} is shown to be within {self.margin:.4g} {unit} of it."
 
 
 def saturation_of(study: Study, line: str, margin: float) -> Saturation | None:
@@ -58,7 +61,7 @@ def saturation_of(study: Study, line: str, margin: float) -> Saturation | None:
     shallower = table[table["depth"] < best["depth"]]
     pairs = {int(row.depth): compare(study, row.variant, str(best["variant"])) for row in shallower.itertuples()}
     found = Saturation(line, int(best["depth"]), None, None, margin, tuple(pairs.values()), study.depth_letter(line))
-    if best["trials"] < 2 or any(not pair.difference.known for pair in pairs.values()):
+    if any(not pair.difference.known for pair in pairs.values()):
         return found
     within = corrected([non_inferior(pair, margin).p_value for pair in pairs.values()])
     safe = (depth for depth, p_value in zip(pairs, within, strict=True) if p_value < SIGNIFICANCE)

@@ -37,8 +37,9 @@ def scores_of(targets: np.ndarray, predictions: np.ndarray, task: str) -> Scores
         wrong = float(np.mean((predictions > 0.5) != (targets > 0.5)))
         return Scores(wrong, roc_auc=roc_auc(targets, predictions), base_rate=float(np.mean(targets > 0.5)))
     left = predictions - targets
-    around = float(np.sum((targets - targets.mean()) ** 2))
-    r2 = 1 - float(np.sum(left**2)) / around if around else None
+    r2 = None
+    if np.ptp(targets):  # rounding makes the sum of squares of equal numbers 1e-33
+        r2 = 1 - float(np.sum(left**2) / np.sum((targets - targets.mean()) ** 2))
     return Scores(float(np.mean(np.abs(left))), math.sqrt(float(np.mean(left**2))), r2)
 
 

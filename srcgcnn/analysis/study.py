@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from srcgcnn.analysis.intervals import Interval, Repeats, interval_of
+from srcgcnn.analysis.intervals import MEAN, Interval, Repeats, interval_of
 from srcgcnn.analysis.scores import scores_of
 from srcgcnn.models.config import USUAL_WIDTH
 from srcgcnn.run.labels import by_number, differing, labels_of, line_of
@@ -82,12 +82,6 @@ class Study:
         if self.task == "classification":
             return "error rate (1 − accuracy)"
         return self.unit if self.data.targets else f"MAE ({self.unit})"
-
-    @property
-    def test_share(self) -> float:
-        """Test rows per training row, for the correction of overlapping splits."""
-        train, _, test = self.results[0].rows
-        return test / train
 
     @cached_property
     def peers(self) -> list[str]:
@@ -230,15 +224,15 @@ class Study:
         by_split: dict[int, dict[int, Any]] = {}
         for one in results:
             by_split.setdefault(one.config.seeds.split, {})[one.config.seeds.init] = one
-        train, validation, test = results[0].rows
-        share = (test if rows == "test" else validation) / train
-        return Repeats({split: self._errors(seeds, rows) for split, seeds in by_split.items()}, share)
+        errors = {split: self._errors(seeds, rows) for split, seeds in by_split.items()}
+        split = results[0].config.training.split
+        return Repeats(errors, overlap(results[0], rows), (self.data.data_hash, replace(split, train_size=None)))
 
     def _errors(self, seeds: dict[int, TrialResult], rows: Rows) -> pd.DataFrame:
         errors = {seed: self.crystal_errors(result.key, rows) for seed, result in seeds.items()}
         if any(series is None for series in errors.values()):
             errors = {
-                seed: pd.Series({"mean": result.test_error if rows == "test" else result.val_error})
+                seed: pd.Series({MEAN: result.test_error if rows == "test" else result.val_error})
                 for seed, result in seeds.items()
             }
         return pd.DataFrame(errors).T.dropna(axis="columns")
@@ -322,6 +316,18 @@ def _row(result: TrialResult, label: str, line: str) -> dict[str, object]:
         "seconds": result.cost.seconds,
         "memory_mb": result.cost.peak_memory_mb,
     }
+
+
+def overlap(result: TrialResult, rows: Rows = "test") -> float:
+    """Return the test (or validation) rows per training row of a split, for the correction of overlapping splits.
+
+    Subsets (`train_size`) overlap less than the training rows that they are drawn from: all of these count.
+    """
+    train, validation, test = result.rows
+    split = result.config.training.split
+    if split.train_size is not None:
+        train = split.training_rows(validation)
+    return (test if rows == "test" else validation) / train
 
 
 def _usual_width(variant: Variant) -> Variant:

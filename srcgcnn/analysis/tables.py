@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SCORES = {"rmse": "test RMSE", "r2": "test R²", "roc_auc": "test ROC-AUC"}
 FIRST_SHARES = {3: 0.42}  # of a column of print, for the names; the rest are numbers
 FIRST_SHARE = 0.22
+NOTHING_SHARED = "no common trial"
 LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$",
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"$<$", ">": r"$>$", "±": r"$\pm$", "…": r"\ldots{}",
@@ -125,6 +126,8 @@ def _differences_are(comparisons: Sequence[Comparison]) -> str:
 
 
 def _difference(comparison: Comparison) -> str:
+    if not comparison.seeds:
+        return NOTHING_SHARED
     return rounded(comparison.difference.mean, comparison.difference.half_width, "+")
 
 
@@ -150,7 +153,7 @@ def shown_comparisons(comparisons: Sequence[Comparison], unit: str) -> pd.DataFr
         {
             "variant": one.variant,
             "reference": one.reference,
-            f"difference ({unit})": f"{one.difference.mean:+.4f}",
+            f"difference ({unit})": f"{one.difference.mean:+.4f}" if one.seeds else NOTHING_SHARED,
             "95 % interval": f"{one.difference.low:+.4f} … {one.difference.high:+.4f}" if one.difference.known else "–",
             "Hedges' g": effect_text(one.effect),
             "p": p_text(one.p_value),

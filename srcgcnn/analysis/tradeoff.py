@@ -25,6 +25,7 @@ REPEATED = {  # what an interval is for, by what was repeated
     "seeds and crystals": "for new seeds and new crystals",
     "seeds": "for new seeds on these crystals",
     "splits": "for new splits",
+    "splits and crystals": "for new splits and new crystals",
 }
 
 

@@ -114,11 +114,10 @@ def _identity(variant: Variant, varied: set[str]) -> object:
 
 def _pair(mine: Study, name: str, theirs: Study, other: str) -> Pair:
     keys = [{one.key for one in study.members[label]} for study, label in ((mine, name), (theirs, other))]
-    try:
-        comparison = paired(f"{other} (second)", theirs.repeats(other), f"{name} (first)", mine.repeats(name))
-    except ValueError:
-        comparison = None
-    return Pair(name, mine.interval(name), theirs.interval(other), comparison, keys[0] == keys[1])
+    comparison = paired(f"{other} (second)", theirs.repeats(other), f"{name} (first)", mine.repeats(name))
+    return Pair(
+        name, mine.interval(name), theirs.interval(other), comparison if comparison.seeds else None, keys[0] == keys[1]
+    )
 
 
 def _corrected(pairs: list[Pair]) -> list[Pair]:

@@ -235,7 +235,7 @@ def _print_comparison(study: Study, variant: str, reference: str, margin: float 
     from srcgcnn.analysis.findings import default_margin
     from srcgcnn.terminal import counted
 
-    result = compare(study, variant, reference)
+    result = compare(study, variant, reference).checked()
     claim = non_inferior(result, default_margin(study) if margin is None else margin)
     difference = result.difference
     print(
@@ -246,7 +246,7 @@ def _print_comparison(study: Study, variant: str, reference: str, margin: float 
         print(
             f"difference  {difference.mean:+.4f} {study.unit}, 95 % interval {difference.low:+.4f} to "
             f"{difference.high:+.4f} (over {difference.repeats}), {p_phrase(result.p_value)}, "
-            f"Hedges' g over seeds {effect_text(result.effect)}"
+            f"Hedges' g over trials {effect_text(result.effect)}"
         )
     print(claim.sentence(study.unit))
 

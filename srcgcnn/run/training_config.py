@@ -59,6 +59,13 @@ class SplitConfig:
         if self.train_size is not None and self.train_size < 1:
             raise ValueError(f"train_size={self.train_size} must be at least 1")
 
+    def training_rows(self, validation_rows: int) -> int:
+        """Return about how many training rows there are beside so many validation rows, before `train_size`."""
+        if self.lists is not None:
+            return len(self.lists[0])
+        ratio = self.folds - 2 if self.kind == "kfold" else self.fractions[0] / self.fractions[1]
+        return round(validation_rows * ratio)
+
 
 @record
 class StartConfig:

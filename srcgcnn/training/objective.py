@@ -53,12 +53,11 @@ def deviation_of(targets: np.ndarray, name: str) -> float:
         ValueError: all those targets are equal, so there is nothing to learn.
     """
     values = _known(targets)
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    if spread == 0:
+    if np.ptp(values) == 0:  # the deviation of equal numbers may be 1e-17
         raise ValueError(
             f"all {len(values)} training targets equal {values[0]}: nothing to learn; check the target column {name!r}"
         )
-    return spread
+    return float(np.std(values, ddof=1))
 
 
 def _known(targets: np.ndarray) -> np.ndarray:

@@ -91,7 +91,7 @@ def test_scores_are_their_definitions():
     assert scores.error == pytest.approx(1 / 3)
     assert scores.rmse == pytest.approx(np.sqrt(1 / 3))
     assert scores.r2 == pytest.approx(1 - 1 / np.sum((targets - 7 / 3) ** 2))
-    assert scores_of(np.ones(3), predictions, "regression").r2 is None
+    assert scores_of(np.full(3, 0.1), predictions, "regression").r2 is None  # the mean of these is not 0.1
     classes = scores_of(np.array([0.0, 1.0, 1.0]), np.array([0.2, 0.9, 0.4]), "classification")
     assert (classes.error, classes.roc_auc, classes.base_rate) == (pytest.approx(1 / 3), 1.0, pytest.approx(2 / 3))
 

@@ -67,6 +67,35 @@ def test_without_items_it_is_a_paired_t_test_over_seeds():
     assert table.seeds_for(table.detectable(6)) <= 6
 
 
+def test_seeds_are_asked_for_as_the_test_needs_them_crystals_included():
+    rng = np.random.default_rng(6)
+    own = 0.05 * rng.standard_normal((2, 100))
+    errors = {
+        name: 1 + own[place] + 0.004 * rng.standard_normal((8, 1)) + np.zeros((8, 100))
+        for place, name in enumerate(("a", "b"))
+    }
+    table = ErrorTable(table_of(errors))
+    found = table.compare("b", "a").difference
+    assert table.detectable(8) == pytest.approx(2.85 * found.error, rel=0.1)
+    assert table.seeds_for(4 * found.error) < 8
+    with pytest.raises(ValueError, match="on 100 test crystals"):
+        table.seeds_for(2 * found.error)
+
+
+@pytest.mark.parametrize("column", ["variant", "seed", "item", "split"])
+def test_rows_without_a_name_are_refused_and_not_dropped(column):
+    frame = table_of({"a": np.full((2, 3), 0.1), "b": np.full((2, 3), 0.2)}).astype(object)
+    frame.loc[4, column] = np.nan
+    with pytest.raises(ValueError, match=f"1 rows have no {column}, the first is row 4"):
+        ErrorTable(frame)
+
+
+def test_variants_without_a_common_item_are_not_compared():
+    one, other = table_of({"a": np.full((2, 1), 0.1)}), table_of({"b": np.full((2, 1), 0.5)})
+    with pytest.raises(ValueError, match="share no split, seed and test crystal"):
+        ErrorTable(pd.concat([one, other.assign(item="another")])).compare("b", "a")
+
+
 @pytest.mark.full
 @given(st.integers(2, 5), st.integers(2, 30), st.floats(0, 1), st.randoms(use_true_random=False))
 @settings(max_examples=30, deadline=None)
@@ -84,7 +113,7 @@ def test_a_shift_of_one_variant_is_its_difference_and_order_means_nothing(seeds,
 def test_several_splits_need_their_share_and_widen_the_interval():
     rng = np.random.default_rng(2)
     parts = [table_of({"a": rng.random((2, 20))}, split) for split in range(4)]
-    frame = pd.concat(parts)
+    frame = pd.concat([part.assign(item=f"{split} " + part["item"]) for split, part in enumerate(parts)])
     with pytest.raises(ValueError, match="with several splits give test rows per training row"):
         ErrorTable(frame)
     narrow, wide = (ErrorTable(frame, test_share=share).interval("a") for share in (0.1, 1.0))

@@ -12,13 +12,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
+from statsmodels.stats.power import TTestPower
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from interval_coverage import World, coverage, coverage_over_splits, false_positives, saturations
 
-from srcgcnn.analysis.intervals import Repeats, bootstrap_seeds, bootstrap_seeds_and_crystals, interval_of, over_repeats
+from srcgcnn.analysis.intervals import (
+    MEAN,
+    Repeats,
+    bootstrap_seeds,
+    bootstrap_seeds_and_crystals,
+    interval_of,
+    over_repeats,
+    seeds_and_crystals,
+)
 from srcgcnn.analysis.pareto import on_front
-from srcgcnn.analysis.power import detectable, seeds_needed
+from srcgcnn.analysis.power import Noise, detectable, pair_variance, seeds_needed
 
 finite = st.floats(-10, 10, allow_nan=False).map(lambda value: round(value, 4))
 
@@ -45,6 +54,33 @@ def test_splits_are_corrected_for_their_overlap():
     found = interval_of(Repeats(frames, 0.5))
     assert found.error == pytest.approx(0.02 * math.sqrt(1 / 3 + 0.5))  # Nadeau and Bengio, equation 9
     assert found.repeats == "splits"
+
+
+def test_splits_that_test_on_the_same_crystals_leave_these_random():
+    rng = np.random.default_rng(4)
+    hard, names = rng.exponential(size=20), [f"c{number}" for number in range(20)]
+    frames = {split: pd.DataFrame(hard + 0.01 * rng.standard_normal((2, 20)), columns=names) for split in range(3)}
+    frames[1] = frames[1][names[::-1]]
+    found = interval_of(Repeats(frames, 0.3))
+    assert found.repeats == "splits and crystals"
+    assert found.error == pytest.approx(hard.std(ddof=1) / math.sqrt(20), rel=0.02)
+    other = {split: frame.add_prefix(f"{split} ") for split, frame in frames.items()}
+    assert interval_of(Repeats(other, 0.3)).error < 0.1 * found.error
+
+
+def test_lists_of_rows_are_one_split_whatever_the_split_seed():
+    errors = pd.DataFrame(np.random.default_rng(5).exponential(size=(3, 20)))
+    assert interval_of(Repeats({0: errors, 1: errors}, 0.3)) == seeds_and_crystals(errors.to_numpy())
+
+
+def test_means_are_paired_on_one_test_set_only():
+    means = pd.DataFrame({MEAN: [0.2, 0.3]})
+    crystals = pd.DataFrame({"a": [0.1, 0.2], "b": [0.1, 0.2]})
+    mine, theirs = Repeats({0: means}, 1 / 3, "random"), Repeats({0: crystals}, 1 / 3, "random")
+    assert mine.minus(theirs).by_split[0][MEAN].tolist() == pytest.approx([0.1, 0.1])
+    assert not mine.minus(replace(theirs, test_set="by formula")).by_split
+    lone = Repeats({0: pd.DataFrame({"z": [9.0, 9.0]})}, 1 / 3, "random")
+    assert not lone.minus(theirs).by_split  # one crystal is not a mean
 
 
 def test_seeds_of_several_splits_are_not_counted_as_independent():
@@ -99,13 +135,23 @@ def test_bootstraps_are_seeded_and_hold_the_mean():
 
 def test_power_against_a_published_table():
     # Cohen 1988 and G*Power: a paired t test needs 34 pairs for d = 0.5 at 5 % and 80 % power
-    assert seeds_needed(1.0, 0.5 * math.sqrt(2)) == 34
-    assert detectable(1.0, 34) == pytest.approx(0.5 * math.sqrt(2), rel=0.01)
+    noise = Noise(pair_variance(1.0))
+    assert seeds_needed(noise, 0.5 * math.sqrt(2)) == 34
+    assert detectable(noise, 34) == pytest.approx(0.5 * math.sqrt(2), rel=0.01)
 
 
 def test_differences_that_nobody_can_resolve_are_refused():
     with pytest.raises(ValueError, match="cannot be resolved"):
-        seeds_needed(1.0, 1e-4)
+        seeds_needed(Noise(1.0), 1e-4)
+    with pytest.raises(ValueError, match="on 50 test crystals; more of these would help: it cannot be resolved"):
+        seeds_needed(Noise(1e-9, of_crystals=1.0, crystals=50), 0.1)
+
+
+def test_few_test_crystals_cost_power_that_seeds_do_not_bring_back():
+    of_seeds, both = Noise(1.0), Noise(1.0, of_crystals=0.01, of_both=0.1, crystals=200)
+    assert detectable(both, 10) > detectable(of_seeds, 10)
+    assert both.error(10_000)[0] == pytest.approx(0.1, rel=0.01)
+    assert of_seeds.power(1.5, 5) == pytest.approx(TTestPower().power(1.5, 5, 0.05), abs=1e-6)
 
 
 @pytest.mark.full

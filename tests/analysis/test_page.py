@@ -13,9 +13,9 @@ import pytest
 from chromium import CHROMIUM, NO_CHROMIUM, chromium, visit
 from made_results import result_of
 
-from srcgcnn.analysis.answer import answer_of
+from srcgcnn.analysis.answer import answer_lines, answer_of
 from srcgcnn.analysis.baselines import Baseline
-from srcgcnn.analysis.comparison import compare
+from srcgcnn.analysis.comparison import against, compare
 from srcgcnn.analysis.costs import draw_tradeoff, draw_widths
 from srcgcnn.analysis.figures import draw_depth, draw_train_sizes
 from srcgcnn.analysis.findings import find, tradeoff_table
@@ -30,10 +30,10 @@ from srcgcnn.cli.main import main
 from srcgcnn.models.counts import count_parameters
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import read_result, write_result
-from srcgcnn.run.training_config import TrainingConfig
+from srcgcnn.run.training_config import SplitConfig, TrainingConfig
 from srcgcnn.run.trial import DataRef
 from srcgcnn.run.trial_result import Metrics
-from srcgcnn.sweep.axes import Axes
+from srcgcnn.sweep.axes import Axes, Axis
 from srcgcnn.sweep.record import SweepRecord, write_record
 from srcgcnn.sweep.space import trials_of
 from srcgcnn.sweep.spec import DataSpec, SweepSpec
@@ -129,7 +129,7 @@ def test_the_cheapest_variant_that_is_not_shown_to_be_worse_is_advised(tmp_path)
     one = (replace(axes[0], seeds=(0,)),)
     study, told = answer(sweep_in(tmp_path / "c", one, by_depth({1: 0.3, 2: 0.2, 3: 0.1})))
     assert told.advised is None
-    assert "with one seed of each nothing can be tested" in told.advises
+    assert "without two seeds in common nothing can be tested" in told.advises
 
 
 @pytest.mark.parametrize("winner", ["CGCNN", "SR-CGCNN"])
@@ -236,7 +236,7 @@ def test_as_many_seeds_as_are_asked_for_decide_four_times_in_five(difference):
     pilot += difference - pilot.mean()
     few = pilot[:150]
     needed = seeds_to_decide(Repeats({0: pd.DataFrame(few - few.mean() + difference)}, 1 / 3), margin)
-    assert needed == 150  # far more than needed: never fewer than there are
+    assert needed == 151  # far more than needed: always more than there are, which did not decide
     small = pilot[:2]  # variances from a pilot of two would be luck: scale the large one's down to two seeds
     small = np.vstack([pilot.mean(axis=0)] * 2) + 0.006 * np.array([[1], [-1]]) / np.sqrt(2)
     small += difference - small.mean()
@@ -251,11 +251,53 @@ def test_as_many_seeds_as_are_asked_for_decide_four_times_in_five(difference):
     assert 0.6 < decided / 200 <= 1.0
 
 
+def test_more_splits_and_more_comparisons_are_counted_as_what_they_are():
+    rng = np.random.default_rng(3)
+    frames = {split: pd.DataFrame(0.01 * rng.standard_normal((5, 30))) for split in range(3)}
+    alone = {split: frame.mean(axis=0).to_frame().T for split, frame in frames.items()}
+    assert seeds_to_decide(Repeats(frames, 0.01), 0.05) == seeds_to_decide(Repeats(alone, 0.01), 0.05) == 4
+    of_seeds = 0.005 + 0.006 * np.linspace(-1, 1, 5)[:, None]
+    few = Repeats({0: pd.DataFrame(of_seeds + np.zeros((5, 40)))}, 0.3)
+    assert seeds_to_decide(few, 0.005) < seeds_to_decide(few, 0.005, family=12)
+
+
 def test_more_seeds_do_not_decide_what_test_crystals_limit():
     rng = np.random.default_rng(0)
     errors = 0.001 + 0.05 * rng.standard_normal((1, 20)) + 1e-4 * rng.standard_normal((3, 20))
     assert seeds_to_decide(Repeats({0: pd.DataFrame(errors)}, 1 / 3), 0.005) is None
     assert seeds_to_decide(Repeats({0: pd.DataFrame(errors[:1])}, 1 / 3), 0.005) is None
+
+
+def test_variants_that_share_no_trial_are_listed_and_do_not_cost_the_page(tmp_path):
+    folds = (Axes(models=("cgcnn",), depths=(1, 3), seeds=(0, 1), more=(Axis("training.split.fold", (0, 1)),)),)
+    spec = SweepSpec(
+        "made", "", DataSpec(source="gone.csv"), folds, training=TrainingConfig(split=SplitConfig("kfold"))
+    )
+    paths = RunPaths(tmp_path / "folds")
+    write_record(paths, SweepRecord(spec, DATA, "no-store", "again"))
+    for trial, _ in trials_of(spec, DATA):
+        write_trial(paths, trial, 0.1 * trial.model.depth, trained=True)
+        table = pd.read_parquet(paths.predictions(trial.key))
+        table["id"] += f" of fold {trial.training.split.fold}"
+        table.to_parquet(paths.predictions(trial.key))
+    study, told = answer(paths)
+    found = {one.variant: one for one in against(study, study.best)}
+    assert [one.verdict for name, one in found.items() if "fold=1" in name] == ["untested"] * 2
+    assert [one.verdict for name, one in found.items() if "fold=0" in name] == ["worse"]
+    assert "no common trial" in write_report(paths).read_text()
+    assert answer_lines(paths)[0] == told.shows
+    with pytest.raises(ValueError, match="share no split, seed and test crystal"):
+        compare(study, *(name for name in found if "CGCNN-3" in name)).checked()
+
+
+def test_what_cannot_be_done_leaves_the_page_of_before(sweep):
+    page = write_report(sweep)
+    files = sorted(sweep.report.rglob("*.*"))
+    with pytest.raises(ValueError, match="margin=-1"):
+        write_report(sweep, margin=-1)
+    assert page.exists()
+    assert len(files) > 10
+    assert sorted(sweep.report.rglob("*.*")) == files
 
 
 def test_depth_is_shown_with_training_errors_where_results_have_them(sweep, tmp_path):

@@ -297,6 +297,10 @@ def test_recipes_are_not_mixed(tmp_path, capsys):
     assert "They are not mixed" in page
     assert "batch_size=8" in page
     assert ["batch_size=8" in study.title for study in studies] == [True, False]  # what was asked for last comes first
+    sweep_in(tmp_path / "two", replace(first, training=TrainingConfig(epochs=5)), lambda one: one.model.depth == 1)
+    with pytest.raises(ValueError, match="no variant matches 'CGCNN-3'; known: CGCNN-1"):
+        write_report(paths, reference="CGCNN-3")  # others have it: that does not help the study that was asked for
+    assert page == (paths.report / "index.html").read_text()
     write_record(paths, SweepRecord(first, DATA, "no-store", "again"))
     assert ["batch_size=8" in study.title for study in studies_of(paths)] == [False, True]
 
