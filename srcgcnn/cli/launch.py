@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from srcgcnn.launch.site import Site
     from srcgcnn.prediction.start import FoundStart
     from srcgcnn.run.paths import RunPaths
+    from srcgcnn.run.training_config import SplitConfig
     from srcgcnn.sweep.plan import Plan
     from srcgcnn.sweep.prepare import FoundData
     from srcgcnn.sweep.spec import SweepSpec
@@ -87,9 +88,14 @@ def _split_sizes(plan: Plan, found: FoundData) -> list[str]:
     if found.manifest is None:
         return []
     crystals = Crystals.of(GraphStore(found.folder))
-    splits = {(id(trial.training.split), trial.seeds.split): trial.training.split for trial in plan.trials}
+    splits = {(_identity(trial.training.split), trial.seeds.split): trial.training.split for trial in plan.trials}
     cut = [split_rows(split, seed, crystals) for (_, seed), split in splits.items() if split.kind != "cluster"]
     return list(dict.fromkeys(f"{len(each.train)}/{len(each.val)}/{len(each.test)}" for each in cut))
+
+
+def _identity(split: SplitConfig) -> object:
+    """Return what equal splits share; lists of ids are one object in all trials of a sweep, and slow to hash."""
+    return split if split.lists is None else (id(split.lists), split.train_size)
 
 
 def launch(plan: Plan, found: FoundData, how: Launch, start: FoundStart | None = None) -> int:

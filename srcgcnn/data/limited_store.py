@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 class GraphLimits:
     """Which of a store's neighbours are used. The defaults use all.
 
+    A limit that leaves everything is still a setting of its own: its trials are not those without it.
+
     Attributes:
         neighbours: the nearest that are used.
         cutoff_angstrom: farthest neighbour that is used.
@@ -84,8 +86,16 @@ class _LimitedStore(GraphStore):
 
     @cached_property
     def shards(self) -> list[dict[str, np.ndarray]]:
-        """As in a store."""
-        return [self._limited(shard) for shard in self._whole.shards]
+        """As in a store.
+
+        Raises:
+            ValueError: no crystal has a neighbour left.
+        """
+        limited = [self._limited(shard) for shard in self._whole.shards]
+        if not any(np.isfinite(shard["distances"]).any() for shard in limited):
+            cutoff = self.manifest.graph.cutoff_angstrom
+            raise ValueError(f"training.graph.cutoff_angstrom={cutoff:g} leaves no neighbour in any crystal: raise it")
+        return limited
 
     @cached_property
     def geometry(self) -> list[dict[str, np.ndarray]]:

@@ -95,7 +95,7 @@ def _train(order: GroupOrder, paths: RunPaths, reporter: _Reporter, log: GroupLo
     except ValueError as error:  # the request cannot be trained; another attempt would fail in the same way
         log.say(f"cannot be trained: {error}")
         for trial in group.trials:
-            write_failure(paths, trial, str(error))
+            write_failure(paths, trial, str(error), label=group.label_of(trial))
 
 
 class _Reporter:

@@ -176,7 +176,7 @@ class TuneListener(Callback):
             if not self._paths.result(config.key).exists():
                 log_path = self._paths.failure_log(config.key)
                 write_text(log_path, log)
-                write_failure(self._paths, config, reason_of(log), str(log_path))
+                write_failure(self._paths, config, reason_of(log), str(log_path), group.label_of(config))
 
     def _conclude(self, group: TrialGroup, reason: str, log: str = "", *, ended: bool = False) -> None:
         there = {config.key for config in group.trials if self._paths.result(config.key).exists()}
@@ -193,21 +193,21 @@ class TuneListener(Callback):
             if result is not None:
                 self._state.trial_finished(result)
             else:
-                self._record_failure(config, reason, log)
+                self._record_failure(group, config, reason, log)
         self._queue.group_ended(group)
 
     def _end(self, group: TrialGroup, phase: GroupPhase) -> None:
         self._state.group_ended(group.key, phase)
         self._paths.given_up(group.key).unlink(missing_ok=True)
 
-    def _record_failure(self, config: TrialConfig, reason: str, log: str) -> None:
+    def _record_failure(self, group: TrialGroup, config: TrialConfig, reason: str, log: str) -> None:
         """Write why a trial has no result, or read it if the worker wrote it; keep Tune's traceback next to it."""
         log_path = self._paths.failure_log(config.key)
         if log:
             write_text(log_path, log)
-            write_failure(self._paths, config, reason_of(log), str(log_path))
+            write_failure(self._paths, config, reason_of(log), str(log_path), group.label_of(config))
         elif not self._paths.failure(config.key).exists():
-            write_failure(self._paths, config, reason)
+            write_failure(self._paths, config, reason, label=group.label_of(config))
         failure = read_failure(self._paths, config.key)
         self._state.trial_failed(config, failure.reason if failure else reason, failure.log if failure else "")
 

@@ -91,7 +91,7 @@ def run_group(
     outcomes = conclude(trainer)
     for member, outcome in enumerate(outcomes):
         if outcome.result is None:
-            write_failure(paths, outcome.config, outcome.fault)
+            write_failure(paths, outcome.config, outcome.fault, label=group.label_of(outcome.config))
             continue
         write_predictions(paths.predictions(outcome.result.key), store, outcome)
         save_member(trainer, member, paths.model(outcome.result.key))

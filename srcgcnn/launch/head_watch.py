@@ -36,6 +36,7 @@ SILENT_S = 20.0  # a head may be busy, or just be replaced
 ASK_INTERVAL_S = 30.0  # of all workers together
 ANSWER_TIMEOUT_S = 3.0
 CAUSE = "killed, or out of memory: see its log"
+SIGNALLED = 128  # a shell reports a death by signal N as 128 + N
 LOCK_S = 60.0  # for a worker that is just submitting a head
 
 
@@ -73,13 +74,14 @@ class HeadWatch:
         """Replace the head if it died unnoticed: a worker that leaves because nothing waits may be the last one."""
         self._ask()
 
-    def died(self, job: str) -> None:
+    def died(self, job: str, status: int) -> None:
         """Replace the head whose job this is: its process is gone, and nothing has ended the sweep."""
+        cause = CAUSE if status > SIGNALLED else f"it ended with status {status}: see its log"
         try:
             with submission_lock(self._paths, LOCK_S):
                 jobs = read_jobs(self._paths)
                 if jobs.head in ("", job) and not self._paths.sweep_end.exists():
-                    self._replace(jobs, f"in its job {job} ({CAUSE})")
+                    self._replace(jobs, f"in its job {job} ({cause})")
         except (Timeout, BatchError, RecordError, OSError) as error:
             say(f"the head died, and was not replaced here: {error}")
 

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import psutil
@@ -119,7 +119,8 @@ def _run_in_child(run: Callable[[], int]) -> tuple[int | None, str]:
 
     def forward(number: int, _frame: FrameType | None) -> None:
         os.kill(child, number)
-        os.write(2, STOPPING)  # not `print`: a handler may have interrupted one
+        with suppress(OSError):  # what reads it may be gone: the same Ctrl-C ends `tee`
+            os.write(2, STOPPING)  # not `print`: a handler may have interrupted one
 
     try:
         for number, handler in before.items():

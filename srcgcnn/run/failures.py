@@ -20,7 +20,7 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Failure:
-    """A failed trial: its key, what it was, why it failed, and the log with more details ("" if none).
+    """A failed trial: its key, what it was, why it failed, the log with more details ("" if none), and its name.
 
     `config` is None if the file does not hold it.
     """
@@ -29,16 +29,14 @@ class Failure:
     config: TrialConfig | None
     reason: str
     log: str
-
-    @property
-    def label(self) -> str:
-        """Human-readable name."""
-        return self.key if self.config is None else self.config.label
+    label: str
 
 
-def write_failure(paths: RunPaths, config: TrialConfig, reason: str, log: str = "") -> None:
-    """Record why a trial has no result."""
-    record = {"key": config.key, "config": as_dict(config), "reason": reason.strip() or UNKNOWN, "log": log}
+def write_failure(paths: RunPaths, config: TrialConfig, reason: str, log: str = "", label: str = "") -> None:
+    """Record why a trial has no result, by the name that it has among the trials of its sweep."""
+    name = label or config.label
+    record = {"key": config.key, "label": name, "config": as_dict(config), "reason": reason.strip() or UNKNOWN}
+    record["log"] = log
     write_text(paths.failure(config.key), json.dumps(record, indent=1) + "\n")
 
 
@@ -56,8 +54,9 @@ def read_failure(paths: RunPaths, key: str) -> Failure | None:
     try:
         data = read_json(path)
         config = parse(TrialConfig, data["config"], str(path)) if "config" in data else None
-        return Failure(key, config, str(data.get("reason", UNKNOWN)), log_path)
+        label = str(data.get("label") or (config.label if config else key))
+        return Failure(key, config, str(data.get("reason", UNKNOWN)), log_path, label)
     except FileNotFoundError:
         return None
     except (RecordError, TypeError, AttributeError):
-        return Failure(key, None, f"{UNKNOWN}: {path.name} is damaged", log_path)
+        return Failure(key, None, f"{UNKNOWN}: {path.name} is damaged", log_path, key)

@@ -92,7 +92,10 @@ def work(trial: TrialConfig) -> float:
 
 
 def scale(trial: TrialConfig, rows: int) -> float:
-    """Return the work of an epoch, relative to the usual width and graph on all `rows` (0: not known)."""
+    """Return the work of an epoch, relative to the usual width and graph on all `rows` (0: not known).
+
+    Of limits of the graph only the number of neighbours counts, and a store's own number is taken as the usual one.
+    """
     size, width = trial.training.split.train_size, trial.model.hidden_channels
     share = min(size / rows, 1.0) if size and rows else 1.0
     share *= (trial.training.graph.neighbours or USUAL_NEIGHBOURS) / USUAL_NEIGHBOURS

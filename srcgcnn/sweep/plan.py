@@ -14,6 +14,7 @@ from srcgcnn.run.trial import TrialConfig
 from srcgcnn.sweep.cost import CostModel, sweep_seconds, work
 from srcgcnn.sweep.proposals import proposals_left, proposed_trials
 from srcgcnn.sweep.space import trials_of, varied_settings
+from srcgcnn.terminal import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrialGroup:
-    """Trials that train as one stacked model: they differ in seeds and in the value of a fixed alpha only.
+    """Trials that train as one stacked model: they differ in seeds, learning rate and the value of a fixed alpha only.
 
     Attributes:
         trials: its members.
@@ -46,11 +47,12 @@ class TrialGroup:
     @property
     def label(self) -> str:
         """Human-readable name."""
-        first = self.trials[0]
+        first, others = self.trials[0], len({trial.variant for trial in self.trials}) - 1
         if len(self.trials) == 1:
             return self.label_of(first)
         seeds = sorted({trial.seeds.init for trial in self.trials})
-        name = label_of(first.variant, self.settings)
+        more = f" and {counted(others, 'more variant')}," if others else ""
+        name = f"{label_of(first.variant, self.settings)}{more}"
         return f"{name} seeds {','.join(map(str, seeds))} ({len(self.trials)} trials)"
 
     def label_of(self, trial: TrialConfig) -> str:
@@ -130,8 +132,9 @@ class Plan:
     @cached_property
     def settings(self) -> tuple[str, ...]:
         """Names of the settings that distinguish its variants, besides their networks."""
-        networks = differing(list({trial.variant: None for trial in self.trials}))
-        return *varied_settings(self.spec), *(name for name in networks if name.startswith("model."))
+        varied = varied_settings(self.spec)  # of a search, what it may propose
+        found = differing(list({trial.variant: None for trial in self.trials}))
+        return tuple(dict.fromkeys((*varied, *found)))
 
     def label_of(self, trial: TrialConfig) -> str:
         """Name a trial so that it differs from all others of the sweep."""

@@ -55,7 +55,6 @@ class BackgroundWriter:
         self._running: dict[str, Event] = {}  # trials that were started, and have not ended
         self._process: _WritingProcess | None = None
         self._started_at = 0.0
-        self._lossy = False
 
     def trial_started(self, config: TrialConfig) -> None:
         """Create the run of a trial."""
@@ -88,11 +87,10 @@ class BackgroundWriter:
         self._running.clear()
         for _ in range(ATTEMPTS):
             process = self._process if self._process and self._process.alive else self._start()
-            process.send({**end, "after_loss": self._lossy})
+            process.send(end)
             self._process = None
             status = process.end()
-            self._lossy = status not in (0, INCOMPLETE)
-            if not self._lossy:
+            if status in (0, INCOMPLETE):
                 return status == 0
         return False
 
@@ -105,7 +103,6 @@ class BackgroundWriter:
         if self._process is None:
             self._start()
         elif not self._process.alive:
-            self._lossy = True
             if time.monotonic() - self._started_at < RESTART_INTERVAL_S:
                 return
             self._start()
@@ -239,9 +236,6 @@ def _write(events: Iterable[Event], writer: MlflowWriter, paths: RunPaths) -> bo
             warnings.warn(f"MLflow missed trial {key}: {error}", RuntimeWarning, stacklevel=2)
     if end is None:
         return True
-    if end["after_loss"]:  # results are looked for in any case
-        writer.failures_found()
-        writer.stopped_found()
     return writer.sweep_finished(end["markdown"], end["csv"], stopped=end["stopped"])
 
 

@@ -137,7 +137,7 @@ class MlflowWriter:
         self._stop(stopped)
 
     def sweep_finished(self, table_markdown: str, table_csv: str, *, stopped: bool = False) -> bool:
-        """Log results that are still missing, the tables and the summary, and end the parent run.
+        """Log results, failures and stops that are still missing, the tables and the summary; end the parent run.
 
         Where that fails in the sweep's own store, or the store lost what was written, it is rewritten. Returns whether
         everything is written.
@@ -155,6 +155,9 @@ class MlflowWriter:
         self._silent_until = 0.0  # the last chance: worth one more timeout
         for result in self._run.results:
             self._log_result(result)
+        self._mark_failures()
+        for trial in self._run.stopped:
+            self._stop(trial)
         self._end_stale_children()
         summary = summarise(self._run)
         self._log_tables(summary.words, table_markdown, table_csv)
@@ -162,20 +165,13 @@ class MlflowWriter:
         self._end_parent("KILLED" if stopped else "FINISHED")
         self._complete = True
 
-    @_survivable
-    def failures_found(self) -> None:
+    def _mark_failures(self) -> None:
         """Mark the trials that have a failure file; those without a readable configuration are left out."""
         for failure in self._run.failures:
             if failure.config is not None:
                 self._configs[failure.key] = failure.config
             if failure.key in self._store().children or failure.config is not None:
                 self._fail(self._started_child(failure.key), failure.reason)
-
-    @_survivable
-    def stopped_found(self) -> None:
-        """Mark the trials that a scheduler stopped, from their files."""
-        for stopped in self._run.stopped:
-            self._stop(stopped)
 
     def report_lost(self, name: str, error: Exception, seconds: float) -> None:
         """Warn, once per kind, of an update that MLflow did not get."""
@@ -347,7 +343,5 @@ def rebuild(
     if not starts:
         raise RecordError(f"{run.paths.results}: no results yet; run the sweep first, or check the folder's name")
     writer = MlflowWriter(run, sweep_name, tracking_uri, live=False, started_ms=min(starts))
-    writer.failures_found()
-    writer.stopped_found()
     writer.sweep_finished(table_markdown, table_csv)
     return len(starts)

@@ -81,6 +81,8 @@ class TrainingStep:
 
     def end_average(self) -> None:
         """From now on the networks themselves are evaluated."""
+        if self._average is not None:
+            self._replay = Replay(self._replay.recorder)  # recordings read the weights of the average
         self._average = None
 
     def outputs(self, batch: GraphBatch) -> Tensor:

@@ -1,5 +1,7 @@
 """A store with fewer neighbours than it holds is the store that would have been built for them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,8 @@ from srcgcnn.data.demo import demo_source
 from srcgcnn.data.graph import GraphSettings, build_graph
 from srcgcnn.data.limited_store import GraphLimits, limited_store
 from srcgcnn.data.store import GraphStore
+from srcgcnn.models.config import ModelConfig
+from srcgcnn.training.trainer import GroupTrainer
 
 CRYSTALS = 12
 STORED = {
@@ -69,6 +73,14 @@ def test_no_limits_are_the_store_itself(stored):
 def test_more_than_is_stored_is_refused(limits, said):
     with pytest.raises(ValueError, match=said):
         limits.of(GraphSettings(neighbours=16))
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_cutoff_below_every_bond_is_named(demo_store, trial_of, exact):
+    config = trial_of(ModelConfig("cgcnn", 1))
+    recipe = replace(config.training, graph=GraphLimits(cutoff_angstrom=0.2), exact_padding=exact)
+    with pytest.raises(ValueError, match=r"training.graph.cutoff_angstrom=0.2 leaves no neighbour in any crystal"):
+        GroupTrainer([replace(config, training=recipe)], demo_store)
 
 
 @pytest.mark.parametrize("wrong", [{"neighbours": 0}, {"cutoff_angstrom": 0}, {"cutoff_angstrom": float("nan")}])

@@ -160,6 +160,8 @@ def test_the_job_of_a_head_that_died_submits_another_one_with_nobody_else_there(
     assert queue.read_text().split() == heads
     assert (read_jobs(paths).head == "101") == (len(heads) == 2)
     assert read_deaths(paths).deaths == len(heads) - 1
+    if status == 1 and len(heads) == 2:
+        assert "it ended with status 1" in read_deaths(paths).reason
 
 
 def test_the_text_of_a_head_job_keeps_the_status_of_the_head(paths):

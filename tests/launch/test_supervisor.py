@@ -71,6 +71,16 @@ def test_ctrl_c_reaches_the_driver_once_and_ends_it(tmp_path):
     assert told.count("stopping: ") == 1  # Ray takes its time
 
 
+def test_ctrl_c_ends_the_driver_in_order_when_nobody_reads_any_more(tmp_path):
+    """As in `srcgcnn sweep 2>&1 | tee log`, where the same Ctrl-C ends tee."""
+    process = start(tmp_path, "waits")
+    child = a_child(tmp_path)
+    process.stderr.close()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert not child.is_running()
+
+
 def test_a_killed_parent_takes_its_driver_along(tmp_path):
     process = start(tmp_path, "waits")
     child = a_child(tmp_path)

@@ -10,6 +10,7 @@ import pytest
 
 from srcgcnn.driver.group_log import group_log
 from srcgcnn.models.config import ModelConfig
+from srcgcnn.records import as_dict
 from srcgcnn.run.failures import read_failures, write_failure
 from srcgcnn.run.log import find_log
 from srcgcnn.run.paths import RunPaths
@@ -44,6 +45,16 @@ def test_the_log_of_a_failed_trial_is_found_where_its_folder_has_moved(tmp_path,
     refused = subprocess.run([*command, "--lines", "0"], capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "1 or more" in refused.stderr
+
+
+def test_a_failure_has_the_name_that_tells_it_from_other_trials(tmp_path, trial_of):
+    paths, trial = RunPaths(tmp_path), trial_of(ModelConfig("srcgcnn", 2))
+    write_failure(paths, trial, "it broke", label=f"{trial.model.label} depth.supervision=rising seed 0")
+    (failure,) = read_failures(paths)
+    assert "supervision=rising" in failure.label
+    paths.failure(trial.key).write_text(json.dumps({"config": as_dict(trial), "reason": "of an earlier version"}))
+    (failure,) = read_failures(paths)
+    assert failure.label == trial.label
 
 
 def test_a_failure_without_words_is_still_told(tmp_path, trial_of):

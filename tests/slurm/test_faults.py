@@ -168,11 +168,12 @@ def test_workers_that_are_all_gone_are_replaced(sweep, whole):
     assert len(sweep.jobs.workers) == 2
 
 
-@pytest.mark.parametrize("sweep", [{"worker": {"count": 2, "time_min": 2, "leave_before_end_s": 75}}], indirect=True)
+@pytest.mark.parametrize("sweep", [{"worker": {"count": 2, "time_min": 3, "leave_before_end_s": 90}}], indirect=True)
 def test_workers_leave_before_their_limit_and_come_back(sweep, whole):
     sweep.submit("--dry-run")
     sweep.submit()
     whole(sweep)
+    assert "the time of this job is used up" in sweep.logs()
 
 
 BROKEN = 'if [ "$(hostname)" = n2 ]; then export PYTHONPATH="$PWD/broken:$PYTHONPATH"; fi'

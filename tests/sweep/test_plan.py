@@ -293,6 +293,19 @@ def test_names_of_trials_and_groups_differ_wherever_the_trials_do(tmp_path):
     assert any(name.startswith("SR-CGCNN T=3 step-norm readout=sum graph.neighbours=6 ") for name in names)
 
 
+def test_what_one_block_of_axes_sets_and_another_leaves_is_in_the_names():
+    spec = read_spec(Path(__file__).resolve().parents[2] / "sweeps" / "any_depth.toml", {})
+    plan = plan_sweep(spec, DATA, RunPaths(Path("nowhere")))
+    assert len({plan.label_of(trial) for trial in plan.trials}) == len(plan.trials)
+
+
+def test_a_group_of_several_variants_does_not_take_the_name_of_one(tmp_path):
+    text = '[axes]\nmodels=["srcgcnn"]\ndepths=[3]\nalphas=[0.1,0.5]\n"training.learning_rate"=[0.001,0.003]\nseeds=2\n'
+    plan = plan_sweep(spec_of(tmp_path, text), DATA, RunPaths(tmp_path / "out"), group_size=8)
+    (group,) = plan.groups
+    assert group.label.endswith(" and 3 more variants, seeds 0,1 (8 trials)")
+
+
 def test_what_is_not_varied_is_not_in_a_name(tmp_path):
     text = '[axes]\ndepths=[3]\n"training.learning_rate"=[0.01]\nseeds=1\n'
     plan = plan_sweep(spec_of(tmp_path, text), DATA, RunPaths(tmp_path / "out"))

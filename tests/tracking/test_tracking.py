@@ -31,9 +31,11 @@ from web import free_port
 
 from srcgcnn.cli.main import main
 from srcgcnn.records import RecordError
+from srcgcnn.run.failures import write_failure
 from srcgcnn.run.folder import open_run
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import write_result
+from srcgcnn.run.stopped import Stopped, write_stopped
 from srcgcnn.run.training_config import SplitConfig
 from srcgcnn.run.trial import Seeds
 from srcgcnn.tracking import fields, ui
@@ -133,6 +135,19 @@ def test_failed_trial_says_why_and_may_succeed_later(paths):
     child = family(client_of(paths))[1][config.key]
     assert child.info.status == "FINISHED"
     assert "srcgcnn.failure" not in child.data.tags
+
+
+def test_failures_and_stops_that_no_store_heard_of_are_marked_at_the_end(paths):
+    failed, stopped = a_config(1), a_config(2)
+    sweep = writer(paths)
+    sweep.trial_started(failed)
+    sweep.trial_started(stopped)
+    write_failure(paths, failed, "NaN loss")
+    write_stopped(paths, Stopped(stopped, 3, 0.1, (0.1,), "asha"))
+    assert sweep.sweep_finished("", "")
+    children = family(client_of(paths))[1]
+    assert children[failed.key].info.status == "FAILED"
+    assert children[stopped.key].data.tags["srcgcnn.stopped_early"] == "by asha after 3 epochs"
 
 
 def test_failure_files_are_rebuilt(paths):

@@ -64,6 +64,38 @@ def trained(configs, store, recorder, **where):
     return trainer, made, [(found.result.metrics, found.result.curves) for found in conclude(trainer)]
 
 
+class Bound(Repeater):
+    """Reads the weights that it read when it recorded, as a CUDA graph does, whoever is evaluated now."""
+
+    def __init__(self, step):
+        super().__init__(step.network)
+        self.step = step
+
+    def record(self, function):
+        average = self.step._average
+
+        def then():
+            now, self.step._average = self.step._average, average
+            try:
+                return function()
+            finally:
+                self.step._average = now
+
+        return super().record(then)
+
+
+def test_what_was_recorded_of_the_average_is_not_repeated_for_the_best_weights(demo_store, trial_of):
+    config = trial_of(SR2, epochs=6, batch_size=8, average_decay=0.9, learning_rate=0.05)
+    trainer = GroupTrainer([config], demo_store, backend="plain")
+    trainer.repeat_with(Bound(trainer._step))
+    trainer.train()
+    assert trainer._step.repeats
+    (found,) = conclude(trainer)
+    best = found.result.metrics.best_epoch
+    assert best < 5
+    assert found.result.metrics.val_mae == pytest.approx(found.result.curves.val_error[best], rel=1e-6)
+
+
 VARIANTS = [
     {},
     {"clip_norm": 0.5, "schedule": "onecycle"},

@@ -45,10 +45,11 @@ class EndOfHeadJob:
 
     def __call__(self) -> str:
         """Submit another head if this one died."""
+        outlive_full_disk()
         if self.status in (0, EXIT_TERMINATED):
             return "nothing to do"
         paths = RunPaths(Path(self.out))
-        HeadWatch(paths, system(), read_request(paths).site).died(SlurmAllocation().id)
+        HeadWatch(paths, system(), read_request(paths).site).died(SlurmAllocation().id, self.status)
         return "looked after"
 
 
