@@ -21,7 +21,7 @@ def test_a_site_without_accounting_and_with_short_arrays(sweep, whole):
     assert len(sweep.jobs.workers) == 3
     whole(sweep)
     assert not log.exists()  # nothing waits for accounting; `status` asks for a moment, and falls back on our clocks
-    assert "our own clocks" in sweep.srcgcnn("status")
+    assert "measured by srcgcnn" in sweep.srcgcnn("status")
 
 
 @pytest.mark.parametrize(
