@@ -54,6 +54,8 @@ def _params(options: argparse.Namespace) -> int:
     if options.published:
         if options.blocks:
             raise RecordError("--blocks: the published networks have their own; leave out --published or --blocks")
+        if options.outputs != 1:
+            raise RecordError("--outputs: the published networks have one; leave out --published or --outputs")
         rows = _published(options.models, depths)
     else:
         blocks = _whole_numbers(options.blocks, "--blocks", "all") or [None]

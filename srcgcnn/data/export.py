@@ -67,15 +67,18 @@ def export_source(source: Source, form: Format, out: Path) -> ExportReport:
 
 
 def _readable(source: Source, left_out: list[str]) -> Iterator[tuple[SourceRow, Structure]]:
-    """Yield the rows that are crystals."""
-    found = False
+    """Yield the rows that are crystals; of several with one id the first, as a build does."""
+    found: set[str] = set()
     for row in source.rows():
+        if row.row_id in found:
+            left_out.append(f"{row.row_id}: an earlier row has this id")
+            continue
         try:
             structure = parse_structure(row, source.limits)
         except RowError as error:
             left_out.append(f"{row.row_id}: {error}")
             continue
-        found = True
+        found.add(row.row_id)
         yield row, structure
     if not found:
         raise SourceError(

@@ -7,6 +7,7 @@ the slow part, and cells and coordinates before a neighbour search that would ne
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from srcgcnn.data.limits import SourceLimits
 from srcgcnn.data.source import RowError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from pymatgen.core import Structure
+    from pymatgen.io.cif import CifBlock
 
     from srcgcnn.data.source import SourceRow
 
@@ -30,6 +32,11 @@ SYMMETRY_KEYS = (
     "_space_group_symop_magn_operation.xyz",
     "_space_group_symop_magn_centering.xyz",
 )
+P1_ASSUMED = "Defaulting to P1"  # pymatgen's warning
+SPACE_GROUP_KEY = re.compile(
+    r"_(symmetry|space_group)[._](space_group_)?(name|int_tables_number|it_number)", re.IGNORECASE
+)
+NO_SYMMETRY = ("P1", "1", "?", ".", "None", "")
 MESSAGE_CHARACTERS = 200
 
 
@@ -131,7 +138,7 @@ def _from_dict(record: Any, limits: SourceLimits) -> Structure:
 
 
 def _from_cif(text: str, limits: SourceLimits) -> Structure:
-    """Read a CIF as CGCNN does: first block, no primitive reduction."""
+    """Read a CIF as CGCNN does, without primitive reduction; it must hold one crystal, with a known symmetry."""
     from pymatgen.io.cif import CifParser
 
     if len(text) > limits.text_characters:
@@ -143,7 +150,23 @@ def _from_cif(text: str, limits: SourceLimits) -> Structure:
             raise RowError(f"{operations} symmetry operations; the limit is {limits.symmetry_operations}")
         _check_atoms(max(1, _items(block.data.get("_atom_site_fract_x"))), limits)
     # check_occu=False keeps the message about partial occupancy for our own check of the row
-    return parser.parse_structures(primitive=False, check_occu=False, on_error="raise")[0]
+    found = parser.parse_structures(primitive=False, check_occu=False, on_error="raise")
+    if len(found) > 1:
+        raise RowError(f"a CIF of {len(found)} crystals: give each a file of its own")
+    if any(P1_ASSUMED in warning for warning in parser.warnings):  # type: ignore[attr-defined]
+        _refuse_other_groups(parser._cif.data.values())  # type: ignore[attr-defined]
+    return found[0]
+
+
+def _refuse_other_groups(blocks: Iterable[CifBlock]) -> None:
+    """Refuse a CIF that names a space group other than P 1 and was read as P 1: most of its atoms would be missing."""
+    for block in blocks:
+        for key, value in block.data.items():
+            if SPACE_GROUP_KEY.match(key) and re.sub(r"[\s_'\"]", "", str(value)) not in NO_SYMMETRY:
+                raise RowError(
+                    f"its space group, {value!s:.40} ({key}), is not understood: add its operations "
+                    "(_space_group_symop_operation_xyz), or write out the whole cell in P 1"
+                )
 
 
 def _from_poscar(text: str, limits: SourceLimits) -> Structure:

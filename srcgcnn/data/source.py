@@ -13,6 +13,10 @@ from typing import Any, Literal
 
 from srcgcnn.data.limits import SourceLimits
 
+# Words of a name that say that it is in another unit than the usual one
+OTHER_QUANTITIES = frozenset(
+    ("log", "log10", "ln", "mev", "kj", "kcal", "mol", "ry", "rydberg", "ha", "hartree", "cell", "fu", "mpa", "kbar")
+)
 KNOWN_UNITS = {
     "formation_energy": "eV/atom",
     "energy_per_atom": "eV/atom",
@@ -94,6 +98,8 @@ def unit_of(target: str) -> str:
     if found := _unit_in(target):
         return found[2].strip()
     lowered = target.lower()
+    if OTHER_QUANTITIES.intersection(re.split(r"[^a-z0-9]+", lowered)):
+        return ""
     for stem, unit in KNOWN_UNITS.items():
         if stem in lowered:
             return unit

@@ -89,13 +89,16 @@ def csv_records(stream: IO[str], delimiter: str, limits: SourceLimits) -> Iterat
     """Yield the cells of every record of a csv text that was opened with newline=""; None for one beyond the limit.
 
     A quoted cell may hold line breaks, delimiters and doubled quotes. Empty lines are left out.
+
+    Raises:
+        ValueError: the text ends inside a quoted cell.
     """
     csv.field_size_limit(max(csv.field_size_limit(), limits.text_characters))
     scanner = _Quotes(delimiter)
     parts: list[str] = []
-    size = 0
+    size, line, first = 0, 1, 1
     while piece := stream.readline(PIECE_CHARACTERS):
-        size += len(piece)
+        size, line = size + len(piece), line + piece.endswith("\n")
         if size <= limits.text_characters:
             parts.append(piece)
         if not scanner.ends_record(piece):
@@ -104,8 +107,10 @@ def csv_records(stream: IO[str], delimiter: str, limits: SourceLimits) -> Iterat
             yield None
         elif text := "".join(parts).strip("\r\n"):
             yield next(csv.reader([text], delimiter=delimiter))
-        parts, size = [], 0
-    if parts:  # the file ends inside a quoted cell, or without a line break
+        parts, size, first = [], 0, line
+    if scanner.quoted:
+        raise ValueError(f"it ends inside a quoted cell of the record that begins in line {first}")
+    if size:  # the file ends without a line break
         yield None if size > limits.text_characters else next(csv.reader(["".join(parts)], delimiter=delimiter))
 
 
@@ -114,20 +119,20 @@ class _Quotes:
 
     def __init__(self, delimiter: str) -> None:
         self._delimiter = delimiter
-        self._quoted = False
+        self.quoted = False
         self._opens = True  # a quote here would open a cell: the start of one, or right after a closing quote
 
     def ends_record(self, piece: str) -> bool:
         """Whether a record ends with this piece of a line."""
         position = 0
         while (found := piece.find('"', position)) >= 0:
-            if self._quoted:
-                self._quoted, self._opens = False, True  # or the first of two, and the next one opens it again
+            if self.quoted:
+                self.quoted, self._opens = False, True  # or the first of two, and the next one opens it again
             else:
                 before = piece[found - 1] if found > position else None
-                self._quoted = self._opens if before is None else before in (self._delimiter, "\r", "\n")
+                self.quoted = self._opens if before is None else before in (self._delimiter, "\r", "\n")
                 self._opens = False
             position = found + 1
-        if position < len(piece) and not self._quoted:
+        if position < len(piece) and not self.quoted:
             self._opens = piece[-1] in (self._delimiter, "\r", "\n")
-        return not self._quoted and piece[-1] in "\r\n"
+        return not self.quoted and piece[-1] in "\r\n"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from srcgcnn.data.sources.collections import MATBENCH_UNITS
 from srcgcnn.leaderboards.recipe import LeaderboardError
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ class MatbenchTask:
     Attributes:
         name: its name, with `matbench_` before it.
         target: column of the target.
-        unit: of the target.
         rows: crystals; a file with another number has other folds.
         input: what a row is described by.
         kind: of the target.
@@ -34,10 +34,14 @@ class MatbenchTask:
 
     name: str
     target: str
-    unit: str
     rows: int
     input: Literal["structure", "composition"] = "structure"
     kind: Literal["regression", "classification"] = "regression"
+
+    @property
+    def unit(self) -> str:
+        """Unit of the target."""
+        return MATBENCH_UNITS[self.name]
 
     def id_of(self, row: int) -> str:
         """Return matbench's id of a row, counted from 0: `mb-mp-e-form-000001` is row 0."""
@@ -61,19 +65,19 @@ class MatbenchTask:
 
 
 _TASKS = (
-    MatbenchTask("matbench_dielectric", "n", "unitless", 4764),
-    MatbenchTask("matbench_expt_gap", "gap expt", "eV", 4604, "composition"),
-    MatbenchTask("matbench_expt_is_metal", "is_metal", "", 4921, "composition", "classification"),
-    MatbenchTask("matbench_glass", "gfa", "", 5680, "composition", "classification"),
-    MatbenchTask("matbench_jdft2d", "exfoliation_en", "meV/atom", 636),
-    MatbenchTask("matbench_log_gvrh", "log10(G_VRH)", "log10(GPa)", 10987),
-    MatbenchTask("matbench_log_kvrh", "log10(K_VRH)", "log10(GPa)", 10987),
-    MatbenchTask("matbench_mp_e_form", "e_form", "eV/atom", 132752),
-    MatbenchTask("matbench_mp_gap", "gap pbe", "eV", 106113),
-    MatbenchTask("matbench_mp_is_metal", "is_metal", "", 106113, kind="classification"),
-    MatbenchTask("matbench_perovskites", "e_form", "eV/unit cell", 18928),
-    MatbenchTask("matbench_phonons", "last phdos peak", "cm^-1", 1265),
-    MatbenchTask("matbench_steels", "yield strength", "MPa", 312, "composition"),
+    MatbenchTask("matbench_dielectric", "n", 4764),
+    MatbenchTask("matbench_expt_gap", "gap expt", 4604, "composition"),
+    MatbenchTask("matbench_expt_is_metal", "is_metal", 4921, "composition", "classification"),
+    MatbenchTask("matbench_glass", "gfa", 5680, "composition", "classification"),
+    MatbenchTask("matbench_jdft2d", "exfoliation_en", 636),
+    MatbenchTask("matbench_log_gvrh", "log10(G_VRH)", 10987),
+    MatbenchTask("matbench_log_kvrh", "log10(K_VRH)", 10987),
+    MatbenchTask("matbench_mp_e_form", "e_form", 132752),
+    MatbenchTask("matbench_mp_gap", "gap pbe", 106113),
+    MatbenchTask("matbench_mp_is_metal", "is_metal", 106113, kind="classification"),
+    MatbenchTask("matbench_perovskites", "e_form", 18928),
+    MatbenchTask("matbench_phonons", "last phdos peak", 1265),
+    MatbenchTask("matbench_steels", "yield strength", 312, "composition"),
 )
 
 

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from srcgcnn.run.paths import RunPaths
+    from srcgcnn.run.training_config import TrainingConfig
     from srcgcnn.run.trial import DataRef
     from srcgcnn.run.trial_result import TrialResult
+    from srcgcnn.sweep.axes import Axis
     from srcgcnn.sweep.plan import Plan
     from srcgcnn.sweep.spec import SweepSpec
 
@@ -59,23 +61,37 @@ def check_recipe(spec: SweepSpec) -> None:
         )
     if spec.network.task != "regression":
         raise LeaderboardError(f"sweep {spec.name!r} has network task {spec.network.task!r}; these targets are numbers")
-    if spec.training.split.kind != "random":
+    training = _training_of(spec)
+    if training.split.kind != "random":
         raise LeaderboardError(
-            f"split kind {spec.training.split.kind!r}: the test set is the benchmark's; only fractions count"
+            f"split kind {training.split.kind!r}: the test set is the benchmark's; only fractions count"
         )
-    if spec.training.normaliser != "train" or spec.start is not None:
+    if training.normaliser != "train" or spec.start is not None:
         raise LeaderboardError(
             "normaliser 'paper' and weights to start from may have seen test crystals: leave them out"
         )
 
 
+def _training_of(spec: SweepSpec) -> TrainingConfig:
+    """Return the recipe of the one variant, axes of one value included."""
+    return next(variants_of(spec)).training
+
+
+def _of_network(axes: Sequence[Axis]) -> tuple[Axis, ...]:
+    return tuple(axis for axis in axes if not axis.name.startswith("training."))
+
+
 def plan_recipe(spec: SweepSpec, name: str, lists: Lists, data: DataRef, paths: RunPaths, group_size: int) -> RecipeRun:
     """Plan the training of a checked recipe on a split."""
-    on_split = replace(spec, name=name, training=replace(spec.training, split=SplitConfig("lists", lists=lists)))
-    plan = plan_sweep(on_split, data, paths, group_size)
+    training = _training_of(spec)
+    split = SplitConfig("lists", lists=lists, train_size=training.split.train_size)
+    axes = tuple(replace(one, train_sizes=None, more=_of_network(one.more)) for one in spec.axes)
+    plan = plan_sweep(
+        replace(spec, name=name, axes=axes, training=replace(training, split=split)), data, paths, group_size
+    )
     recipe = {
         "network": as_dict(plan.trials[0].model),
-        "training": as_dict(spec.training),  # its split holds the shares that a validation set is made by
+        "training": as_dict(training),  # its split holds the shares that a validation set is made by
         "init_seeds": sorted(trial.seeds.init for trial in plan.trials),
         "validation_seed": plan.trials[0].seeds.split,
         "data_hash": data.data_hash,
@@ -85,7 +101,7 @@ def plan_recipe(spec: SweepSpec, name: str, lists: Lists, data: DataRef, paths: 
 
 def own_validation(ids: Iterable[str], spec: SweepSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Divide ids into a training and a validation set, by the recipe's fractions and its split seed."""
-    train, validation, _ = spec.training.split.fractions
+    train, validation, _ = _training_of(spec).split.fractions
     shuffled = np.random.default_rng(spec.axes[0].split_seeds[0]).permutation(np.array(list(ids))).tolist()
     count = round(len(shuffled) * validation / (train + validation))
     return tuple(shuffled[count:]), tuple(shuffled[:count])

@@ -230,7 +230,8 @@ def read_spec(path: Path, overrides: dict[str, Any]) -> SweepSpec:
     axes_flags = overrides.get("axes", {})
     others = {name: value for name, value in overrides.items() if name != "axes"}
     if "source" in data.get("data", {}) and "source" in others.get("data", {}):
-        data = {**data, "data": {}}  # the file's target and unit belong to the file's source
+        # the file's target and unit belong to the file's source; its graphs are the same for all
+        data = {**data, "data": {name: value for name, value in data["data"].items() if name == "graph"}}
     merged = merge({"name": path.stem, **data}, others)
     where = f"{path} with flags" if overrides else str(path)
     blocks = merged.get("axes", {})

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 KMEANS_ROUNDS = 100  # Lloyd's algorithm converges long before on compositions
 ELEMENT_COUNT = re.compile(r"([A-Z][a-z]?)([0-9.]*)")
+BRACKET = re.compile(r"\(([^()]*)\)([0-9.]*)")  # pymatgen nests none
 
 
 class SplitError(ValueError):
@@ -98,8 +99,9 @@ def anonymous_formula(formula: str) -> str:
 
 def _amounts(formula: str) -> dict[str, float]:
     amounts: dict[str, float] = {}
-    for symbol, amount in ELEMENT_COUNT.findall(formula):
-        amounts[symbol] = amounts.get(symbol, 0.0) + float(amount or 1)
+    for part, factor in [(BRACKET.sub("", formula), ""), *BRACKET.findall(formula)]:
+        for symbol, amount in ELEMENT_COUNT.findall(part):
+            amounts[symbol] = amounts.get(symbol, 0.0) + float(amount or 1) * float(factor or 1)
     return amounts
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 import zipfile
 
 import numpy as np
@@ -60,6 +61,22 @@ def test_an_export_is_a_source_with_the_same_graphs(form, name, lines, tmp_path)
         assert again.manifest.data_hash == store.manifest.data_hash
     citation = tmp_path / "out/CITATION.txt" if form == "cgcnn" else tmp_path / f"{name}.CITATION.txt"
     assert f"{TARGET} [eV/atom]" in citation.read_text()
+
+
+@pytest.mark.parametrize("form", NAMES)
+def test_of_rows_with_one_id_the_first_is_exported_as_it_is_built(form, lines, crystals, tmp_path):
+    path = tmp_path / "twice.jsonl"
+    (one_id, one, y), (_, other, _) = crystals[:2]
+    records = [
+        {"id": one_id, "structure": crystal.as_dict(), TARGET: value} for crystal, value in ((one, y), (other, 9))
+    ]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    name = tmp_path / NAMES[form][0]
+    report = export_source(open_source(str(path)), form, name)
+    assert (report.crystals, report.left_out) == (1, (f"{one_id}: an earlier row has this id",))
+    store = store_of(open_source(str(name), [TARGET]), tmp_path / "store")
+    assert store.formulas[0] == one.reduced_formula
+    assert store.target(TARGET)[0] == pytest.approx(y)
 
 
 def test_cif_texts_are_exported_as_they_are(lines, tmp_path):
@@ -157,5 +174,7 @@ def test_matbench_is_read_where_matminer_keeps_it(crystals, tmp_path, monkeypatc
     assert (source.name, source.targets, source.units) == ("matbench_mp_e_form", ("e_form",), ("eV/atom",))
     assert source.count == COUNT
     assert "doi:" in source.provenance
+    shutil.copy(tmp_path / "matbench_mp_e_form.json.gz", tmp_path / "matbench_perovskites.json.gz")
+    assert open_source("matbench:matbench_perovskites").units == ("eV/unit cell",)
     with pytest.raises(SourceError, match=r"matbench:other .*other\.json\.gz"):
         open_source("matbench:other")

@@ -89,6 +89,13 @@ def test_a_folder_with_a_table_beside_the_files(folder, tmp_path):
     assert "names no file in the folder (endings: .cif" in report.rejected[0].reason
 
 
+def test_a_decimal_comma_between_commas_is_not_read_as_a_whole_number(folder, tmp_path):
+    (folder / "targets.csv").write_text("id,gap\nx0,1,5\np1,2\n")
+    report = build_store(open_source(str(folder)), tmp_path / "store", processes=1)
+    assert report.store.target("gap").tolist() == [2.0]
+    assert [(row.row_id, row.reason) for row in report.rejected] == [("x0", "has 3 cells, the header 2")]
+
+
 def test_a_column_of_file_names_beside_ids(folder, tmp_path):
     (folder / "targets.tsv").write_text("id\tfile\ty\nfirst\tx0.cif\t1\nsecond\tPOSCAR_last\t2\n")
     store = store_of(open_source(str(folder)), tmp_path)

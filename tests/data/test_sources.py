@@ -12,7 +12,7 @@ from pymatgen.core import Structure
 
 from srcgcnn.data.demo import demo_source
 from srcgcnn.data.parsing import parse_structure
-from srcgcnn.data.source import RowError, SourceError
+from srcgcnn.data.source import RowError, SourceError, unit_of
 from srcgcnn.data.sources.registry import open_source
 
 COUNT = 5
@@ -154,6 +154,21 @@ def test_unit_overrides_the_guess(crystals, tmp_path):
     assert open_source(path, unit="meV/atom").units == ("meV/atom",)
     with pytest.raises(SourceError, match="2 parts for 1 targets"):
         open_source(path, unit="eV,eV")
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        ("formation_energy_per_atom", "eV/atom"),
+        ("band_gap", "eV"),
+        ("formation_energy_kJ_mol", ""),
+        ("band_gap_meV", ""),
+        ("log10_bulk_modulus", ""),
+        ("bulk_modulus [kbar]", "kbar"),
+    ],
+)
+def test_a_unit_is_guessed_unless_the_name_speaks_against_it(name, unit):
+    assert unit_of(name) == unit
 
 
 def test_text_is_not_offered_as_a_target(crystals, tmp_path):

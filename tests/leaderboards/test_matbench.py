@@ -92,6 +92,7 @@ def test_a_fold_is_trained_and_recorded_and_the_next_one_joins_it(tmp_path, monk
         (["matbench_jdft2d"], "has 636 crystals with index 0 to 635; the file has 12: it is not the published one"),
         (["matbench_jdft2d", "--sweep", "two.toml"], "has 2 variants"),
         (["matbench_jdft2d", "--sweep", "leak.toml"], "may have seen test crystals"),
+        (["matbench_jdft2d", "--sweep", "axis.toml"], "split kind 'size': the test set is the benchmark's"),
     ],
 )
 def test_what_cannot_be_recorded_is_said_in_one_line(tmp_path, monkeypatch, capsys, arguments, message):
@@ -101,6 +102,9 @@ def test_what_cannot_be_recorded_is_said_in_one_line(tmp_path, monkeypatch, caps
     Path("two.toml").write_text('[axes]\nmodels = ["srcgcnn"]\ndepths = [1, 2]\nseeds = 1\n')
     Path("leak.toml").write_text(
         '[axes]\nmodels = ["srcgcnn"]\ndepths = [1]\nseeds = 1\n[training]\nnormaliser = "paper"\n'
+    )
+    Path("axis.toml").write_text(
+        '[axes]\nmodels = ["srcgcnn"]\ndepths = [1]\nseeds = 1\n"training.split.kind" = ["size"]\n'
     )
     fold = [] if "--fold" in arguments else ["--fold", "0"]
     assert main(["matbench", *arguments, *fold]) == 2

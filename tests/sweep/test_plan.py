@@ -63,6 +63,8 @@ def test_other_data_than_the_files_drops_the_files_target(tmp_path):
     text = "[data]\nsource='demo'\ntarget='electrostatic_energy'\nunit='eV/atom'\n"
     assert spec_of(tmp_path, text, data={"source": "my.csv"}).data.target is None
     assert spec_of(tmp_path, "[data]\ntarget='gap'\n", data={"source": "my.csv"}).data.target == "gap"
+    text += "[data.graph]\nneighbours=8\n"
+    assert spec_of(tmp_path, text, data={"source": "my.csv"}).data.graph.neighbours == 8  # the same for all data
 
 
 def test_a_missing_definition_lists_those_there(tmp_path):

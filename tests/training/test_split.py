@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pymatgen.core import Composition
 
 from srcgcnn.run.training_config import SplitConfig
 from srcgcnn.training.split import (
@@ -14,6 +15,7 @@ from srcgcnn.training.split import (
     SplitError,
     anonymous_formula,
     cluster_compositions,
+    element_fractions,
     split_rows,
 )
 from srcgcnn.training.trainer import GroupTrainer
@@ -110,6 +112,15 @@ def test_a_held_out_element_that_is_nowhere_is_refused_with_those_that_are():
 def test_equal_prototypes_have_one_anonymous_formula():
     assert anonymous_formula("CaTiO3") == anonymous_formula("BaZrO3") == "1-1-3"
     assert anonymous_formula("Fe2O3") == anonymous_formula("As2S3") != anonymous_formula("Fe3O4")
+    assert anonymous_formula("Ca3(GaO3)2") == anonymous_formula("Ca3Al2O6") == "2-3-6"
+    assert anonymous_formula("Mg3(PO4)2") == "2-3-8"
+
+
+@given(st.lists(st.sampled_from(["Ca(NO3)2", "Mg3(PO4)2", "Fe2(SO4)3", "NaCl", "Ca(HO)2", "Li0.5CoO2"]), min_size=1))
+def test_formulas_are_read_as_their_library_writes_them(formulas):
+    fractions = element_fractions(formulas)
+    for formula, row in zip(formulas, fractions, strict=True):
+        assert np.sort(row[row > 0]) == pytest.approx(sorted(Composition(formula).fractional_composition.values()))
 
 
 def test_clusters_are_those_of_the_compositions_and_a_seed_draws_them_again():

@@ -16,7 +16,7 @@ from srcgcnn.prediction.start import find_start
 from srcgcnn.records import RecordError
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.training_config import StartConfig
-from srcgcnn.sweep.axes import Axes
+from srcgcnn.sweep.axes import Axes, Axis
 from srcgcnn.sweep.plan import TrialGroup
 from srcgcnn.sweep.spec import StartSpec, SweepSpec
 from srcgcnn.training.model_file import load_model
@@ -122,6 +122,7 @@ def test_the_plan_warns_where_the_weights_may_have_seen_test_crystals(trained, t
         (a_spec(SR3, trained), data),  # a file says nothing of its split
         (known, replace(data, data_hash="0" * 16)),
         (replace(known, axes=(replace(known.axes[0], split_seeds=(0, 1)),)), data),
+        (replace(known, axes=(replace(known.axes[0], more=(Axis("training.split.clusters", (10, 11)),)),)), data),
     ):
         assert "may be among" in find_start(spec).describe(other)
 

@@ -30,6 +30,21 @@ if TYPE_CHECKING:
 JARVIS = "JARVIS dataset"
 JARVIS_ID = "jid"
 JARVIS_CITATION = "K. Choudhary et al., npj Computational Materials 6, 173 (2020), doi:10.1038/s41524-020-00440-1"
+MATBENCH_UNITS = {  # of the one target of each dataset, as its documentation gives them
+    "matbench_dielectric": "unitless",
+    "matbench_expt_gap": "eV",
+    "matbench_expt_is_metal": "",
+    "matbench_glass": "",
+    "matbench_jdft2d": "meV/atom",
+    "matbench_log_gvrh": "log10(GPa)",
+    "matbench_log_kvrh": "log10(GPa)",
+    "matbench_mp_e_form": "eV/atom",
+    "matbench_mp_gap": "eV",
+    "matbench_mp_is_metal": "",
+    "matbench_perovskites": "eV/unit cell",
+    "matbench_phonons": "cm^-1",
+    "matbench_steels": "MPa",
+}
 MATBENCH_CITATION = "A. Dunn et al., npj Computational Materials 6, 138 (2020), doi:10.1038/s41524-020-00406-3"
 
 
@@ -128,6 +143,8 @@ def open_matbench(name: str, targets: Sequence[str] | None, limits: SourceLimits
     """
     path = _matbench_file(name)
     source = open_split_json(path, targets, limits)
+    if name in MATBENCH_UNITS:
+        source = replace(source, units=(MATBENCH_UNITS[name],) * len(source.targets))
     return replace(source, name=name, provenance=f"{name} of matbench v0.1; cite {MATBENCH_CITATION}")
 
 

@@ -71,7 +71,9 @@ def _open_folder_with_table(path: Path, table: Path, targets: Sequence[str] | No
     with reading(table, FILES):
         records = text_records(table, (*FILE_KEYS, *ID_KEYS), limits)
         columns = next(records) or []
-        lines = [record for record in records if record is not None]
+        found = list(records)
+    lines = [record or [] for record in found]
+    faults = [_fault(record, columns, limits) for record in found]
     key = find_key(columns, FILE_KEYS) or find_key(columns, ID_KEYS)
     if key is None:
         known = " or ".join((*FILE_KEYS, *ID_KEYS))
@@ -91,9 +93,18 @@ def _open_folder_with_table(path: Path, table: Path, targets: Sequence[str] | No
         path.resolve(),
         chosen,
         count=len(lines),
-        rows=partial(_table_rows, path, ids, named, {name: values[name] for name in chosen}, limits),
+        rows=partial(_table_rows, path, ids, named, faults, {name: values[name] for name in chosen}, limits),
         content_hash=hash_files(FILES, files),
     )
+
+
+def _fault(record: Sequence[str] | None, columns: Sequence[str], limits: SourceLimits) -> str:
+    """Return why a line of the table cannot be read; empty if it can."""
+    if record is None:
+        return f"its line is longer than the limit of {limits.text_mib:g} MiB"
+    if len(record) > len(columns):
+        return f"has {len(record)} cells, the header {len(columns)}"
+    return ""
 
 
 def _cell(line: Sequence[str], column: int) -> str:
@@ -101,9 +112,17 @@ def _cell(line: Sequence[str], column: int) -> str:
 
 
 def _table_rows(
-    path: Path, ids: Sequence[str], names: Sequence[str], values: dict[str, list[str]], limits: SourceLimits
+    path: Path,
+    ids: Sequence[str],
+    names: Sequence[str],
+    faults: Sequence[str],
+    values: dict[str, list[str]],
+    limits: SourceLimits,
 ) -> Iterator[SourceRow]:
-    for number, (row_id, name) in enumerate(zip(ids, names, strict=True)):
+    for number, (row_id, name, fault) in enumerate(zip(ids, names, faults, strict=True)):
+        if fault:
+            yield error_row(row_id, fault)
+            continue
         targets = {target: column[number] for target, column in values.items()}
         file = _file_of(path, name)
         yield crystal_row(row_id, file, limits, targets) if file else _no_file(row_id, name, targets)

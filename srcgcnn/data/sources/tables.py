@@ -22,7 +22,6 @@ from srcgcnn.data.columns import (
     row_identity,
 )
 from srcgcnn.data.excel import EXCEL, excel_records
-from srcgcnn.data.limits import SourceLimits
 from srcgcnn.data.source import Source, SourceError, SourceRow
 from srcgcnn.data.text_input import csv_records, open_text
 
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pyarrow as pa
+
+    from srcgcnn.data.limits import SourceLimits
 
 CSV = "csv table"
 PARQUET = "parquet table"
@@ -112,7 +113,7 @@ def open_parquet(path: Path, targets: Sequence[str] | None, limits: SourceLimits
     chosen = _choose(path, targets, schema.names, numeric)
     for target in set(chosen) - set(numeric):
         refuse_words(str(path), target, table.read(columns=[target])[target].to_pylist())
-    rows = partial(_parquet_rows, path, schema.names, chosen)
+    rows = partial(_parquet_rows, path, schema.names, chosen, limits)
     return file_source(PARQUET, path, chosen, count=count, rows=rows)
 
 
@@ -158,10 +159,12 @@ def _csv_rows(path: Path, targets: Sequence[str], limits: SourceLimits) -> Itera
             if len(cells) > len(columns):
                 yield error_row(row_id, f"has {len(cells)} cells, the header {len(columns)}")
             else:
-                yield _row(row_id, cif, record.get(cif), {target: record.get(target) for target in targets})
+                yield _row(row_id, cif, record.get(cif), {target: record.get(target) for target in targets}, limits)
 
 
-def _parquet_rows(path: Path, columns: Sequence[str], targets: Sequence[str]) -> Iterator[SourceRow]:
+def _parquet_rows(
+    path: Path, columns: Sequence[str], targets: Sequence[str], limits: SourceLimits
+) -> Iterator[SourceRow]:
     import pyarrow.parquet as pq
     from pyarrow.types import is_struct
 
@@ -175,7 +178,7 @@ def _parquet_rows(path: Path, columns: Sequence[str], targets: Sequence[str]) ->
             others = block.drop_columns([cif]).to_pylist()
             for crystal, record in zip(block[cif], others, strict=True):
                 row_id = row_identity(record[identity] if identity else None, number)
-                yield _row(row_id, cif, crystal.as_py(), {target: record[target] for target in targets})
+                yield _row(row_id, cif, crystal.as_py(), {target: record[target] for target in targets}, limits)
                 number += 1
 
 
@@ -184,21 +187,20 @@ def _needed(path: Path, columns: Sequence[str], targets: Sequence[str]) -> list[
     return [column for column in columns if column in needed]
 
 
-def _row(row_id: str, column: str, crystal: Any, values: dict[str, Any]) -> SourceRow:
+def _row(row_id: str, column: str, crystal: Any, values: dict[str, Any], limits: SourceLimits) -> SourceRow:
     if isinstance(crystal, dict):
         return SourceRow(row_id, "dict", crystal, values)
     if isinstance(crystal, str) and crystal.lstrip().startswith("{"):
-        return _json_row(row_id, column, crystal, values)
+        return _json_row(row_id, column, crystal, values, limits)
     if isinstance(crystal, str) and crystal.strip():
         return SourceRow(row_id, "cif", crystal, values)
     return error_row(row_id, f"column {column!r} is empty")
 
 
-def _json_row(row_id: str, column: str, text: str, values: dict[str, Any]) -> SourceRow:
+def _json_row(row_id: str, column: str, text: str, values: dict[str, Any], limits: SourceLimits) -> SourceRow:
     """Return a row whose crystal is JSON: pymatgen's `Structure.to_json`."""
-    limit = SourceLimits().text_mib
-    if len(text) > SourceLimits().text_characters:
-        return error_row(row_id, f"column {column!r} is longer than the limit of {limit:g} MiB", values)
+    if len(text) > limits.text_characters:
+        return error_row(row_id, f"column {column!r} is longer than the limit of {limits.text_mib:g} MiB", values)
     try:
         crystal = json.loads(text)
     except (ValueError, RecursionError) as error:
