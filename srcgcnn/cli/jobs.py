@@ -44,14 +44,13 @@ def _cancel(options: argparse.Namespace) -> int:
         some = cancel_jobs(paths, options.job, waiting_only=options.waiting)
         print(f"cancelled: {', '.join(some)}" if some else "this sweep has no such job")
         return 0
-    cancelled = cancel_sweep(paths)
-    if cancelled:
-        print(f"cancelled: {', '.join(cancelled)}")
-    elif stop_driver(paths):
+    if stop_driver(paths):  # one of this machine: the folder may have come from a cluster
         print("stopped; finished trials are kept, and the same command resumes")
-    else:
-        print("nothing of this sweep is running")
-    if cancelled and not paths.sweep_end.exists():
+        return 0
+    over = paths.sweep_end.exists()
+    cancelled = cancel_sweep(paths)
+    print(f"cancelled: {', '.join(cancelled)}" if cancelled else "nothing of this sweep is running")
+    if cancelled and not over:
         _end_pages(paths)
     return 0
 

@@ -207,7 +207,8 @@ def only_driver(paths: RunPaths, timeout_s: float) -> Iterator[None]:
             yield
     except Timeout:
         raise AnotherDriverError(
-            f"another driver is running the sweep in {paths.out}; wait for it, or choose another --out"
+            f"another driver is running the sweep in {paths.out}; wait for it, or choose another --out (if you know "
+            f"that there is none, and this file system has no locks: delete {paths.driver_lock})"
         ) from None
 
 

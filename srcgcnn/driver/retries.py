@@ -50,16 +50,21 @@ class RetryBudget:
         else:
             self._count(key)
 
-    def settle(self) -> None:
-        """Judge the deaths that are old enough: they count if every Ray node of the address still lives."""
+    def settle(self) -> list[str]:
+        """Judge the deaths that are old enough: they count if every Ray node of the address still lives.
+
+        Returns:
+            The groups that have failed too often by that.
+        """
         due = [death for death in self._deaths if time.monotonic() - death.at >= self._judge_after_s]
         if not due:
-            return
+            return []
         self._deaths = [death for death in self._deaths if death not in due]
         alive = self._alive_nodes()
         for death in due:
             if death.nodes and death.nodes <= _nodes_at(alive, death.address):
                 self._count(death.key)
+        return [key for key in {death.key: None for death in due} if self.spent(key)]
 
     def spent(self, key: str) -> bool:
         """Whether a group has failed too often."""

@@ -37,6 +37,7 @@ class Spending(Listener):
         self._at = self._written = time.monotonic()
         paths.budget_used.unlink(missing_ok=True)
         self.tick(0)
+        state.closed = self.budget_used  # before a group is asked for
 
     @property
     def budget_used(self) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from srcgcnn.data.manifest import StoreError
 from srcgcnn.driver.group_log import GroupLog, group_log
 from srcgcnn.driver.payload import GroupOrder, Rung, WorkerReport
 from srcgcnn.driver.preemption import (
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from srcgcnn.training.progress import GroupProgress
 
 TITLE = "ray::ImplicitFunc"  # Ray's own, at every report
+OFFERED_AGAIN_S = 60.0
 REPORT_INTERVAL_S = 2.0  # Tune's documented limit is 50 to 100 reports a second in all; epochs are sent in batches
 
 
@@ -54,7 +56,9 @@ def _hand_back_where_time_is_short(expected_s: float | None) -> None:
         take_no_more()
     elif not stop_requested():
         return
-    time.sleep(1.0)  # a node that leaves may be offered work until Ray knows of it
+    until = time.monotonic() + OFFERED_AGAIN_S  # a node that still trains others is offered the group at once
+    while not stop_requested() and time.monotonic() < until:
+        time.sleep(1.0)
     raise HandedBackError("this node is about to leave")
 
 
@@ -73,7 +77,7 @@ def _train(order: GroupOrder, paths: RunPaths, reporter: _Reporter, log: GroupLo
     def run(some: TrialGroup) -> None:
         run_group(
             some,
-            Path(os.environ.get(NODE_STORE) or settings.store),
+            _store_of(settings.store),
             paths,
             checkpoint_interval_s=settings.checkpoint_interval_s,
             on_epoch=after_epoch,
@@ -92,10 +96,19 @@ def _train(order: GroupOrder, paths: RunPaths, reporter: _Reporter, log: GroupLo
             run_in_parts(group, paths, run, log.say)
     except InterruptedGroupError as stopped:
         raise HandedBackError(str(stopped)) from None
+    except StoreError:  # of this node, perhaps: another one may see the graphs
+        raise
     except ValueError as error:  # the request cannot be trained; another attempt would fail in the same way
         log.say(f"cannot be trained: {error}")
         for trial in group.trials:
-            write_failure(paths, trial, str(error), label=group.label_of(trial))
+            if not paths.result(trial.key).exists():
+                write_failure(paths, trial, str(error), label=group.label_of(trial))
+
+
+def _store_of(original: str) -> Path:
+    """Return the node's copy of the store, or the original if there is none (any more)."""
+    copy = os.environ.get(NODE_STORE)
+    return Path(copy) if copy and Path(copy).is_dir() else Path(original)
 
 
 class _Reporter:

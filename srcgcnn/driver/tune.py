@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
-from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune import Callback, FailureConfig, RunConfig, Stopper, TuneConfig, Tuner
 
 from srcgcnn.driver.group_queue import GroupQueue
 from srcgcnn.driver.payload import GroupOrder, WorkerReport, WorkerSettings, key_of
@@ -90,12 +90,32 @@ def run_on_tune(
             storage_path=str(paths.tune.resolve()),
             callbacks=[TuneListener(state, run, budget, queue)],
             failure_config=FailureConfig(max_failures=-1),  # srcgcnn.driver.retries decides
+            stop=EndOfBudget(state),
             verbose=0,
         ),
     )
-    if not (state.over and queue.search_over):
+    if not (state.over and queue.search_over) and not state.closed:
         tuner.fit()
     return state.over and queue.search_over
+
+
+class EndOfBudget(Stopper):
+    """Ends the experiment when no more groups are taken and none trains: those that wait would wait for ever."""
+
+    def __init__(self, state: SweepState) -> None:
+        self._state = state
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Stop no single trial."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether nothing is left to wait for."""
+        return self._state.closed and not self._state.phases["running"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave nothing in the copy that Tune saves for its own restore."""
+        return {}
 
 
 def _trial_name(trial: Any) -> str:
@@ -111,14 +131,18 @@ class TuneListener(Callback):
     def __init__(self, state: SweepState, run: Run, budget: RetryBudget, queue: GroupQueue) -> None:
         self._state, self._run, self._paths, self._budget, self._queue = state, run, run.paths, budget, queue
         self._kind = state.plan.spec.scheduler.kind
+        self._addresses: dict[str, str] = {}  # of the groups that have reported; Tune forgets it before it tells
+        self._errors: dict[str, str] = {}
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Judge failures whose cause was not known immediately."""
-        self._budget.settle()
+        for key in self._budget.settle():
+            self._give_up(self._state.groups[key].group)
         self._state.tick()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record a group that a worker has taken."""
+        self._addresses.pop(key_of(trial.config), None)
         self._state.group_started(key_of(trial.config))
 
     def on_trial_result(
@@ -126,6 +150,7 @@ class TuneListener(Callback):
     ) -> None:
         """Pass a report on."""
         host = str(result.get("hostname", ""))
+        self._addresses[key_of(trial.config)] = str(result.get("node_ip", ""))
         self._state.group_reported(key_of(trial.config), WorkerReport.from_result(result), host)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -166,12 +191,15 @@ class TuneListener(Callback):
 
     def _judge(self, group: TrialGroup, trial: Any) -> None:
         """Count the failure; if it was one too many, write down why."""
-        self._budget.failed(group.key, take_error(trial), trial.node_ip or "")
+        self._budget.failed(group.key, take_error(trial), self._addresses.pop(group.key, ""))
+        self._errors[group.key] = error_text(trial)
         if self._budget.spent(group.key):
-            self._write_down(group, error_text(trial))
-            write_text(self._paths.given_up(group.key), "")
+            self._give_up(group)
 
-    def _write_down(self, group: TrialGroup, log: str) -> None:
+    def _give_up(self, group: TrialGroup) -> None:
+        """Write down why; the next start of the group finds the mark."""
+        log = self._errors[group.key]
+        write_text(self._paths.given_up(group.key), "")
         for config in group.trials:
             if not self._paths.result(config.key).exists():
                 log_path = self._paths.failure_log(config.key)

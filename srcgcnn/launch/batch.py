@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from srcgcnn.launch.slurm_site import HeadRequest, SlurmSite
     from srcgcnn.run.paths import RunPaths
 
+HELD_STATES = ("REQUEUE_HOLD", "SPECIAL_EXIT")
 EXIT_TERMINATED = 143  # as a shell reports SIGTERM: the job leaves, and may be started again
 
 
@@ -44,6 +45,11 @@ class QueuedJob:
     limit: str
     reason: str
     waits: bool = False
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it waits for a person: SLURM holds a job whose node failed it when it was to start."""
+        return self.state in HELD_STATES or "requeued held" in self.reason.replace("_", " ").lower()
 
     def belongs_to(self, submitted: str) -> bool:
         """Whether this is the job of that id, or one task of that array."""

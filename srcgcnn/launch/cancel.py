@@ -6,13 +6,14 @@ import time
 from typing import TYPE_CHECKING
 
 from srcgcnn.launch.batch import BatchError
-from srcgcnn.launch.rendezvous import read_jobs
+from srcgcnn.launch.rendezvous import SweepEndRecord, read_jobs, write_record_file
 from srcgcnn.launch.systems import batch_system
 
 if TYPE_CHECKING:
     from srcgcnn.run.paths import RunPaths
 
 CANCEL_TIMEOUT_S = 120.0
+STATUS_CANCELLED = 130  # as a shell reports Ctrl-C
 
 
 def cancel_jobs(paths: RunPaths, chosen: list[str] | None, *, waiting_only: bool) -> list[str]:
@@ -39,6 +40,8 @@ def cancel_jobs(paths: RunPaths, chosen: list[str] | None, *, waiting_only: bool
 def cancel_sweep(paths: RunPaths) -> list[str]:
     """Cancel all jobs of a sweep and wait until they are gone; returns their ids.
 
+    The end is written down first: workers that outlive the head must not replace it.
+
     Raises:
         BatchError: the batch system refuses, or jobs are still there after two minutes.
     """
@@ -49,7 +52,10 @@ def cancel_sweep(paths: RunPaths) -> list[str]:
         job.job_id for job in system.jobs(read_jobs(paths).all)
     ]:  # a head may submit workers in its last second
         if new := [job_id for job_id in left if job_id not in cancelled]:
-            system.cancel(read_jobs(paths).all)
+            jobs = read_jobs(paths)
+            if not paths.sweep_end.exists():
+                write_record_file(paths.sweep_end, SweepEndRecord(STATUS_CANCELLED, jobs.head, "cancelled"))
+            system.cancel(jobs.all)
             cancelled += new
         if time.monotonic() > deadline:
             raise BatchError(f"still there after {CANCEL_TIMEOUT_S:.0f} s: {', '.join(left)}")

@@ -80,7 +80,8 @@ class Head:
         self._site = self._request.site
         time_min = self._site.worker.time_min if self._site.gang else self._site.head.time_min
         self._end_at = allocation.ends_at(time_min) - LEAVE_BEFORE_END_S
-        self._replaced, self._kept = 0, KeptFiles()
+        self._replaced, self._kept = 0, KeptFiles()  # replacements since the last new result
+        self._results = len(finished_keys(paths))
         self._tended = time.monotonic()
 
     def run(self) -> int:
@@ -262,8 +263,13 @@ class Head:
         if backlog is None or not backlog.waiting + backlog.running:
             return
         try:
-            if self._system.jobs(read_jobs(self._paths).workers):
+            there = self._system.jobs(read_jobs(self._paths).workers)
+            if not all(job.stuck for job in there):
                 return
+            self._system.cancel(tuple(job.job_id for job in there))  # only a person could release them
+            results = len(finished_keys(self._paths))
+            if results > self._results:
+                self._results, self._replaced = results, 0
             if self._replaced < self._site.replacements:
                 self._replace(backlog)
             elif self._replaced == self._site.replacements:
@@ -274,10 +280,12 @@ class Head:
             say(f"workers cannot be looked after at the moment: {error}")
 
     def _replace(self, backlog: Backlog) -> None:
-        self._replaced += 1
         name = job_name(read_record(self._paths).spec.name)
-        jobs = submit_workers(self._system, self._site, self._paths, name, backlog.waiting + backlog.running)
-        self._kept.keep(self._paths.jobs)
+        try:
+            jobs = submit_workers(self._system, self._site, self._paths, name, backlog.waiting + backlog.running)
+        finally:
+            self._kept.keep(self._paths.jobs)  # some may have been submitted before one was refused
+        self._replaced += 1
         say(f"no worker was left: submitted new ones (array {jobs.workers[-1]})")
 
 

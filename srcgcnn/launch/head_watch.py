@@ -42,8 +42,8 @@ LOCK_S = 60.0  # for a worker that is just submitting a head
 
 def answers(address: str) -> bool:
     """Whether a process listens at host:port."""
-    host, port = address.rsplit(":", 1)
     try:
+        host, port = address.rsplit(":", 1)
         socket.create_connection((host, int(port)), timeout=ANSWER_TIMEOUT_S).close()
     except (OSError, ValueError, OverflowError):
         return False
@@ -103,8 +103,10 @@ class HeadWatch:
         mark.touch()
         jobs, known = read_jobs(self._paths), read_if_whole(HeadAddress, self._paths.head_address)
         head = jobs.head or (known.job if known else "")
-        if self._paths.sweep_end.exists() or (head and self._system.jobs((head,))):
+        there = self._system.jobs((head,)) if head else []
+        if self._paths.sweep_end.exists() or not all(job.stuck for job in there):
             return  # over, or in the queue: perhaps it starts again
+        self._system.cancel(tuple(job.job_id for job in there))
         self._replace(jobs, f"its job {head or '(unknown)'} is gone from the queue ({CAUSE})")
 
     def _replace(self, jobs: JobIds, why: str) -> None:

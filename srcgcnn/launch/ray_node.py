@@ -115,7 +115,7 @@ def private_folder(temp_folder: str, name: str, restarts: int = 0) -> Path:
     Raises:
         RayNodeError: the path is too long for sockets, or the folder belongs to somebody else.
     """
-    base = Path(temp_folder) / f"srcgcnn-{os.getuid()}"
+    base = Path(temp_folder) / base_name()
     folder = base / f"{name}.{restarts}"
     if len(str(folder)) > MAX_TEMP_CHARACTERS:
         raise RayNodeError(f"{folder} has more than {MAX_TEMP_CHARACTERS} characters; shorten temp_folder")
@@ -137,6 +137,11 @@ def private_folder(temp_folder: str, name: str, restarts: int = 0) -> Path:
     return folder
 
 
+def base_name() -> str:
+    """Return the name of the folder around this user's private folders."""
+    return f"srcgcnn-{os.getuid()}"
+
+
 def remove_private_folder(folder: Path) -> None:
     """Remove a private folder, and the one around it if nothing else is in it."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -150,9 +155,10 @@ def remove_abandoned(folders: Iterable[Path], min_age_s: float = ABANDONED_S) ->
         mark = folder / ALIVE
         try:
             status = folder.lstat()
-            if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode):
+            if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode) or folder.name == base_name():
                 continue
-            if time.time() - mark.stat().st_mtime < min_age_s:
+            marked = mark.stat() if mark.exists() else status  # none yet, or not any more
+            if time.time() - marked.st_mtime < min_age_s:
                 continue
             with FileLock(mark, timeout=0, is_singleton=False):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -251,8 +257,8 @@ class RayNode:
         self._process.wait()
         self._log.close()
         self._alive.release()
-        end_watcher(self._watcher)
         remove_private_folder(self.folder)
+        end_watcher(self._watcher)
 
 
 def _kill(process: psutil.Process) -> None:

@@ -92,7 +92,7 @@ def remove(scratch: Path) -> None:
 
 
 def _kill(process: psutil.Process) -> None:
-    with suppress(psutil.NoSuchProcess):
+    with suppress(psutil.Error):  # gone, or somebody else's
         process.kill()  # psutil compares the start time first
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from srcgcnn.data.store import GraphStore
+from srcgcnn.files import make_private
 
 UNUSED_S = 7 * 86400.0
 LOCK_TIMEOUT_S = 1800.0
@@ -25,9 +26,12 @@ def node_copy(scratch: str, store_folder: Path, data_hash: str) -> Path:
         scratch: node-local folder; variables such as $TMPDIR are those of the node.
         store_folder: the store on the shared file system.
         data_hash: names the copy.
+
+    Raises:
+        PermissionError: somebody else made the folder of the copies.
     """
     base = Path(os.path.expandvars(scratch)) / f"srcgcnn-stores-{os.getuid()}"
-    base.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(base)
     copy = base / data_hash
     with FileLock(base / ".lock", timeout=LOCK_TIMEOUT_S):
         if not copy.exists():

@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from srcgcnn.data.manifest import StoreError
+from srcgcnn.data.store import GraphStore
 from srcgcnn.driver.preemption import ALLOCATION_S, NODE_STORE, running_groups, too_full_for_more
 from srcgcnn.launch.agent_ports import AgentPorts
 from srcgcnn.launch.batch import EXIT_TERMINATED, BatchError
@@ -30,7 +32,7 @@ from srcgcnn.launch.ray_node import (
 )
 from srcgcnn.launch.rendezvous import Backlog, HeadAddress, WorkerNote, read_request, restored_record, write_record_file
 from srcgcnn.launch.token import TOKEN, read_token, write_token
-from srcgcnn.records import read_if_whole
+from srcgcnn.records import RecordError, read_if_whole
 
 if TYPE_CHECKING:
     from srcgcnn.launch.batch import Allocation, BatchSystem
@@ -102,6 +104,7 @@ class Worker:
                 f"{devices.count} ({devices.evidence}): see gpu_form, gpu_type and drop in the site file"
             )
         self._check_python(IMPORTS, "")
+        self._check_store()
         if self._site.group_gpus:
             advice = f"; {self._system.name} gave them ({devices.evidence}): install the torch of these devices"
             self._check_python(DEVICES.format(count=devices.count), advice)
@@ -117,6 +120,15 @@ class Worker:
         if done.returncode and not self._allocation.end_requested:
             reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
             self._broken(f"{reason}{advice}" if advice else f"`{code}` fails on this node: {reason}")
+
+    def _check_store(self) -> None:
+        """Leave before trials come to a node that does not see the graphs, and fail there one after the other."""
+        try:
+            GraphStore(Path(restored_record(self._paths).store))
+        except RecordError:  # being written again: trials will see
+            return
+        except (StoreError, OSError) as error:
+            self._broken(f"the graph store cannot be read on this node: {error}")
 
     def _copy_store(self) -> None:
         """Give this node a copy of the store, if the site has a folder for it; else trials read the original."""

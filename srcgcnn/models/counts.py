@@ -33,16 +33,22 @@ class ParameterCounts:
     total: int
 
 
+LEARNED_READOUTS = ("attention", "set2set")
+
+
 def body_layout(config: ModelConfig) -> dict[str, int | str]:
-    """Return what decides the shapes of all weights before the readout."""
+    """Return what decides the shapes of all weights before the head."""
     return {
         "block": config.block.title,
         "hidden_channels": config.hidden_channels,
         "edge_channels": config.edge_width,
         "blocks": config.distinct_blocks,
         "norm sets": config.norm_sets,
+        "sets of statistics": config.depth if config.norm == "affine" and config.varies_steps else config.norm_sets,
         "norm kind": config.norm_kind,
         "correction": config.correction,
+        "corrected steps": config.depth if config.correction != "none" else 0,
+        "pooling": config.readout if config.readout in LEARNED_READOUTS else "without weights",
         "learned alphas": learned_alphas(config),
         "LayerNorms": int(config.layer_norm),
     }

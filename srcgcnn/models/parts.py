@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-PARTS = ("embedding", "entry", "entry_norms", "blocks", "norms", "alpha_logits", "layer_norm", "pool", "head")
+PARTS = (
+    "embedding",
+    "entry",
+    "entry_norms",
+    "blocks",
+    "norms",
+    "correction",
+    "alpha_logits",
+    "layer_norm",
+    "pool",
+    "head",
+)
 EARLIER = {"linears": "blocks"}  # versions that knew the convolution of CGCNN only
 
 

@@ -44,7 +44,7 @@ def remove_trials(paths: RunPaths, keys: Sequence[str]) -> None:
         RuntimeError: a driver does.
     """
     try:
-        with FileLock(paths.driver_lock, timeout=0):
+        with FileLock(paths.driver_lock, timeout=0, mode=0o600):
             for key in keys:
                 _remove_trial(paths, key)
     except Timeout:

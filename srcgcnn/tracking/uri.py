@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 
 def tracking_uri(text: str) -> str:
@@ -12,7 +12,8 @@ def tracking_uri(text: str) -> str:
     Raises:
         argparse.ArgumentTypeError: it holds a password.
     """
-    if urlsplit(text).password is not None:
+    parts = urlsplit(text)
+    if parts.password is not None or any(name.lower() == "password" for name, _ in parse_qsl(parts.query)):
         raise argparse.ArgumentTypeError(
             "this URI holds a password, which other users see on the command line and a sweep keeps in its files; "
             "leave it out: ~/.pgpass for PostgreSQL, MLFLOW_TRACKING_PASSWORD or ~/.mlflow/credentials for a server"

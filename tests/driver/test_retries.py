@@ -81,7 +81,8 @@ def test_own_errors_count_and_lost_nodes_do_not(monkeypatch):
     assert not budget.spent("killed")  # perhaps its node goes, too
     alive.pop("10.0.0.2")
     clock[0] = JUDGE_AFTER_S
-    budget.settle()
+    assert budget.settle() == ["killed"]
+    assert budget.settle() == []
     assert budget.spent("killed")
     assert not any(budget.spent(key) for key in ("left", "lost", "gone"))
 

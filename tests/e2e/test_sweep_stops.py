@@ -19,7 +19,9 @@ def test_a_budget_takes_no_new_groups_and_a_larger_one_goes_on(tmp_path):
     said = sweep.run(*THREE, "--budget-gpu-hours", "1e-9", expect=130)
     assert "the budget of 1e-09 core-hours is used" in said
     assert len(sweep.numbers()) < 3
-    used = read_spent(sweep.paths).core_hours
+    used, before = read_spent(sweep.paths).core_hours, sweep.numbers()
+    assert "the budget of 1e-09 core-hours is used" in sweep.run(*THREE, "--budget-gpu-hours", "1e-9", expect=130)
+    assert sweep.numbers() == before  # nothing begins when it is used up from the start
     sweep.run(*THREE, "--budget-gpu-hours", "0.5")
     assert len(sweep.numbers()) == 3
     assert not list(sweep.paths.failures.glob("*"))

@@ -9,7 +9,8 @@ import pytest
 
 from srcgcnn.cli.main import main
 from srcgcnn.launch.cancel import cancel_sweep
-from srcgcnn.launch.rendezvous import JobIds, write_record_file
+from srcgcnn.launch.rendezvous import JobIds, SweepEndRecord, write_record_file
+from srcgcnn.records import read_if_whole
 from srcgcnn.run.paths import RunPaths
 
 SQUEUE = """#!/bin/sh
@@ -35,6 +36,8 @@ def test_cancel_takes_the_workers_that_the_head_submitted_in_its_last_second(tmp
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert cancel_sweep(paths) == ["17", "18", "19"]
     assert files["queue"].read_text().split() == []
+    end = read_if_whole(SweepEndRecord, paths.sweep_end)  # what no worker replaces a head after
+    assert (end.status, end.reason) == (130, "cancelled")
 
 
 DRIVER = """

@@ -16,7 +16,7 @@ from worker_job import WORKER
 from srcgcnn.cli.status import status_text
 from srcgcnn.files import KeptFiles
 from srcgcnn.launch.deaths import MOST_DEATHS, note_death, read_deaths
-from srcgcnn.launch.head_watch import HeadWatch
+from srcgcnn.launch.head_watch import HeadWatch, answers
 from srcgcnn.launch.rendezvous import (
     HeadAddress,
     JobIds,
@@ -195,6 +195,37 @@ def test_a_worker_that_leaves_looks_whether_there_is_a_head(paths, queue, queued
     HeadWatch(paths, Slurm(), read_request(paths).site).leaving()
     jobs = read_jobs(paths)
     assert [*jobs.earlier, jobs.head] == heads
+
+
+HOLDING_SQUEUE = """#!/bin/sh
+for id in $(cat {queue}); do
+  [ $id = 17 ] && echo "17|{state}||0:00|9:00|{reason}" || echo "$id|RUNNING|n1|1:00|9:00|None"
+done
+"""
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "replaced"),
+    [
+        ("PENDING", "launch failed requeued held", True),
+        ("REQUEUE_HOLD", "JobHoldMaxRequeue", True),
+        ("PENDING", "JobHeldUser", False),  # somebody wants that
+        ("PENDING", "Resources", False),
+    ],
+)
+def test_a_head_that_slurm_holds_for_a_person_is_replaced(paths, queue, tmp_path, state, reason, replaced):
+    """SLURM requeues a job as held if the prolog of its node fails."""
+    (tmp_path / "bin" / "squeue").write_text(HOLDING_SQUEUE.format(queue=queue, state=state, reason=reason))
+    (tmp_path / "bin" / "scancel").write_text(f"#!/bin/sh\nsed -i /^$1$/d {queue}\n")
+    (tmp_path / "bin" / "scancel").chmod(0o755)
+    queue.write_text("17\n18\n")
+    HeadWatch(paths, Slurm(), read_request(paths).site).leaving()
+    assert read_jobs(paths).head == ("101" if replaced else "17")
+    assert queue.read_text().split() == (["18", "101"] if replaced else ["17", "18"])
+
+
+def test_an_address_without_a_port_is_one_where_nobody_answers():
+    assert not answers("10.0.0.1")
 
 
 @pytest.mark.full

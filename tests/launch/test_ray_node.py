@@ -1,6 +1,7 @@
 """The private folder and the ports of a Ray node."""
 
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,16 @@ def test_temporary_folders_are_private_and_short(tmp_path):
     assert len(set(free_ports(3, (20000, 29999)))) == 3
     with pytest.raises(RayNodeError, match="widen port_range"):
         free_ports(3, (20000, 20001))
+
+
+def test_a_folder_that_was_killed_before_it_was_held_goes_too():
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="s") as temp:
+        first = private_folder(temp, "w1")
+        os.utime(first, (0, 0))
+        fresh = private_folder(temp, "w2")
+        assert not first.exists()
+        private_folder(temp, "w3")
+        assert fresh.exists()  # it may be about to be held
 
 
 def test_a_folder_that_nobody_holds_goes_and_one_in_use_stays(monkeypatch):

@@ -26,6 +26,15 @@ def test_a_copy_is_made_once_and_unused_ones_go(tmp_path, demo_store, monkeypatc
     assert not copy.exists()
 
 
+def test_copies_that_somebody_else_laid_out_are_not_read(tmp_path, demo_store):
+    theirs, disk = tmp_path / "theirs", tmp_path / "disk"
+    shutil.copytree(demo_store.folder, theirs / demo_store.manifest.data_hash)
+    disk.mkdir()
+    (disk / f"srcgcnn-stores-{os.getuid()}").symlink_to(theirs)
+    with pytest.raises(PermissionError, match="is a link or belongs to somebody else"):
+        node_copy(str(disk), demo_store.folder, demo_store.manifest.data_hash)
+
+
 def test_a_damaged_original_is_not_taken(tmp_path, demo_store):
     damaged = tmp_path / "store"
     shutil.copytree(demo_store.folder, damaged)

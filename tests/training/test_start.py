@@ -12,6 +12,7 @@ import torch
 from srcgcnn.data.store import sha256_of
 from srcgcnn.driver.worker import run_group
 from srcgcnn.models.config import ModelConfig
+from srcgcnn.models.counts import body_layout
 from srcgcnn.prediction.start import find_start
 from srcgcnn.records import RecordError
 from srcgcnn.run.paths import RunPaths
@@ -144,6 +145,20 @@ ODD = {
 def test_a_variant_that_does_not_fit_is_refused_in_the_plan(fault, trained):
     with pytest.raises(RecordError, match=fault):
         find_start(a_spec(ODD[fault], trained))
+
+
+@pytest.mark.parametrize(
+    ("changes", "differs"), [({"norm": "affine"}, "sets of statistics"), ({"correction": "film"}, "corrected steps")]
+)
+def test_what_a_step_has_of_its_own_must_fit(changes, differs):
+    three, five = (body_layout(replace(SR3, depth=depth, **changes)) for depth in (3, 5))
+    assert (three[differs], five[differs]) == (3, 5)
+
+
+def test_a_readout_with_weights_must_fit_and_others_have_none():
+    found = [body_layout(replace(SR3, readout=name))["pooling"] for name in ("mean", "sum", "attention", "set2set")]
+    assert found[0] == found[1] == "without weights"
+    assert len(set(found)) == 3
 
 
 def test_a_kept_head_must_fit_too_and_frozen_parts_must_exist(trained):

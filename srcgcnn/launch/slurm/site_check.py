@@ -84,13 +84,13 @@ def _rename(paths: RunPaths) -> Finding:
 
 
 def _lock(paths: RunPaths) -> Finding:
-    """One driver at a time is ensured by a lock."""
+    """One driver at a time is ensured by a lock. One by marker files would outlive a driver that is killed."""
     path = paths.launch / "lock"
     advice = "this file system has no locks (mount option?); use another folder for --out"
     try:
-        with FileLock(path, timeout=0, is_singleton=False):
+        with FileLock(path, timeout=0, is_singleton=False, fallback_to_soft=False):
             try:
-                FileLock(path, timeout=0, is_singleton=False).acquire()
+                FileLock(path, timeout=0, is_singleton=False, fallback_to_soft=False).acquire()
             except Timeout:
                 return Finding("locks", True, "held against a second taker")
     except (OSError, NotImplementedError) as error:
@@ -136,7 +136,7 @@ def _refused(path: Path) -> str:
     if holder == here:
         return f"not tried: this job runs on {holder}, where the check runs"
     try:
-        with FileLock(path, timeout=0, is_singleton=False):
+        with FileLock(path, timeout=0, is_singleton=False, fallback_to_soft=False):
             raise OSError(f"{holder} holds a lock that {here} was also given; use another folder for --out")
     except Timeout:
         return f"held by {holder}, refused on {here}"
@@ -195,7 +195,7 @@ def _on_node(site: SlurmSite, paths: RunPaths) -> list[Finding]:
         executors[name] = worker_executor(site, paths, "check", kind)
     with ExitStack() as stack:
         with suppress(Timeout, OSError, NotImplementedError):  # reported by `_lock` already
-            stack.enter_context(FileLock(held, timeout=0, is_singleton=False))
+            stack.enter_context(FileLock(held, timeout=0, is_singleton=False, fallback_to_soft=False))
         return _probe(site, paths, executors, mark)
 
 
