@@ -18,7 +18,10 @@ from srcgcnn.launch.slurm.calls import system
 from srcgcnn.launch.slurm.job import SlurmAllocation
 from srcgcnn.launch.status import worker_notes
 from srcgcnn.launch.token import new_token, write_token
+from srcgcnn.models.config import ModelConfig
 from srcgcnn.run.paths import RunPaths
+from srcgcnn.sweep.record import SweepRecord, write_record
+from srcgcnn.sweep.spec import SweepSpec
 
 
 @pytest.mark.full
@@ -44,6 +47,20 @@ def test_a_worker_that_cannot_work_here_is_named_with_the_reason(tmp_path, site,
     assert (note.job, note.state) == ("18", "broken")
     assert reason in note.reason
     assert not list(Path("/tmp").glob("srcgcnn-*/w18.*"))  # and leaves nothing
+
+
+@pytest.mark.full
+def test_a_worker_that_does_not_see_the_graphs_is_named_before_it_gets_trials(tmp_path, trial_of):
+    paths, data = RunPaths(tmp_path / "out"), trial_of(ModelConfig("srcgcnn", 2)).data
+    write_record(paths, SweepRecord(SweepSpec("unseen"), data, str(tmp_path / "unmounted"), "depth_sweep.py"))
+    write_request(paths, LaunchRequest(parse_site({"kind": "slurm", "worker": {"gpus": 0}}, "site")))
+    variables = {**os.environ, "SLURM_JOB_ID": "18"}
+    command = [sys.executable, "-c", WORKER, str(paths.out)]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 3, done.stdout + done.stderr
+    (note,) = worker_notes(paths)
+    assert note.state == "broken"
+    assert note.reason.startswith("the graph store cannot be read on this node: ")
 
 
 @pytest.mark.full
