@@ -1,7 +1,8 @@
-"""What killed processes leave in the folder of a sweep: half-written files, and what was set aside in runs before."""
+"""What killed processes leave in the folder of a sweep: half-written files and folders, and what was set aside."""
 
 from __future__ import annotations
 
+import shutil
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -40,5 +41,9 @@ def remove_leftovers(paths: RunPaths, *, nobody_writes: bool = False) -> None:
 def _remove_older(folder: Path, pattern: str, limit: float) -> None:
     for path in folder.glob(pattern):
         with suppress(OSError):
-            if path.is_file() and path.lstat().st_mtime < limit:
+            if path.lstat().st_mtime >= limit:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
                 path.unlink()

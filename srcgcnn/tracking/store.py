@@ -136,7 +136,8 @@ class SweepStore:
         return model.model_id
 
     def _upload_model(self, model: LoggedModel, weights: Path, run_id: str) -> None:
-        with tempfile.TemporaryDirectory(prefix="srcgcnn-model-") as folder:
+        # in OUT, where the next start finds what a killed writer left (run/leftovers.py)
+        with tempfile.TemporaryDirectory(prefix=".model-", suffix=".tmp", dir=self._paths.out) as folder:
             form = Model(model_id=model.model_id, run_id=run_id, artifact_path=model.artifact_location)
             save_crystal_model(weights, Path(folder, MODEL_NAME), form)
             self.client.log_model_artifacts(model.model_id, str(Path(folder, MODEL_NAME)))
