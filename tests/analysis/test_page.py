@@ -268,6 +268,7 @@ def test_more_seeds_do_not_decide_what_test_crystals_limit():
     assert seeds_to_decide(Repeats({0: pd.DataFrame(errors[:1])}, 1 / 3), 0.005) is None
 
 
+@pytest.mark.full
 def test_variants_that_share_no_trial_are_listed_and_do_not_cost_the_page(tmp_path):
     folds = (Axes(models=("cgcnn",), depths=(1, 3), seeds=(0, 1), more=(Axis("training.split.fold", (0, 1)),)),)
     spec = SweepSpec(
@@ -290,6 +291,7 @@ def test_variants_that_share_no_trial_are_listed_and_do_not_cost_the_page(tmp_pa
         compare(study, *(name for name in found if "CGCNN-3" in name)).checked()
 
 
+@pytest.mark.full
 def test_what_cannot_be_done_leaves_the_page_of_before(sweep):
     page = write_report(sweep)
     files = sorted(sweep.report.rglob("*.*"))

@@ -84,6 +84,7 @@ class Bound(Repeater):
         return super().record(then)
 
 
+@pytest.mark.full
 def test_what_was_recorded_of_the_average_is_not_repeated_for_the_best_weights(demo_store, trial_of):
     config = trial_of(SR2, epochs=6, batch_size=8, average_decay=0.9, learning_rate=0.05)
     trainer = GroupTrainer([config], demo_store, backend="plain")
