@@ -54,6 +54,7 @@ NAMES = [
     (r"fc_out\.", "head.output."),
 ]
 FURTHER_LAYER = re.compile(r"fcs\.(\d+)\.")  # counted from 0 there, the second hidden layer here
+SUFFIX = ".safetensors"
 NEEDED_TENSORS = ("embedding.weight", "conv_to_fc.weight", "fc_out.weight")
 NEEDED_SCALE = ("mean", "std")
 UNUSED = "num_batches_tracked"
@@ -69,8 +70,11 @@ def import_checkpoint(checkpoint: Path, out: Path, target: str | None = None, un
         unit: unit of the target; default a guess from its name.
 
     Raises:
-        ValueError: not such a checkpoint, one that would run code when loaded, or a network that has no counterpart.
+        ValueError: not such a checkpoint, one that would run code when loaded, or a network that has no counterpart;
+            or `out` is named as if it were of another format.
     """
+    if out.suffix != SUFFIX:
+        raise ValueError(f"{out}: model files are in the format safetensors: call it {out.stem}{SUFFIX}")
     saved = _load(checkpoint)
     state, scale = saved["state_dict"], saved["normalizer"]
     _refuse_gaps(checkpoint, state, scale)

@@ -167,6 +167,13 @@ def test_the_command_names_what_was_found(tmp_path, capsys):
     assert card.origin.startswith("band-gap.pth.tar (sha256 ")
 
 
+def test_a_model_file_is_not_named_as_one_of_pytorch(tmp_path, capsys):
+    checkpoint_of(tmp_path / "model.pth.tar")
+    assert main(["import-cgcnn", str(tmp_path / "model.pth.tar"), "--out", str(tmp_path / "fe.pt")]) == 2
+    assert "fe.pt: model files are in the format safetensors: call it fe.safetensors" in capsys.readouterr().err
+    assert not (tmp_path / "fe.pt").exists()
+
+
 class RunsCode:
     """What a malicious checkpoint holds: a call that is made while it is unpickled."""
 
