@@ -108,7 +108,8 @@ def phase_of(status: SweepStatus, paths: RunPaths) -> str:
         return _local_phase(status, paths)
     if status.end is not None:
         how = ENDS.get(status.end, f"the driver ended with status {status.end}; srcgcnn logs {paths.out}")
-        return f"{how}: {status.end_reason}" if status.end_reason else how
+        told = f"{how}: {status.end_reason}" if status.end_reason else how
+        return f"{told}; to continue: srcgcnn resume {paths.out}" if status.left and status.end else told
     if status.jobs is None:
         return f"{batch_system().name} does not answer (not a login node, or busy)"
     head = next((job for job in status.jobs if job.belongs_to(status.head_job)), None)
