@@ -40,7 +40,8 @@ def cancel_jobs(paths: RunPaths, chosen: list[str] | None, *, waiting_only: bool
 def cancel_sweep(paths: RunPaths) -> list[str]:
     """Cancel all jobs of a sweep and wait until they are gone; returns their ids.
 
-    The end is written down first: workers that outlive the head must not replace it.
+    The end is written down for workers that outlive the head: they must not replace it. Not before the jobs are
+    cancelled, or workers would leave at their leisure and be killed meanwhile.
 
     Raises:
         BatchError: the batch system refuses, or jobs are still there after two minutes.
@@ -53,9 +54,9 @@ def cancel_sweep(paths: RunPaths) -> list[str]:
     ]:  # a head may submit workers in its last second
         if new := [job_id for job_id in left if job_id not in cancelled]:
             jobs = read_jobs(paths)
+            system.cancel(jobs.all)
             if not paths.sweep_end.exists():
                 write_record_file(paths.sweep_end, SweepEndRecord(STATUS_CANCELLED, jobs.head, "cancelled"))
-            system.cancel(jobs.all)
             cancelled += new
         if time.monotonic() > deadline:
             raise BatchError(f"still there after {CANCEL_TIMEOUT_S:.0f} s: {', '.join(left)}")
