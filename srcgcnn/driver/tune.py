@@ -202,9 +202,7 @@ class TuneListener(Callback):
         write_text(self._paths.given_up(group.key), "")
         for config in group.trials:
             if not self._paths.result(config.key).exists():
-                log_path = self._paths.failure_log(config.key)
-                write_text(log_path, log)
-                write_failure(self._paths, config, reason_of(log), str(log_path), group.label_of(config))
+                self._write_failure(group, config, log)
 
     def _conclude(self, group: TrialGroup, reason: str, log: str = "", *, ended: bool = False) -> None:
         there = {config.key for config in group.trials if self._paths.result(config.key).exists()}
@@ -230,14 +228,17 @@ class TuneListener(Callback):
 
     def _record_failure(self, group: TrialGroup, config: TrialConfig, reason: str, log: str) -> None:
         """Write why a trial has no result, or read it if the worker wrote it; keep Tune's traceback next to it."""
-        log_path = self._paths.failure_log(config.key)
         if log:
-            write_text(log_path, log)
-            write_failure(self._paths, config, reason_of(log), str(log_path), group.label_of(config))
+            self._write_failure(group, config, log)
         elif not self._paths.failure(config.key).exists():
             write_failure(self._paths, config, reason, label=group.label_of(config))
         failure = read_failure(self._paths, config.key)
         self._state.trial_failed(config, failure.reason if failure else reason, failure.log if failure else "")
+
+    def _write_failure(self, group: TrialGroup, config: TrialConfig, log: str) -> None:
+        log_path = self._paths.failure_log(config.key)
+        write_text(log_path, log)
+        write_failure(self._paths, config, reason_of(log), str(log_path), group.label_of(config))
 
     def _group(self, trial: Any) -> TrialGroup:
         return self._state.groups[key_of(trial.config)].group

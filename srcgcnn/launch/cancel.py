@@ -6,14 +6,13 @@ import time
 from typing import TYPE_CHECKING
 
 from srcgcnn.launch.batch import BatchError
-from srcgcnn.launch.rendezvous import SweepEndRecord, read_jobs, write_record_file
+from srcgcnn.launch.rendezvous import STATUS_STOPPED, SweepEndRecord, read_jobs, write_record_file
 from srcgcnn.launch.systems import batch_system
 
 if TYPE_CHECKING:
     from srcgcnn.run.paths import RunPaths
 
 CANCEL_TIMEOUT_S = 120.0
-STATUS_CANCELLED = 130  # as a shell reports Ctrl-C
 
 
 def cancel_jobs(paths: RunPaths, chosen: list[str] | None, *, waiting_only: bool) -> list[str]:
@@ -56,7 +55,7 @@ def cancel_sweep(paths: RunPaths) -> list[str]:
             jobs = read_jobs(paths)
             system.cancel(jobs.all)
             if not paths.sweep_end.exists():
-                write_record_file(paths.sweep_end, SweepEndRecord(STATUS_CANCELLED, jobs.head, "cancelled"))
+                write_record_file(paths.sweep_end, SweepEndRecord(STATUS_STOPPED, jobs.head, "cancelled"))
             cancelled += new
         if time.monotonic() > deadline:
             raise BatchError(f"still there after {CANCEL_TIMEOUT_S:.0f} s: {', '.join(left)}")

@@ -34,6 +34,7 @@ from srcgcnn.launch.ray_node import (
     wait_for_port,
 )
 from srcgcnn.launch.rendezvous import (
+    STATUS_STOPPED,
     Backlog,
     HeadAddress,
     SweepEndRecord,
@@ -64,7 +65,6 @@ DRIVER = "srcgcnn.launch.driver"
 HEAD_ADDRESS = "SRCGCNN_HEAD_ADDRESS"
 MOST_DRIVERS = 5  # that die without a new result
 DRIVER_PAUSE_S = 20.0
-STATUS_STOPPED = 130
 # A driver adds this to the status that it reports: Ray ends a process whose raylet does not answer for 30 s with status
 # 1, and that does not mean that some trials failed.
 REPORTED = 64

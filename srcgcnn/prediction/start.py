@@ -53,11 +53,11 @@ class FoundStart:
         )
 
     def _holds_out_the_same(self, source: TrialConfig, data: DataRef) -> bool:
+        if source.training.start is not None:  # what those weights had seen is not known here
+            return False
         seeds = {seed for axes in self.spec.axes for seed in axes.split_seeds}
         splits = {replace(variant.training.split, train_size=None) for variant in variants_of(self.spec)}
         same_split = splits == {replace(source.training.split, train_size=None)} and seeds == {source.seeds.split}
-        if source.training.start is not None:  # what those weights had seen is not known here
-            return False
         listed = source.training.split.kind == "lists"  # by their ids, whatever else the data hold
         return same_split and (listed or source.data.data_hash == data.data_hash)
 

@@ -18,7 +18,7 @@ from srcgcnn.data.columns import (
     row_identity,
 )
 from srcgcnn.data.source import RowError, Source, SourceError, SourceRow
-from srcgcnn.data.sources.tables import text_records
+from srcgcnn.data.sources.tables import record_fault, text_records
 from srcgcnn.data.tensor_file import is_regular
 from srcgcnn.data.text_input import csv_records, open_text, read_small
 
@@ -73,7 +73,7 @@ def _open_folder_with_table(path: Path, table: Path, targets: Sequence[str] | No
         columns = next(records) or []
         found = list(records)
     lines = [record or [] for record in found]
-    faults = [_fault(record, columns, limits) for record in found]
+    faults = [record_fault(record, number, columns, limits) for number, record in enumerate(found)]
     key = find_key(columns, FILE_KEYS) or find_key(columns, ID_KEYS)
     if key is None:
         known = " or ".join((*FILE_KEYS, *ID_KEYS))
@@ -96,15 +96,6 @@ def _open_folder_with_table(path: Path, table: Path, targets: Sequence[str] | No
         rows=partial(_table_rows, path, ids, named, faults, {name: values[name] for name in chosen}, limits),
         content_hash=hash_files(FILES, files),
     )
-
-
-def _fault(record: Sequence[str] | None, columns: Sequence[str], limits: SourceLimits) -> str:
-    """Return why a line of the table cannot be read; empty if it can."""
-    if record is None:
-        return f"its line is longer than the limit of {limits.text_mib:g} MiB"
-    if len(record) > len(columns):
-        return f"has {len(record)} cells, the header {len(columns)}"
-    return ""
 
 
 def _cell(line: Sequence[str], column: int) -> str:

@@ -81,6 +81,13 @@ def text_records(path: Path, keys: Sequence[str], limits: SourceLimits) -> Itera
         yield from records
 
 
+def record_fault(cells: Sequence[str] | None, number: int, columns: Sequence[str], limits: SourceLimits) -> str:
+    """Return why a record of `text_records`, counted from 0, cannot be used; empty if it can."""
+    if cells is None:
+        return f"row {number + 1} is longer than the limit of {limits.text_mib:g} MiB"
+    return f"has {len(cells)} cells, the header {len(columns)}" if len(cells) > len(columns) else ""
+
+
 def _delimiter(path: Path, keys: Sequence[str], limits: SourceLimits) -> str:
     """Return what separates the cells of the header: the one with which there is a known column."""
     with open_text(path, limits, newline="") as stream:
@@ -149,15 +156,10 @@ def _csv_rows(path: Path, targets: Sequence[str], limits: SourceLimits) -> Itera
         columns = next(table) or []
         cif, identity = _cif_column(path, columns), find_key(columns, ID_KEYS)
         for number, cells in enumerate(table):
-            if cells is None:
-                yield error_row(
-                    f"row-{number}", f"row {number + 1} is longer than the limit of {limits.text_mib:g} MiB"
-                )
-                continue
-            record = dict(zip(columns, cells, strict=False))
+            record = dict(zip(columns, cells or (), strict=False))
             row_id = row_identity(record.get(identity) if identity else None, number)
-            if len(cells) > len(columns):
-                yield error_row(row_id, f"has {len(cells)} cells, the header {len(columns)}")
+            if fault := record_fault(cells, number, columns, limits):
+                yield error_row(row_id, fault)
             else:
                 yield _row(row_id, cif, record.get(cif), {target: record.get(target) for target in targets}, limits)
 
