@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
-from statsmodels.stats.power import TTestPower
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from interval_coverage import World, coverage, coverage_over_splits, false_positives, saturations
@@ -27,7 +26,6 @@ from srcgcnn.analysis.intervals import (
     seeds_and_crystals,
 )
 from srcgcnn.analysis.pareto import on_front
-from srcgcnn.analysis.power import Noise, detectable, pair_variance, seeds_needed
 
 finite = st.floats(-10, 10, allow_nan=False).map(lambda value: round(value, 4))
 
@@ -131,27 +129,6 @@ def test_bootstraps_are_seeded_and_hold_the_mean():
     assert bootstrap_seeds_and_crystals(errors) == bootstrap_seeds_and_crystals(errors)
     low, high = bootstrap_seeds(errors.mean(axis=1))
     assert low < errors.mean() < high
-
-
-def test_power_against_a_published_table():
-    # Cohen 1988 and G*Power: a paired t test needs 34 pairs for d = 0.5 at 5 % and 80 % power
-    noise = Noise(pair_variance(1.0))
-    assert seeds_needed(noise, 0.5 * math.sqrt(2)) == 34
-    assert detectable(noise, 34) == pytest.approx(0.5 * math.sqrt(2), rel=0.01)
-
-
-def test_differences_that_nobody_can_resolve_are_refused():
-    with pytest.raises(ValueError, match="cannot be resolved"):
-        seeds_needed(Noise(1.0), 1e-4)
-    with pytest.raises(ValueError, match="on 50 test crystals; more of these would help: it cannot be resolved"):
-        seeds_needed(Noise(1e-9, of_crystals=1.0, crystals=50), 0.1)
-
-
-def test_few_test_crystals_cost_power_that_seeds_do_not_bring_back():
-    of_seeds, both = Noise(1.0), Noise(1.0, of_crystals=0.01, of_both=0.1, crystals=200)
-    assert detectable(both, 10) > detectable(of_seeds, 10)
-    assert both.error(10_000)[0] == pytest.approx(0.1, rel=0.01)
-    assert of_seeds.power(1.5, 5) == pytest.approx(TTestPower().power(1.5, 5, 0.05), abs=1e-6)
 
 
 @pytest.mark.full

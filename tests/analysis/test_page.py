@@ -19,9 +19,8 @@ from srcgcnn.analysis.comparison import against, compare
 from srcgcnn.analysis.costs import draw_tradeoff, draw_widths
 from srcgcnn.analysis.figures import draw_depth, draw_train_sizes
 from srcgcnn.analysis.findings import find, tradeoff_table
-from srcgcnn.analysis.intervals import Interval, Repeats, seeds_and_crystals
+from srcgcnn.analysis.intervals import Interval
 from srcgcnn.analysis.pareto import shown_front
-from srcgcnn.analysis.power import seeds_to_decide
 from srcgcnn.analysis.report import write_report
 from srcgcnn.analysis.scores import Scores
 from srcgcnn.analysis.studies import studies_of
@@ -218,54 +217,6 @@ def test_the_figure_for_a_paper_gives_no_advice_and_its_lines_are_no_trend(tmp_p
     assert [text.get_text() for text in legend.get_texts()] == ["CGCNN", "SR-CGCNN step-norm"]
     assert sorted(text.get_text() for text in figure.axes[0].texts) == ["L = 3", "T = 3"]
     assert not [text for text in figure.axes[0].texts if text.arrow_patch]
-
-
-@pytest.mark.parametrize("difference", [0.0, 0.006])
-def test_as_many_seeds_as_are_asked_for_decide_four_times_in_five(difference):
-    """A pilot tells the variances; sweeps with that many seeds are then simulated, and tested as the report does."""
-    rng, margin, crystals = np.random.default_rng(1), 0.005, 200
-
-    def errors(seeds):
-        return difference + seed_part(seeds) + crystal_part + 0.02 * rng.standard_normal((seeds, crystals))
-
-    def seed_part(seeds):
-        return 0.006 * rng.standard_normal((seeds, 1))
-
-    crystal_part = 0.01 * rng.standard_normal(crystals)
-    pilot = errors(200)
-    pilot += difference - pilot.mean()
-    few = pilot[:150]
-    needed = seeds_to_decide(Repeats({0: pd.DataFrame(few - few.mean() + difference)}, 1 / 3), margin)
-    assert needed == 151  # far more than needed: always more than there are, which did not decide
-    small = pilot[:2]  # variances from a pilot of two would be luck: scale the large one's down to two seeds
-    small = np.vstack([pilot.mean(axis=0)] * 2) + 0.006 * np.array([[1], [-1]]) / np.sqrt(2)
-    small += difference - small.mean()
-    needed = seeds_to_decide(Repeats({0: pd.DataFrame(small)}, 1 / 3), margin)
-    assert 3 <= needed <= 60
-    decided = 0
-    for _ in range(200):
-        crystal_part = 0.01 * rng.standard_normal(crystals)
-        interval = seeds_and_crystals(errors(needed))
-        upper = interval.mean + 1.66 * interval.error
-        decided += interval.low > 0 or interval.high < 0 or upper < margin
-    assert 0.6 < decided / 200 <= 1.0
-
-
-def test_more_splits_and_more_comparisons_are_counted_as_what_they_are():
-    rng = np.random.default_rng(3)
-    frames = {split: pd.DataFrame(0.01 * rng.standard_normal((5, 30))) for split in range(3)}
-    alone = {split: frame.mean(axis=0).to_frame().T for split, frame in frames.items()}
-    assert seeds_to_decide(Repeats(frames, 0.01), 0.05) == seeds_to_decide(Repeats(alone, 0.01), 0.05) == 4
-    of_seeds = 0.005 + 0.006 * np.linspace(-1, 1, 5)[:, None]
-    few = Repeats({0: pd.DataFrame(of_seeds + np.zeros((5, 40)))}, 0.3)
-    assert seeds_to_decide(few, 0.005) < seeds_to_decide(few, 0.005, family=12)
-
-
-def test_more_seeds_do_not_decide_what_test_crystals_limit():
-    rng = np.random.default_rng(0)
-    errors = 0.001 + 0.05 * rng.standard_normal((1, 20)) + 1e-4 * rng.standard_normal((3, 20))
-    assert seeds_to_decide(Repeats({0: pd.DataFrame(errors)}, 1 / 3), 0.005) is None
-    assert seeds_to_decide(Repeats({0: pd.DataFrame(errors[:1])}, 1 / 3), 0.005) is None
 
 
 @pytest.mark.full
