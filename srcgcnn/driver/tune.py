@@ -13,6 +13,7 @@ from ray import tune
 from ray.tune import Callback, FailureConfig, RunConfig, Stopper, TuneConfig, Tuner
 
 from srcgcnn.driver.group_queue import GroupQueue
+from srcgcnn.driver.lost_processes import lost_processes_endured
 from srcgcnn.driver.payload import GroupOrder, WorkerReport, WorkerSettings, key_of
 from srcgcnn.driver.retries import JUDGE_AFTER_S, RetryBudget, alive_ray_nodes
 from srcgcnn.driver.rungs import reached_before, tune_scheduler
@@ -95,7 +96,8 @@ def run_on_tune(
         ),
     )
     if not (state.over and queue.search_over) and not state.closed:
-        tuner.fit()
+        with lost_processes_endured():
+            tuner.fit()
     return state.over and queue.search_over
 
 

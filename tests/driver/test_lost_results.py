@@ -1,12 +1,10 @@
 """Results that are removed or damaged while the driver runs are trained again, without a hand."""
 
-import os
-import subprocess
-import sys
 from contextlib import nullcontext
 
 import pytest
 from made_results import result_of
+from one_group import run_one_group
 
 from srcgcnn.driver.conduct import conduct
 from srcgcnn.driver.resources import GroupResources
@@ -58,75 +56,17 @@ def test_a_result_that_is_lost_while_the_driver_runs_is_trained_again(paths, dam
     assert advised.startswith("Train more seeds before choosing")
 
 
-SCRIPT = """
-import sys
-from contextlib import contextmanager
-from functools import partial
-from pathlib import Path
-
-from made_results import result_of
-
-from srcgcnn.driver.conduct import conduct
-from srcgcnn.driver.payload import GroupOrder, WorkerReport
-from srcgcnn.driver.resources import GroupResources
-from srcgcnn.launch.local import local_ray, private_folder
-from srcgcnn.launch.site import LocalSite
-from srcgcnn.launch.supervisor import supervised
-from srcgcnn.run.paths import RunPaths
-from srcgcnn.run.results import write_result
-from srcgcnn.run.training_config import TrainingConfig
-from srcgcnn.run.trial import DataRef
-from srcgcnn.sweep.axes import Axes
-from srcgcnn.sweep.plan import plan_sweep
-from srcgcnn.sweep.spec import SweepSpec
-from srcgcnn.tracking.background import BackgroundWriter
-
-paths = RunPaths(Path(sys.argv[1]))
-axes = Axes(models=("srcgcnn",), depths=(2,), seeds=(0,))
-spec = SweepSpec("lost", axes=(axes,), training=TrainingConfig(epochs=1))
-plan = plan_sweep(spec, DataRef("d" * 64, "demo", "e", "eV"), paths)
-
-
-def train(config):
-    from ray import tune
-
-    (trial,) = GroupOrder.from_config(config).group.trials
+def lose_the_first_result(paths, trial):
     write_result(paths, result_of(trial))
     before = paths.out / "before"
     if not before.exists():
         before.touch()
         paths.result(trial.key).unlink()
-    tune.report(WorkerReport(ended=True).as_result())
-
-
-def run_groups(state, store, paths, resources):
-    from srcgcnn.driver.tune import run_on_tune
-
-    return run_on_tune(state, store, paths, resources, train=train)
-
-
-@contextmanager
-def cluster(console):
-    with private_folder() as scratch, local_ray(paths, LocalSite(dashboard=False), scratch, console):
-        yield GroupResources()
-
-
-def run():
-    tracker = BackgroundWriter(paths, "lost", None)
-    return conduct(plan, paths, cluster, tracker, store=paths.out, command="again", run_groups=run_groups)
-
-
-sys.exit(supervised(run, lambda: 0))  # Ray may need more than its 30 s to start
-"""
 
 
 @pytest.mark.timeout(900)
 def test_a_result_that_is_removed_before_the_driver_has_seen_it_is_trained_again(tmp_path):
+    run_one_group(tmp_path / "run", lose_the_first_result)
     paths = RunPaths(tmp_path / "run")
-    without_ray = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    variables = {**without_ray, "PYTHONPATH": os.pathsep.join(sys.path)}  # Ray's workers import what the script does
-    command = [sys.executable, "-c", SCRIPT, str(paths.out)]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=800, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
     assert len(open_run(paths).results) == 1
     assert not list(paths.failures.glob("*"))
