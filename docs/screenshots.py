@@ -85,15 +85,16 @@ def parent_run(out: Path) -> str:
 
 
 def ray(folder: Path, browser: int) -> None:
-    """Ray's dashboard while a small sweep runs, past its question for the token."""
+    """Nodes and processes in Ray's dashboard while a small sweep runs, past its question for the token."""
     script = str(ROOT / "sweeps" / "depth_sweep.py")
     out = folder / "out"
-    command = [sys.executable, script, "--epochs", "2000", "--out", str(out), "--stores", str(folder / "stores")]
+    python = os.path.relpath(sys.executable)  # the page shows it
+    command = [python, script, "--epochs", "2000", "--out", str(out), "--stores", str(folder / "stores")]
     with running(command, r"Ray dashboard: (http://\S+)") as url:
-        wait_for(lambda: any((out / "logs").glob("*.log")))
+        wait_for(lambda: sum("epoch" in log.read_text() for log in (out / "logs").glob("*.log")) > 1)
         cookies = {COOKIE: (out / ".ray_token").read_text().strip()}
-        actors = visit(browser, f"{url}/#/actors", ["ALIVE"], cookies=cookies, size=SIZE, settle_s=5)
-        save("ray-actors", actors.png)
+        page = f"{url}/#/cluster"
+        save("ray-cluster", visit(browser, page, ["epoch"], cookies=cookies, size=(1400, 1230), settle_s=20).png)
 
 
 @contextmanager
