@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from srcgcnn.exit_status import IN_PART, INTERRUPTED, LOST
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.run.trial_result import TrialResult
 
-ENDS = {1: "some trials failed", 3: "the jobs are gone and the sweep is not over", 130: "interrupted"}
+ENDS = {IN_PART: "some trials failed", LOST: "the jobs are gone and the sweep is not over", INTERRUPTED: "interrupted"}
 
 
 class SweepError(RuntimeError):

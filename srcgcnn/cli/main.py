@@ -28,13 +28,12 @@ from srcgcnn.cli.runs import add_runs_commands
 from srcgcnn.cli.status import add_status_command
 from srcgcnn.cli.sweep import add_sweep
 from srcgcnn.cli.tracking import add_tracking_commands
+from srcgcnn.exit_status import ERROR, INTERRUPTED
 from srcgcnn.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NOTHING_DONE = 2
-INTERRUPTED = 130  # as a shell reports Ctrl-C
 GROUPS = (
     add_sweep,
     add_runs_commands,
@@ -68,13 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return int(options.command(options))
     except (ValueError, OSError, RuntimeError) as error:
         print(f"srcgcnn: {error_line(error)}", file=sys.stderr)
-        return NOTHING_DONE
+        return ERROR
     except ModuleNotFoundError as error:
         advice = advice_on(error)
         if advice is None:
             raise
         print(f"srcgcnn: {advice}", file=sys.stderr)
-        return NOTHING_DONE
+        return ERROR
     except KeyboardInterrupt:
         print("srcgcnn: interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from srcgcnn.cli.command import add_sweep_command, existing_run
 from srcgcnn.cli.logs import tail
+from srcgcnn.exit_status import DONE, ERROR, IN_PART, INTERRUPTED
 from srcgcnn.terminal import duration
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 FAILURE_LINES = 3
 WAITING_SHOWN = 10
 SHOWN_STATES = ("running", "failed", "stopped", "waiting")
-ENDS = {0: "finished", 1: "finished, with failed trials", 130: "stopped", 2: "ended with an error"}
+ENDS = {DONE: "finished", IN_PART: "finished, with failed trials", INTERRUPTED: "stopped", ERROR: "ended with an error"}
 
 
 def add_status_command(commands: Any) -> None:

@@ -6,6 +6,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+from srcgcnn.exit_status import LOST
 from srcgcnn.launch.batch import BatchError
 from srcgcnn.launch.rendezvous import Backlog, LaunchRequest, SweepEndRecord, read_jobs
 from srcgcnn.launch.submit import submit
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 30.0
 ASK_QUEUE_S = 60.0
-EXIT_LOST = 3  # the jobs are gone and the sweep is not over
 
 
 def show_submission(plan: Plan, paths: RunPaths, site: SlurmSite) -> bool:
@@ -135,7 +135,7 @@ def _over_without_a_word(paths: RunPaths, plan: Plan, console: Console) -> int:
         console.print(f"results: srcgcnn results {paths.out}   MLflow: srcgcnn ui {paths.out}", soft_wrap=True)
         return 0
     console.print(f"its jobs are gone: srcgcnn logs {paths.out}; to continue: srcgcnn resume {paths.out}")
-    return EXIT_LOST
+    return LOST
 
 
 def _wait_for_jobs(paths: RunPaths) -> None:

@@ -19,6 +19,7 @@ from srcgcnn.driver.progress import BacklogFile, ProgressFile
 from srcgcnn.driver.spending import Spending
 from srcgcnn.driver.state import SweepState
 from srcgcnn.driver.tracker import TrackerListener
+from srcgcnn.exit_status import IN_PART, INTERRUPTED
 from srcgcnn.run.folder import open_run
 from srcgcnn.run.leftovers import remove_leftovers
 from srcgcnn.run.paths import make_run_folder
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     Cluster = Callable[[Console], AbstractContextManager[GroupResources]]
     RunGroups = Callable[[SweepState, Path, Run, GroupResources], bool]
 
-EXIT_FAILED_TRIALS = 1
-EXIT_INTERRUPTED = 130  # as a shell reports Ctrl-C
 MOST_ROUNDS = 5  # of training again what was lost
 
 
@@ -218,16 +217,16 @@ def _say_how_it_ended(ended: _Ended, paths: RunPaths, console: Console, command:
         used = paths.budget_used.read_text(encoding="utf-8").strip()
         again = f"the same command continues with a larger --budget-gpu-hours: {command}"
         console.print(f"Stopped: {used}. Finished trials are kept; {again}", soft_wrap=True)
-        return EXIT_INTERRUPTED
+        return INTERRUPTED
     if ended.interrupted:
         console.print(f"Stopped. Finished trials are kept; the same command resumes: {command}", soft_wrap=True)
-        return EXIT_INTERRUPTED
+        return INTERRUPTED
     if ended.failed:
         console.print(f"{counted(len(ended.failed), 'trial')} failed:")
         for label, reason in ended.failed.values():
             console.print(f"  {label}: {reason.splitlines()[-1]}")
         console.print(f"reasons and logs: {paths.failures}")
-        return EXIT_FAILED_TRIALS
+        return IN_PART
     if ended.stopped:
         console.print(
             f"stopped early: {counted(ended.stopped, 'trial')}; without --scheduler, checkpoints are continued"

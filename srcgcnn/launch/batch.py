@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from srcgcnn.run.paths import RunPaths
 
 HELD_STATES = ("REQUEUE_HOLD", "SPECIAL_EXIT")
-EXIT_TERMINATED = 143  # as a shell reports SIGTERM: the job leaves, and may be started again
 
 
 class BatchError(RuntimeError):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from srcgcnn.exit_status import INTERRUPTED
 from srcgcnn.launch.batch import BatchError
-from srcgcnn.launch.rendezvous import STATUS_STOPPED, SweepEndRecord, read_jobs, write_record_file
+from srcgcnn.launch.rendezvous import SweepEndRecord, read_jobs, write_record_file
 from srcgcnn.launch.systems import batch_system
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def cancel_sweep(paths: RunPaths) -> list[str]:
             jobs = read_jobs(paths)
             system.cancel(jobs.all)
             if not paths.sweep_end.exists():
-                write_record_file(paths.sweep_end, SweepEndRecord(STATUS_STOPPED, jobs.head, "cancelled"))
+                write_record_file(paths.sweep_end, SweepEndRecord(INTERRUPTED, jobs.head, "cancelled"))
             cancelled += new
         if time.monotonic() > deadline:
             raise BatchError(f"still there after {CANCEL_TIMEOUT_S:.0f} s: {', '.join(left)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from srcgcnn.exit_status import ERROR
 from srcgcnn.launch.rendezvous import SweepEndRecord, read_jobs, write_record_file
 from srcgcnn.records import read_if_whole, record
 from srcgcnn.run.results import finished_keys
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from srcgcnn.run.paths import RunPaths
 
 MOST_DEATHS = 5
-STATUS_ERROR = 2
 
 
 @record
@@ -49,5 +49,5 @@ def note_death(paths: RunPaths, reason: str) -> bool:
     if now.deaths < MOST_DEATHS:
         return False
     why = f"the head died {now.deaths} times without a single new result; the last time: {reason}"
-    write_record_file(paths.sweep_end, SweepEndRecord(STATUS_ERROR, read_jobs(paths).head, why))
+    write_record_file(paths.sweep_end, SweepEndRecord(ERROR, read_jobs(paths).head, why))
     return True

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from srcgcnn.driver.conduct import conduct
 from srcgcnn.driver.resources import GroupResources
-from srcgcnn.launch.deaths import STATUS_ERROR
+from srcgcnn.exit_status import ERROR
 from srcgcnn.launch.head import HEAD_ADDRESS, REPORTED
 from srcgcnn.launch.job_log import outlive_full_disk
 from srcgcnn.launch.rendezvous import read_request
@@ -79,7 +79,7 @@ def main() -> int:
         print(f"driver: {error}", file=sys.stderr)
     except Exception:  # noqa: BLE001 - the head decides whether another attempt is worth it
         traceback.print_exc()
-    return STATUS_ERROR
+    return ERROR
 
 
 if __name__ == "__main__":

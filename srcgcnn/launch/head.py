@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 
 from filelock import Timeout
 
+from srcgcnn.exit_status import DONE, ERROR, IN_PART, INTERRUPTED, TERMINATED
 from srcgcnn.files import KeptFiles, write_text
 from srcgcnn.launch.agent_ports import AgentPorts
-from srcgcnn.launch.batch import EXIT_TERMINATED, BatchError
-from srcgcnn.launch.deaths import STATUS_ERROR, note_death
+from srcgcnn.launch.batch import BatchError
+from srcgcnn.launch.deaths import note_death
 from srcgcnn.launch.job_log import say
 from srcgcnn.launch.ray_node import (
     RayDiedError,
@@ -34,7 +35,6 @@ from srcgcnn.launch.ray_node import (
     wait_for_port,
 )
 from srcgcnn.launch.rendezvous import (
-    STATUS_STOPPED,
     Backlog,
     HeadAddress,
     SweepEndRecord,
@@ -68,7 +68,7 @@ DRIVER_PAUSE_S = 20.0
 # A driver adds this to the status that it reports: Ray ends a process whose raylet does not answer for 30 s with status
 # 1, and that does not mean that some trials failed.
 REPORTED = 64
-ENDS_OF_A_DRIVER = (0, 1, STATUS_STOPPED)  # all trained, some trials failed, stopped
+ENDS_OF_A_DRIVER = (DONE, IN_PART, INTERRUPTED)
 
 
 class Head:
@@ -94,7 +94,7 @@ class Head:
         except RayDiedError as error:
             return self._start_again(str(error))
         except (RayNodeError, OSError) as error:
-            self._conclude(STATUS_ERROR, str(error))  # workers must not wait, and be charged for, in vain
+            self._conclude(ERROR, str(error))  # workers must not wait, and be charged for, in vain
             raise
         try:
             return self._drive(node, address)
@@ -173,13 +173,13 @@ class Head:
             results = len(finished_keys(self._paths))
             ended = self._drive_once(node, address, pause_s=DRIVER_PAUSE_S if deaths else 0.0)
             if ended is None:
-                return EXIT_TERMINATED
+                return TERMINATED
             if ended - REPORTED in ENDS_OF_A_DRIVER:
                 return self._conclude(ended - REPORTED)
             deaths = deaths + 1 if len(finished_keys(self._paths)) <= results else 1
             say(f"the driver died of signal {-ended}; 9 may be the memory limit" if ended < 0 else "the driver failed")
             write_record_file(self._paths.head_address, address)  # as it was; this waits while the disk is full
-        return self._conclude(STATUS_ERROR, "the driver failed repeatedly: see the log")
+        return self._conclude(ERROR, "the driver failed repeatedly: see the log")
 
     def _drive_once(self, node: RayNode, address: HeadAddress, pause_s: float) -> int | None:
         """Run one driver to its end; returns its status, or None if this job itself has to leave."""
@@ -229,9 +229,9 @@ class Head:
         if note_death(self._paths, reason.strip().splitlines()[-1]):
             say("heads died too often without a single new result: the sweep ends")
             self._end_waiting_workers()
-            return STATUS_ERROR
+            return ERROR
         self._requeue()
-        return EXIT_TERMINATED
+        return TERMINATED
 
     def _requeue(self) -> None:
         try:
@@ -242,7 +242,7 @@ class Head:
     def _conclude(self, status: int, reason: str = "") -> int:
         """Tell the workers that the sweep is over, and return its status. Those that run leave by themselves."""
         say(f"the driver ended with status {status}")
-        if status == STATUS_STOPPED and self._paths.budget_used.exists():
+        if status == INTERRUPTED and self._paths.budget_used.exists():
             reason = self._paths.budget_used.read_text(encoding="utf-8").strip()
         write_record_file(self._paths.sweep_end, SweepEndRecord(status, self._allocation.id, reason))
         self._end_waiting_workers()

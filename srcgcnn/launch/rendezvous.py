@@ -77,9 +77,6 @@ class Backlog:
     running: int
 
 
-STATUS_STOPPED = 130  # as a shell reports Ctrl-C
-
-
 @record
 class SweepEndRecord:
     """The driver ran to its end, or was given up: exit status, the head job it ran in, and why it gave up."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from srcgcnn.exit_status import ERROR, INTERRUPTED
 from srcgcnn.launch.ray_processes import RayProcesses
 
 if TYPE_CHECKING:
@@ -149,13 +150,13 @@ def _be_the_child(run: Callable[[], int], writing: int, parent: int) -> None:
             status = run()
             os.write(writing, str(status).encode())
     except (KeyboardInterrupt, SystemExit):  # the second is what Ray makes of SIGTERM while it starts
-        status = 130
+        status = INTERRUPTED
         os.write(writing, str(status).encode())
     except (ValueError, OSError, RuntimeError) as error:
         from srcgcnn.terminal import error_line
 
         print(f"srcgcnn: {error_line(error)}", file=sys.stderr)
-        status = 2
+        status = ERROR
         os.write(writing, str(status).encode())
     except BaseException:  # noqa: BLE001 - shown by the child, which knows it; another start would say the same
         import traceback

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, NoReturn
 from srcgcnn.data.manifest import StoreError
 from srcgcnn.data.store import GraphStore
 from srcgcnn.driver.preemption import ALLOCATION_S, NODE_STORE, running_groups, too_full_for_more
+from srcgcnn.exit_status import TERMINATED
 from srcgcnn.launch.agent_ports import AgentPorts
-from srcgcnn.launch.batch import EXIT_TERMINATED, BatchError
+from srcgcnn.launch.batch import BatchError
 from srcgcnn.launch.head_watch import HeadWatch, answers
 from srcgcnn.launch.job_log import say
 from srcgcnn.launch.ray_node import (
@@ -232,14 +233,14 @@ class Worker:
         """End this job; if it was only warned, put it back in the queue while work is left."""
         if self._allocation.end_requested:
             self._left(f"{self._system.name} ended the job")
-            sys.exit(EXIT_TERMINATED)
+            sys.exit(TERMINATED)
         if self._must_leave():
             self._left("the time of this job is used up; it is put back in the queue")
             try:
                 self._system.requeue(self._allocation.id)
             except BatchError as error:
                 say(f"not requeued ({error})")
-            sys.exit(EXIT_TERMINATED)
+            sys.exit(TERMINATED)
 
     def _count_short(self, started: float, node_log: str) -> None:
         if not node_log or time.monotonic() - started > SHORT_S:
