@@ -9,7 +9,6 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ray.air.execution._internal import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 from ray.tune.execution import tune_controller
 
@@ -23,19 +22,25 @@ ADVICE = "fewer groups at a time need less (`cpus` in the site file), or give wo
 def lost_processes_endured() -> Iterator[None]:
     """Let Tune take in the block every error that Ray has of a process as its death."""
     module: Any = tune_controller
-    module.RayActorManager = _PatientActorManager
+    stock = module.RayActorManager
+    module.RayActorManager = _enduring(stock)
     try:
         yield
     finally:
-        module.RayActorManager = RayActorManager
+        module.RayActorManager = stock
 
 
-class _PatientActorManager(RayActorManager):
-    def _actor_start_failed(self, tracked_actor: Any, exception: Exception) -> None:
-        super()._actor_start_failed(tracked_actor, _as_death(exception))
+def _enduring(stock: type) -> type:
+    """Return Tune's keeper of processes with errors that it knows."""
 
-    def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
-        super()._actor_task_failed(tracked_actor_task, _as_death(exception))
+    class Enduring(stock):
+        def _actor_start_failed(self, tracked_actor: Any, exception: Exception) -> None:
+            super()._actor_start_failed(tracked_actor, _as_death(exception))
+
+        def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
+            super()._actor_task_failed(tracked_actor_task, _as_death(exception))
+
+    return Enduring
 
 
 def _as_death(error: Exception) -> Exception:
