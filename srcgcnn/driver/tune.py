@@ -138,8 +138,10 @@ class TuneListener(Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Judge failures whose cause was not known immediately."""
-        for key in self._budget.settle():
-            self._give_up(self._state.groups[key].group)
+        spent = self._budget.settle()
+        for trial in trials if spent else ():
+            if key_of(trial.config) in spent:
+                self._give_up(trial)
         self._state.tick()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -196,10 +198,12 @@ class TuneListener(Callback):
         self._budget.failed(group.key, take_error(trial), self._addresses.pop(group.key, ""))
         self._errors[group.key] = error_text(trial)
         if self._budget.spent(group.key):
-            self._give_up(group)
+            self._give_up(trial)
 
-    def _give_up(self, group: TrialGroup) -> None:
-        """Write down why; the next start of the group finds the mark."""
+    def _give_up(self, trial: Any) -> None:
+        """Write down why; the next start of the group finds the mark, and is the last one if it dies before that."""
+        trial.max_failures = 0
+        group = self._group(trial)
         log = self._errors[group.key]
         write_text(self._paths.given_up(group.key), "")
         for config in group.trials:

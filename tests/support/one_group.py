@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from srcgcnn.run.trial import TrialConfig
 
 
-def run_one_group(out: Path, work: Callable[[RunPaths, TrialConfig], None], **variables: str) -> str:
-    """Run the sweep in a process that must end with status 0; returns what it printed."""
+def run_one_group(
+    out: Path, work: Callable[[RunPaths, TrialConfig], None], *, expect: int = 0, **variables: str
+) -> str:
+    """Run the sweep in a process that must end with this status; returns what it printed."""
     without_ray = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     path = os.pathsep.join(
         [str(Path(sys.modules[work.__module__].__file__).parent), *sys.path]
@@ -31,7 +33,7 @@ def run_one_group(out: Path, work: Callable[[RunPaths, TrialConfig], None], **va
     command = [sys.executable, "-m", "one_group", str(out), work.__module__.rpartition(".")[2], work.__name__]
     environment = {**without_ray, **variables, "PYTHONPATH": path}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=800, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
@@ -69,7 +71,7 @@ def main(out: str, module: str, function: str) -> int:
     @contextmanager
     def cluster(console):
         with private_folder() as scratch, local_ray(paths, LocalSite(dashboard=False), scratch, console):
-            yield GroupResources()
+            yield GroupResources(max_retries=2)
 
     tracker = BackgroundWriter(paths, "one", None)
     run = partial(conduct, plan, paths, cluster, tracker, store=paths.out, command="again", run_groups=run_groups)
