@@ -28,7 +28,13 @@ from srcgcnn.sweep.spec import SweepSpec
 signal.signal(signal.SIGINT, signal.default_int_handler)  # started with & Ctrl-C is ignored, and tests send it
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # a machine that does other things, too, is no defect
+LONGEST_NAME = 200
 torch.set_num_threads(1)  # tiny tensors: a second thread only waits, on busy cores twenty times longer
+
+
+def pytest_make_parametrize_id(val, argname):
+    """Name a long text by its length: some are megabytes, and each process of a run is told all names."""
+    return f"{argname} of {len(val)}" if isinstance(val, str | bytes) and len(val) > LONGEST_NAME else None
 
 
 @pytest.fixture(scope="session")

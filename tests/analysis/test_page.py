@@ -147,6 +147,7 @@ def test_a_winner_that_cannot_be_told_apart_is_not_called_one(winner, tmp_path):
     assert "is not shown to be worse" in told.advises
 
 
+@pytest.mark.full
 def test_results_end_with_the_answer_of_the_report(sweep, capsys):
     _, told = answer(sweep)
     assert main(["results", str(sweep.out)]) == 0
@@ -187,6 +188,7 @@ def test_differences_are_from_the_reference_that_is_asked_for(tmp_path, capsys):
     assert not page.exists()
 
 
+@pytest.mark.full
 def test_training_that_was_too_short_is_said_beside_the_advice(sweep):
     assert answer(sweep)[1].caution == ""
     for path in sorted(sweep.results.glob("*.json"))[:2]:
@@ -291,6 +293,7 @@ def test_error_against_parameters_at_equal_depth_where_widths_varied(sweep, tmp_
     assert draw_widths(*studies_of(sweep)) is None
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("seeds", "digits"), [((0, 1, 2), r"0\.\d+\\,\$\\pm\$\\,0\.0+\d\d"), ((0,), r"0\.\d{3}")])
 def test_latex_tables_are_whole_and_say_what_they_show(seeds, digits, tmp_path):
     study, _ = answer(sweep_in(tmp_path, (Axes(depths=(1, 3), seeds=seeds),), by_depth({1: 0.3, 3: 0.1})))
@@ -339,6 +342,7 @@ def test_a_half_width_has_two_digits_and_its_mean_the_same_decimals(mean, half_w
     assert rounded(mean, half_width, sign).replace("\u202f", " ") == text
 
 
+@pytest.mark.full
 @pytest.mark.skipif(LATEX is None, reason="no pdflatex on the PATH")
 def test_latex_tables_fit_a_column(sweep, tmp_path):
     axes = (Axes(models=("srcgcnn",), depths=(3,), widths=(128,), seeds=(0, 1), alphas=("learned-scalar",)),)

@@ -146,6 +146,7 @@ def test_networks_that_agree_in_every_trial_are_not_ranked(tmp_path):
     assert "the same in every pair of trials" in answer_of(study, find(study), []).advises
 
 
+@pytest.mark.full
 def test_long_names_stay_inside_every_figure(tmp_path):
     axes = (
         Axes(models=("srcgcnn",), depths=(2, 3), alphas=("learned-scalar", 0.3), layer_norms=(True,), seeds=(0, 1)),
