@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
 from rich.console import Console
@@ -69,12 +69,8 @@ class _PrintableStream:
 @contextmanager
 def printable_output() -> Iterator[None]:
     """Let everything that is printed inside the block show its control characters."""
-    stream = sys.stdout
-    sys.stdout = _PrintableStream(stream)
-    try:
+    with redirect_stdout(_PrintableStream(sys.stdout)):
         yield
-    finally:
-        sys.stdout = stream
 
 
 def error_line(error: Exception) -> str:

@@ -27,9 +27,8 @@ def run_one_group(
 ) -> str:
     """Run the sweep in a process that must end with this status; returns what it printed."""
     without_ray = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    path = os.pathsep.join(
-        [str(Path(sys.modules[work.__module__].__file__).parent), *sys.path]
-    )  # for Ray's workers, too
+    folder = Path(sys.modules[work.__module__].__file__).parent  # Ray's workers import the function from there
+    path = os.pathsep.join([str(folder), *sys.path])
     command = [sys.executable, "-m", "one_group", str(out), work.__module__.rpartition(".")[2], work.__name__]
     environment = {**without_ray, **variables, "PYTHONPATH": path}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=800, check=False)

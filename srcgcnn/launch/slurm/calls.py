@@ -11,7 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
-from srcgcnn.exit_status import TERMINATED
+from srcgcnn.exit_status import DONE, TERMINATED
 from srcgcnn.launch.deaths import note_death
 from srcgcnn.launch.head import Head
 from srcgcnn.launch.head_watch import HeadWatch
@@ -46,7 +46,7 @@ class EndOfHeadJob:
     def __call__(self) -> str:
         """Submit another head if this one died."""
         outlive_full_disk()
-        if self.status in (0, TERMINATED):
+        if self.status in (DONE, TERMINATED):
             return "nothing to do"
         paths = RunPaths(Path(self.out))
         HeadWatch(paths, system(), read_request(paths).site).died(SlurmAllocation().id, self.status)
@@ -103,7 +103,7 @@ class _HeadKeeper(threading.Thread):
         paths = RunPaths(Path(self._out))
         while True:
             self.status = subprocess.Popen([sys.executable, "-m", __name__, self._out]).wait()
-            if self.status in (0, TERMINATED) or paths.sweep_end.exists():
+            if self.status in (DONE, TERMINATED) or paths.sweep_end.exists():
                 return
             say(f"the head died of signal {-self.status}" if self.status < 0 else f"the head ended: {self.status}")
             paths.head_address.unlink(missing_ok=True)
