@@ -7,7 +7,6 @@ Clients of an agent that is still starting try again.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,16 +34,23 @@ class AgentPorts:
             f"--runtime-env-agent-port={self.runtime_env}",
         ]
 
-    def tell(self, raylet: psutil.Process) -> None:
-        """Write the files that a raylet waits for; the agents write the same later."""
+    def tell(self, raylet: psutil.Process) -> bool:
+        """Write the files that a raylet waits for; the agents write the same later.
+
+        Returns:
+            Whether they are there. A process that has just been started may not have its arguments yet.
+        """
         names = {
             "dashboard_agent_listen_port": self.listen,
             "metrics_agent_port": self.grpc,
             "metrics_export_port": NOT_SERVED,
             "runtime_env_agent_port": self.runtime_env,
         }
-        with suppress(OSError, KeyError, psutil.Error):  # then the raylet waits for its agents, as it does by itself
+        try:
             flags = dict(word.split("=", 1) for word in raylet.cmdline() if word.startswith("--") and "=" in word)
             for name, port in names.items():
                 path = Path(flags["--session_dir"]) / f"{name}_{flags['--node_id']}"
                 write_text(path, str(port), space_patience_s=0.0)
+        except (OSError, KeyError, psutil.Error):
+            return False
+        return True

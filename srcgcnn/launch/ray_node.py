@@ -231,8 +231,10 @@ class RayNode:
 
     @property
     def log(self) -> str:
-        """The end of what `ray start` printed."""
-        return (self.folder / "start.log").read_text(encoding="utf-8", errors="replace")[-2000:]
+        """The end of what `ray start` printed, and of what its raylet said."""
+        printed = (self.folder / "start.log").read_text(encoding="utf-8", errors="replace")[-2000:]
+        said = [_last_words(path) for path in self.folder.glob("session_[0-9]*/logs/raylet.out")]
+        return "\n".join([printed, *said])
 
     def drain(self, seconds: float) -> None:
         """Ask the groups on this node to write checkpoints and stop, take no more, and leave the cluster."""
@@ -259,6 +261,12 @@ class RayNode:
         self._alive.release()
         remove_private_folder(self.folder)
         end_watcher(self._watcher)
+
+
+def _last_words(log: Path) -> str:
+    """Return the last entries of a log of Ray, without the stack of calls that follows an error."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join([line[:500] for line in lines if line.startswith("[")][-3:])
 
 
 def _kill(process: psutil.Process) -> None:

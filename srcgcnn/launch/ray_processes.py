@@ -19,6 +19,7 @@ class RayProcesses:
     def __init__(self, parent: psutil.Process, ports: AgentPorts) -> None:
         self._parent, self._ports = parent, ports
         self._seen: set[psutil.Process] = set()
+        self._untold: set[psutil.Process] = set()
 
     def dead(self) -> psutil.Process | None:
         """Look once more; returns one that was there and is gone. Ray by itself may wait for minutes for a dead one.
@@ -30,7 +31,8 @@ class RayProcesses:
             if process not in self._seen and (name := _name(process)) in NAMES:
                 self._seen.add(process)
                 if name == RAYLET:
-                    self._ports.tell(process)
+                    self._untold.add(process)
+        self._untold = {raylet for raylet in self._untold if not self._ports.tell(raylet)}
         return next((process for process in self._seen if not _lives(process)), None)
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -22,6 +23,7 @@ from srcgcnn.launch.ray_node import (
     remove_private_folder,
     wait_for_port,
 )
+from srcgcnn.launch.ray_processes import RayProcesses
 from srcgcnn.launch.token import new_token, write_token
 
 
@@ -58,6 +60,31 @@ def test_a_folder_that_nobody_holds_goes_and_one_in_use_stays(monkeypatch):
         second.parent.chmod(0o755)
         with pytest.raises(RayNodeError, match="only you can enter"):
             private_folder(temp, "w1")
+
+
+A_RAYLET_TO_BE = """
+import os, pathlib, sys
+pathlib.Path("/proc/self/comm").write_text("raylet")
+print("named", flush=True)
+arguments = sys.stdin.readline().split()
+os.execv(sys.executable, [sys.executable, "-c", "print('started', flush=True); input()", *arguments])
+"""
+
+
+def test_a_raylet_that_has_no_arguments_yet_learns_its_ports_later(tmp_path):
+    """A program has its new name a moment before its arguments, and a busy machine makes that moment long."""
+    ray = RayProcesses(psutil.Process(), AgentPorts(listen=1, grpc=2, runtime_env=3))
+    command = [sys.executable, "-c", A_RAYLET_TO_BE]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as raylet:
+        assert raylet.stdout.readline() == "named\n"
+        assert ray.dead() is None
+        raylet.stdin.write(f"--session_dir={tmp_path} --node_id=n\n")
+        raylet.stdin.flush()
+        assert raylet.stdout.readline() == "started\n"
+        assert ray.dead() is None
+        assert (tmp_path / "metrics_agent_port_n").read_text() == "2"
+        raylet.stdin.write("\n")
+    assert ray.dead().pid == raylet.pid
 
 
 A_TASK = """
@@ -102,7 +129,7 @@ def frozen_agent(node, name):
     while time.monotonic() < end:
         assert node.running, node.log
         for process in psutil.Process(node._process.pid).children(recursive=True):
-            if process.name() != "raylet" and name in " ".join(process.cmdline()):
+            if Path(process.exe()).name.startswith("python") and name in " ".join(process.cmdline()):
                 process.suspend()
                 return process
         time.sleep(0.05)
