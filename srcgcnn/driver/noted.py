@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from srcgcnn.run.paths import RunPaths
 
 SILENT_S = 60.0  # a driver writes every few seconds; file systems may show it later
+SAME_START_S = 0.05  # the kernel counts in hundredths of a second
 STOP_TIMEOUT_S = 180.0  # groups write checkpoints, and the report of what is finished is written
 
 
@@ -29,13 +30,13 @@ class DriverNote:
 
     host: str
     pid: int
-    started_at: float
+    started_s_after_boot: float
 
 
 @contextmanager
 def noted_driver(paths: RunPaths) -> Iterator[None]:
     """Record this process as the driver of a sweep while the block runs."""
-    note = DriverNote(socket.gethostname(), os.getpid(), psutil.Process().create_time())
+    note = DriverNote(socket.gethostname(), os.getpid(), _started_s_after_boot(psutil.Process()))
     write_text(paths.driver, json.dumps(as_dict(note)) + "\n")
     try:
         yield
@@ -59,7 +60,7 @@ def stop_driver(paths: RunPaths) -> bool:
         raise RuntimeError(f"{paths.out} is run by process {note.pid} on {note.host}: run this command there")
     try:
         process = psutil.Process(note.pid)
-        if process.create_time() != note.started_at:
+        if abs(_started_s_after_boot(process) - note.started_s_after_boot) > SAME_START_S:
             return False
         process.terminate()
     except psutil.NoSuchProcess:
@@ -72,6 +73,11 @@ def stop_driver(paths: RunPaths) -> bool:
             raise RuntimeError(f"process {note.pid} is still there after {STOP_TIMEOUT_S:.0f} s")
         time.sleep(0.1)
     return True
+
+
+def _started_s_after_boot(process: psutil.Process) -> float:
+    """Return when a process started, on a scale that stays if somebody sets the clock."""
+    return process.create_time() - psutil.boot_time()
 
 
 def _lives(process: psutil.Process) -> bool:

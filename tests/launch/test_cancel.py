@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import psutil
 import pytest
 
 from srcgcnn.cli.main import main
@@ -74,3 +76,30 @@ def test_cancel_stops_the_driver_of_this_machine_and_no_other_process(shell, tmp
     paths.driver.write_text(json.dumps(reused))
     assert main(["cancel", str(tmp_path)]) == 0
     assert "nothing of this sweep is running" in capsys.readouterr().out
+
+
+@pytest.mark.full
+def test_cancel_finds_the_driver_after_somebody_has_set_the_clock(tmp_path, monkeypatch, capsys):
+    paths = RunPaths(tmp_path / "out")
+    paths.results.mkdir(parents=True)
+    command = [sys.executable, "-c", DRIVER, str(paths.out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as driver:
+        try:
+            assert driver.stdout.readline() == b"up\n"
+            monkeypatch.setattr(psutil, "PROCFS_PATH", str(proc_of_a_clock_set_forward(tmp_path / "proc", driver.pid)))
+            assert main(["cancel", str(paths.out)]) == 0
+            assert driver.wait(60) != 0
+        finally:
+            driver.kill()
+    assert "stopped" in capsys.readouterr().out
+
+
+def proc_of_a_clock_set_forward(folder, pid):
+    """Linux then says that it was booted later; what processes report stays."""
+    folder.mkdir()
+    lines = Path("/proc/stat").read_text().splitlines()
+    moved = [f"btime {int(line.split()[1]) + 3600}" if line.startswith("btime") else line for line in lines]
+    (folder / "stat").write_text("\n".join(moved) + "\n")
+    for number in (pid, os.getpid()):
+        (folder / str(number)).symlink_to(f"/proc/{number}")
+    return folder
