@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import psutil
 
@@ -39,15 +39,19 @@ _is_child = False
 def supervised(run: Callable[[], int], finished: Callable[[], int]) -> int:
     """Call `run` in a child process, again if that dies without an exit status; returns the status.
 
-    Call it before anything starts threads. Elsewhere than on Linux a child would outlive a killed parent, so `run` is
-    called in this process.
+    Elsewhere than on Linux a child would outlive a killed parent, so `run` is called in this process.
 
     Args:
         run: plans what remains, and runs it.
         finished: number of results; a driver that dies ten times without a new one is not started again.
+
+    Raises:
+        RuntimeError: the driver died too often, or this is not the main thread, the only one that gets signals.
     """
     if sys.platform != "linux":
         return run()
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("a sweep on this machine must be started in the main thread: only that one is told of Ctrl-C")
     deaths, results = 0, finished()
     while True:
         status, how = _run_in_child(run)
@@ -111,22 +115,27 @@ def _run_in_child(run: Callable[[], int]) -> tuple[int | None, str]:
     reading, writing = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
-    parent = os.getpid()
+    parent, interrupted = os.getpid(), False
     before = {number: signal.getsignal(number) for number in FORWARDED}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # until both processes handle these signals
     child = os.fork()
     if child == 0:
-        _be_the_child(run, writing, parent)
-    os.close(writing)
+        _be_the_child(run, writing, parent, mask)
 
     def forward(number: int, _frame: FrameType | None) -> None:
-        os.kill(child, number)
+        nonlocal interrupted
+        interrupted = True
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(child, number)
         with suppress(OSError):  # what reads it may be gone: the same Ctrl-C ends `tee`
             os.write(2, STOPPING)  # not `print`: a handler may have interrupted one
 
     try:
+        os.close(writing)
         for number, handler in before.items():
             if handler is not signal.SIG_IGN:  # a shell starts `command &` so that Ctrl-C is for others
                 signal.signal(number, forward)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         with os.fdopen(reading) as pipe:
             text = pipe.read()
         _, ended = os.waitpid(child, 0)
@@ -135,35 +144,38 @@ def _run_in_child(run: Callable[[], int]) -> tuple[int | None, str]:
             signal.signal(number, handler)
     signalled = os.WIFSIGNALED(ended)
     how = f"signal {os.WTERMSIG(ended)}" if signalled else f"exit status {os.waitstatus_to_exitcode(ended)}"
-    return (int(text) if text else None), how
+    if not text:
+        return (INTERRUPTED if interrupted else None), how
+    return int(text), how
 
 
-def _be_the_child(run: Callable[[], int], writing: int, parent: int) -> None:
+def _be_the_child(run: Callable[[], int], writing: int, parent: int, mask: set[signal.Signals]) -> NoReturn:
     """Run, report the status, and exit without running the parent's exit handlers."""
     global _is_child  # noqa: PLW0603 - a property of the process
-    _is_child = True
-    os.setpgid(0, 0)  # Ctrl-C comes from the parent, once
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     status = 1
     try:
+        _is_child = True
+        os.setpgid(0, 0)  # Ctrl-C comes from the parent, once
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if os.getppid() == parent:
             status = run()
-            os.write(writing, str(status).encode())
     except (KeyboardInterrupt, SystemExit):  # the second is what Ray makes of SIGTERM while it starts
         status = INTERRUPTED
-        os.write(writing, str(status).encode())
     except (ValueError, OSError, RuntimeError) as error:
         from srcgcnn.terminal import error_line
 
-        print(f"srcgcnn: {error_line(error)}", file=sys.stderr)
         status = ERROR
-        os.write(writing, str(status).encode())
+        print(f"srcgcnn: {error_line(error)}", file=sys.stderr)
     except BaseException:  # noqa: BLE001 - shown by the child, which knows it; another start would say the same
         import traceback
 
         traceback.print_exc()
-        os.write(writing, str(status).encode())
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+        os.write(writing, str(status).encode())
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # nobody reads it any more
+                stream.flush()
         os._exit(status)

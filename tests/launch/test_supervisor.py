@@ -5,10 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import psutil
 import pytest
+
+from srcgcnn.launch.supervisor import supervised
 
 pytestmark = pytest.mark.full
 
@@ -19,6 +22,8 @@ from srcgcnn.launch.supervisor import supervised
 folder, mode = Path(sys.argv[1]), sys.argv[2]
 def run():
     starts = len(list(folder.iterdir()))
+    if mode == "is deaf":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     (folder / str(os.getpid())).touch()
     if mode == "dies twice" and starts < 2:
         os.kill(os.getpid(), signal.SIGKILL) if starts else os._exit(1)
@@ -26,7 +31,7 @@ def run():
         os.kill(os.getpid(), signal.SIGKILL)
     if mode == "refuses":
         raise ValueError("depth=-1 must be positive")
-    if mode == "waits":
+    if mode in ("waits", "is deaf"):
         time.sleep(600)
     return 1
 sys.exit(supervised(run, lambda: 0))
@@ -69,6 +74,34 @@ def test_ctrl_c_reaches_the_driver_once_and_ends_it(tmp_path):
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     assert told.count("stopping: ") == 1  # Ray takes its time
+
+
+@pytest.mark.parametrize("to_the_driver", [False, True], ids=["its parent", "the driver"])
+def test_sigterm_ends_the_driver_before_it_has_anything_of_ray(tmp_path, to_the_driver):
+    """As `srcgcnn cancel` does, which sends it to the driver."""
+    process = start(tmp_path, "waits")
+    child = a_child(tmp_path)
+    (child if to_the_driver else process).send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "it continues" not in told
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_signal_that_kills_the_driver_does_not_start_another_one(tmp_path):
+    process = start(tmp_path, "is deaf")
+    child = a_child(tmp_path)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    child.kill()
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_another_thread_is_refused_before_anything_starts():
+    with ThreadPoolExecutor(1) as pool, pytest.raises(RuntimeError, match="main thread"):
+        pool.submit(supervised, lambda: os._exit(1), lambda: 0).result(timeout=60)
 
 
 def test_ctrl_c_ends_the_driver_in_order_when_nobody_reads_any_more(tmp_path):
