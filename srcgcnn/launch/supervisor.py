@@ -51,7 +51,7 @@ def supervised(run: Callable[[], int], finished: Callable[[], int]) -> int:
     if sys.platform != "linux":
         return run()
     if threading.current_thread() is not threading.main_thread():
-        raise RuntimeError("a sweep on this machine must be started in the main thread: only that one is told of Ctrl-C")
+        raise RuntimeError("a sweep on this machine must be started in the main thread, which Ctrl-C reaches")
     deaths, results = 0, finished()
     while True:
         status, how = _run_in_child(run)

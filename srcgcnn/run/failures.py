@@ -48,7 +48,12 @@ def read_failures(paths: RunPaths) -> Iterator[Failure]:
 
 
 def read_failure(paths: RunPaths, key: str) -> Failure | None:
-    """Read why a trial failed; None if there is no such file. A damaged file only tells that the trial failed."""
+    """Read why a trial failed; None if it did not, or has finished since.
+
+    A damaged file only tells that the trial failed.
+    """
+    if paths.result(key).exists():
+        return None
     path, log = paths.failure(key), paths.failure_log(key)
     log_path = str(log) if log.exists() else ""  # not the name in the record: the folder may have moved since
     try:

@@ -64,6 +64,15 @@ def test_a_failure_without_words_is_still_told(tmp_path, trial_of):
     assert failure.reason.splitlines()[-1]
 
 
+def test_a_failure_beside_a_result_is_over(tmp_path, trial_of):
+    """A process that wrote the result was killed before it could remove the failure of an earlier start."""
+    paths, trial = RunPaths(tmp_path), trial_of(ModelConfig("srcgcnn", 2))
+    write_failure(paths, trial, "it broke")
+    paths.results.mkdir()
+    paths.result(trial.key).write_text("{}")
+    assert not list(read_failures(paths))
+
+
 def test_the_log_does_not_blame_a_scheduler_for_ctrl_c(tmp_path, trial_of):
     paths, trial = RunPaths(tmp_path), trial_of(ModelConfig("srcgcnn", 2))
     with pytest.raises(SystemExit), group_log(paths, TrialGroup((trial,))):
