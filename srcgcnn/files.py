@@ -13,9 +13,11 @@ import stat
 import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from typing import Any, TextIO
 
@@ -78,31 +80,53 @@ def make_private(folder: Path) -> None:
         folder.chmod(0o700)
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """What a file holds, who may read and write it, and what tells a change by others from damage, if they may."""
+
+    content: bytes
+    mode: int
+    whole: Callable[[Path], bool] | None
+
+    def is_in(self, path: Path) -> bool:
+        return path.is_file() and path.read_bytes() == self.content
+
+
 class KeptFiles:
     """Small files that one process answers for: if removed or damaged, they are written again."""
 
     def __init__(self) -> None:
-        self._contents: dict[Path, tuple[bytes, int]] = {}
+        self._files: dict[Path, _Kept] = {}
         self._looked = 0.0
 
-    def keep(self, path: Path) -> None:
-        """Answer for a file as it is now."""
-        self._contents[path] = (path.read_bytes(), path.stat().st_mode & 0o777)
+    def keep(self, path: Path, whole: Callable[[Path], bool] | None = None) -> None:
+        """Answer for a file as it is now.
+
+        Args:
+            path: the file.
+            whole: whether a file that is not as it was is whole: others changed it, and it is kept as they left it. By
+                default every change is damage.
+        """
+        self._files[path] = _Kept(path.read_bytes(), path.stat().st_mode & 0o777, whole)
 
     def drop(self, path: Path) -> None:
         """Leave a file alone from now on."""
-        self._contents.pop(path, None)
+        self._files.pop(path, None)
 
     def mend_if_due(self) -> None:
-        """Compare all files every few seconds, and write what differs; says which."""
+        """Compare all files every few seconds, and write those that are removed or damaged; says which."""
         if time.monotonic() - self._looked < MEND_INTERVAL_S:
             return
         self._looked = time.monotonic()
-        for path, (content, mode) in self._contents.items():
+        for path, kept in list(self._files.items()):
             with suppress(OSError):  # a full disk: next time
-                if not path.is_file() or path.read_bytes() != content:
-                    _write_beside_and_rename(path, content, mode)
-                    print(f"{path} was removed or damaged: written again", file=sys.stderr, flush=True)
+                if kept.is_in(path):
+                    continue
+                if kept.whole and kept.whole(path):
+                    self.keep(path, kept.whole)
+                    continue
+                _write_beside_and_rename(path, kept.content, kept.mode)
+                print(f"{path} was removed or damaged: written again", file=sys.stderr, flush=True)
 
 
 class _LossyFile(io.FileIO):

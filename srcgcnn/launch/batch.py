@@ -35,6 +35,7 @@ class QueuedJob:
         limit: time limit.
         reason: why it waits.
         waits: whether it has not started.
+        ending: whether it was ended and its node is still cleaning up.
     """
 
     job_id: str
@@ -44,6 +45,7 @@ class QueuedJob:
     limit: str
     reason: str
     waits: bool = False
+    ending: bool = False
 
     @property
     def stuck(self) -> bool:

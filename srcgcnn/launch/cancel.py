@@ -40,8 +40,9 @@ def cancel_jobs(paths: RunPaths, chosen: list[str] | None, *, waiting_only: bool
 def cancel_sweep(paths: RunPaths) -> list[str]:
     """Cancel all jobs of a sweep and wait until they are gone; returns their ids.
 
-    The end is written down for workers that outlive the head: they must not replace it. Not before the jobs are
-    cancelled, or workers would leave at their leisure and be killed meanwhile.
+    A head may submit workers, or be requeued, in its last second, so jobs that are not ending are cancelled again. The
+    end is written down for workers that outlive the head: they must not replace it. Not before the jobs are cancelled,
+    or workers would leave at their leisure and be killed meanwhile.
 
     Raises:
         BatchError: the batch system refuses, or jobs are still there after two minutes.
@@ -49,17 +50,16 @@ def cancel_sweep(paths: RunPaths) -> list[str]:
     cancelled: list[str] = []
     system = batch_system()
     deadline, pause = time.monotonic() + CANCEL_TIMEOUT_S, 0.5
-    while left := [
-        job.job_id for job in system.jobs(read_jobs(paths).all)
-    ]:  # a head may submit workers in its last second
-        if new := [job_id for job_id in left if job_id not in cancelled]:
+    while left := system.jobs(read_jobs(paths).all):
+        if not all(job.ending for job in left):
             jobs = read_jobs(paths)
             system.cancel(jobs.all)
             if not paths.sweep_end.exists():
                 write_record_file(paths.sweep_end, SweepEndRecord(INTERRUPTED, jobs.head, "cancelled"))
-            cancelled += new
+        cancelled += [job.job_id for job in left if job.job_id not in cancelled]
         if time.monotonic() > deadline:
-            raise BatchError(f"still there after {CANCEL_TIMEOUT_S:.0f} s: {', '.join(left)}")
+            names = ", ".join(job.job_id for job in left)
+            raise BatchError(f"still there after {CANCEL_TIMEOUT_S:.0f} s: {names}")
         time.sleep(pause)
         pause = min(2 * pause, 8.0)
     return cancelled

@@ -37,6 +37,7 @@ from srcgcnn.launch.ray_node import (
 from srcgcnn.launch.rendezvous import (
     Backlog,
     HeadAddress,
+    JobIds,
     SweepEndRecord,
     read_jobs,
     read_request,
@@ -129,9 +130,14 @@ class Head:
         restored_record(self._paths)
         write_request(self._paths, self._request)  # it may be damaged, and this job may have read the copy
         write_record_file(self._paths.jobs, jobs.succeeded_by(mine, jobs.workers))
-        for path in (self._paths.spec, self._paths.launch_request, self._paths.jobs):
+        for path in (self._paths.spec, self._paths.launch_request):
             self._kept.keep(path)
+        self._keep_jobs()
         return True
+
+    def _keep_jobs(self) -> None:
+        """A submitter that was held up may still add its workers."""
+        self._kept.keep(self._paths.jobs, lambda path: read_if_whole(JobIds, path) is not None)
 
     def _others_in_the_queue(self, head: str) -> bool:
         try:
@@ -234,6 +240,8 @@ class Head:
         return TERMINATED
 
     def _requeue(self) -> None:
+        if self._allocation.end_requested:  # cancelled: a job that has ended can be requeued, too
+            return
         try:
             self._system.requeue(self._allocation.id)
         except BatchError as error:
@@ -276,15 +284,13 @@ class Head:
                 say(f"no worker is left, and none of {self._replaced} replacements finished the work: the sweep stops")
                 self._replaced += 1
                 driver.send_signal(signal.SIGINT)  # it says in MLflow that it was stopped
-        except BatchError as error:
+        except (BatchError, Timeout) as error:
             say(f"workers cannot be looked after at the moment: {error}")
 
     def _replace(self, backlog: Backlog) -> None:
         name = job_name(read_record(self._paths).spec.name)
-        try:
+        with submission_lock(self._paths, POLL_S):
             jobs = submit_workers(self._system, self._site, self._paths, name, backlog.waiting + backlog.running)
-        finally:
-            self._kept.keep(self._paths.jobs)  # some may have been submitted before one was refused
         self._replaced += 1
         say(f"no worker was left: submitted new ones (array {jobs.workers[-1]})")
 

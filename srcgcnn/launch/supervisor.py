@@ -21,7 +21,7 @@ from srcgcnn.exit_status import ERROR, INTERRUPTED
 from srcgcnn.launch.ray_processes import RayProcesses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import FrameType
 
     from srcgcnn.launch.agent_ports import AgentPorts
@@ -149,7 +149,7 @@ def _run_in_child(run: Callable[[], int]) -> tuple[int | None, str]:
     return int(text), how
 
 
-def _be_the_child(run: Callable[[], int], writing: int, parent: int, mask: set[signal.Signals]) -> NoReturn:
+def _be_the_child(run: Callable[[], int], writing: int, parent: int, mask: Iterable[int]) -> NoReturn:
     """Run, report the status, and exit without running the parent's exit handlers."""
     global _is_child  # noqa: PLW0603 - a property of the process
     status = 1

@@ -42,6 +42,25 @@ def test_cancel_takes_the_workers_that_the_head_submitted_in_its_last_second(tmp
     assert (end.status, end.reason) == (130, "cancelled")
 
 
+REQUEUED = """#!/bin/sh
+echo x >> {calls}
+[ $(wc -l < {calls}) -gt 2 ] && : > {queue}
+exit 0
+"""
+
+
+@pytest.mark.full
+def test_cancel_takes_a_head_that_was_requeued_in_its_last_second(tmp_path, monkeypatch):
+    paths, files = RunPaths(tmp_path / "out"), {"queue": tmp_path / "queue", "calls": tmp_path / "calls"}
+    write_record_file(paths.jobs, JobIds("17"))
+    files["queue"].write_text("17")
+    for name, text in (("squeue", SQUEUE), ("scancel", REQUEUED)):
+        (tmp_path / name).write_text(text.format(**files))
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert cancel_sweep(paths) == ["17"]
+
+
 DRIVER = """
 import sys, time
 from pathlib import Path

@@ -361,6 +361,20 @@ def test_files_that_somebody_answers_for_are_written_again(tmp_path, content):
     assert read_if_whole(JobIds, path) == JobIds("1")
 
 
+@pytest.mark.parametrize("content", [None, *DAMAGED])
+def test_a_whole_change_by_others_is_kept_and_damage_is_not(tmp_path, monkeypatch, content):
+    monkeypatch.setattr("srcgcnn.files.MEND_INTERVAL_S", 0.0)
+    path, kept = tmp_path / "jobs.json", KeptFiles()
+    write_record_file(path, JobIds("1"))
+    kept.keep(path, lambda changed: read_if_whole(JobIds, changed) is not None)
+    write_record_file(path, JobIds("1", ("2",)))
+    kept.mend_if_due()
+    assert read_if_whole(JobIds, path) == JobIds("1", ("2",))
+    path.unlink() if content is None else path.write_bytes(content)
+    kept.mend_if_due()
+    assert read_if_whole(JobIds, path) == JobIds("1", ("2",))
+
+
 def test_a_file_that_nobody_answers_for_any_more_stays_away(tmp_path):
     path, kept = tmp_path / "head.json", KeptFiles()
     write_record_file(path, JobIds("1"))

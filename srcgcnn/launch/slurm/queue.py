@@ -13,6 +13,7 @@ from srcgcnn.launch.batch import BatchError, QueuedJob, Usage
 TIMEOUT_S = 60.0
 ACCOUNTING_TIMEOUT_S = 10.0  # not long, for a number only
 OVER = {"CANCELLED", "COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"}
+ENDING = "COMPLETING"
 WAITING = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"}
 
 
@@ -47,7 +48,7 @@ def queued(ids: tuple[str, ...]) -> list[QueuedJob]:
 
 
 def _row(job_id: str, state: str, node: str, used: str, limit: str, reason: str) -> QueuedJob:
-    return QueuedJob(job_id, state, node, used, limit, reason, waits=state in WAITING)
+    return QueuedJob(job_id, state, node, used, limit, reason, waits=state in WAITING, ending=state == ENDING)
 
 
 def cancel(ids: tuple[str, ...], *, waiting_only: bool = False) -> None:
