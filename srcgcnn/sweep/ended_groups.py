@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.sweep.plan import Plan
 
-ENDINGS = (".pt", ".previous", ".json", ".given-up")
+ENDINGS = (".pt", ".previous", ".new", ".json", ".given-up")
 
 
 def forget_ended_groups(plan: Plan, paths: RunPaths) -> None:

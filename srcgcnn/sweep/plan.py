@@ -242,8 +242,8 @@ def _running_groups(paths: RunPaths, missing: dict[str, TrialConfig], finished: 
     """Keep groups that have a checkpoint together; takes their trials out of `missing`."""
     kept = []
     for path in sorted(paths.checkpoints.glob("*.json")):
-        if not path.with_suffix(".pt").exists():
-            continue
+        if not any(path.with_suffix(kind).exists() for kind in (".pt", ".previous")):
+            continue  # a writer killed between two renames leaves the second one only
         try:
             group = TrialGroup.from_dict(read_json(path), str(path))
         except (ValueError, KeyError, TypeError):  # damaged: its trials are planned as if they had never run

@@ -37,25 +37,27 @@ class CheckpointFile:
     Attributes:
         path: the newest.
         previous: the one before.
+        new: one that is not complete yet.
     """
 
     def __init__(self, path: Path) -> None:
         """Name the file; nothing is read."""
-        self.path, self.previous = path, path.with_suffix(".previous")
+        self.path, self.previous, self.new = path, path.with_suffix(".previous"), path.with_suffix(".new")
 
     def write(self, state: dict[str, Any]) -> None:
         """Write a state and keep the one before.
 
         Raises:
-            OSError: there is no space, or no permission; the previous file is still valid.
+            OSError: there is no space, or no permission; both files are as they were.
         """
         buffer = io.BytesIO()
         torch.save({"format": FORMAT, **state}, buffer)
         content = buffer.getbuffer()
         data = b"".join((MAGIC, sha256(content).hexdigest().encode("ascii"), b"\n", content))
+        write_bytes(self.new, data, space_patience_s=0.0)
         if self.path.exists():
             self.path.replace(self.previous)
-        write_bytes(self.path, data, space_patience_s=0.0)
+        self.new.replace(self.path)
 
     def read(self) -> dict[str, Any] | None:
         """Return the newest undamaged state; None if there is none. Damaged files are set aside, with a warning.
@@ -79,9 +81,9 @@ class CheckpointFile:
         return path == self.path and self.previous.exists()
 
     def forget(self) -> None:
-        """Remove both files: the group is done. What was set aside stays."""
-        self.path.unlink(missing_ok=True)
-        self.previous.unlink(missing_ok=True)
+        """Remove all files: the group is done. What was set aside stays."""
+        for path in (self.path, self.previous, self.new):
+            path.unlink(missing_ok=True)
 
 
 def decode(data: bytes) -> dict[str, Any]:

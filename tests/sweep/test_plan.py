@@ -165,7 +165,8 @@ def test_groups_hold_trials_of_one_shape_and_start_with_the_longest(tmp_path):
     assert work == sorted(work, reverse=True)
 
 
-def test_a_running_group_stays_together_while_its_checkpoint_exists(tmp_path):
+@pytest.mark.parametrize("kind", [".pt", ".previous"])
+def test_a_running_group_stays_together_while_its_checkpoint_exists(tmp_path, kind):
     paths = RunPaths(tmp_path / "out")
     text = "[axes]\nmodels=['srcgcnn']\ndepths=[3]\nseeds=4\n"
     first = plan_sweep(spec_of(tmp_path, text), DATA, paths, group_size=3)
@@ -174,7 +175,7 @@ def test_a_running_group_stays_together_while_its_checkpoint_exists(tmp_path):
     paths.group(group.key).write_text(json.dumps(group.to_dict()))
     alone = plan_sweep(first.spec, DATA, paths, group_size=1)
     assert max(len(found.trials) for found in alone.groups) == 1  # a group without a checkpoint has lost nothing
-    paths.checkpoint(group.key).write_bytes(b"state")
+    paths.checkpoint(group.key).with_suffix(kind).write_bytes(b"state")
     again = plan_sweep(first.spec, DATA, paths, group_size=1)
     assert group.key in {found.key for found in again.groups}
     assert sum(len(found.trials) for found in again.groups) == 4

@@ -1,6 +1,7 @@
 """Checkpoints: a damaged file costs the time between two checkpoints, and never other numbers."""
 
 import random
+import resource
 import shutil
 import warnings
 
@@ -61,6 +62,21 @@ def test_the_one_before_takes_over_then_nothing(written, tmp_path):
     with pytest.warns(UserWarning, match="training starts over"):
         assert file.read() is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["group.previous.damaged", "group.pt.damaged"]
+
+
+def test_a_write_that_finds_no_space_leaves_both_files(written, tmp_path):
+    file = CheckpointFile(tmp_path / "group.pt")
+    shutil.copy(written, file.path)
+    shutil.copy(written.with_suffix(".previous"), file.previous)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            file.write(state_of(3))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_checkpoint_of_an_earlier_version_is_read_and_its_truncations_are_not(tmp_path):
