@@ -141,10 +141,10 @@ class _LossyFile(io.FileIO):
             return memoryview(data).nbytes
 
 
-def open_log(file: Path | int) -> TextIO:
+def open_log(file: Path | int, encoding: str = "utf-8") -> TextIO:
     """Open a log to append lines to: a file, or the number of an open one, which stays open."""
     raw = _LossyFile(file, "a", closefd=not isinstance(file, int))
-    return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="replace", line_buffering=True)
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding=encoding, errors="replace", line_buffering=True)
 
 
 def _write_beside_and_rename(path: Path, data: bytes, mode: int) -> None:

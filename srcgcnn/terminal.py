@@ -1,16 +1,19 @@
-"""What all commands print to the terminal: console, time spans, and errors in one line.
+"""What all commands print: console, time spans, errors in one line, and output that no full disk stops.
 
 Text from files is a stranger's: escape sequences could rewrite what stands on the screen, or talk to the terminal.
 """
 
 from __future__ import annotations
 
+import io
 import re
 import sys
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
 from rich.console import Console
+
+from srcgcnn.files import open_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,6 +74,20 @@ def printable_output() -> Iterator[None]:
     """Let everything that is printed inside the block show its control characters."""
     with redirect_stdout(_PrintableStream(sys.stdout)):
         yield
+
+
+def outlive_full_disk() -> None:
+    """Let this process lose what it prints and continue while there is no space where its output goes."""
+    sys.stdout, sys.stderr = _lossy(sys.stdout), _lossy(sys.stderr)
+
+
+def _lossy(stream: Any) -> Any:
+    if isinstance(stream, _PrintableStream):
+        return _PrintableStream(_lossy(stream.rich_proxied_file))
+    with suppress(OSError):  # in memory
+        if isinstance(stream, io.TextIOWrapper):  # a notebook has streams of its own
+            return open_log(stream.fileno(), stream.encoding)
+    return stream
 
 
 def error_line(error: Exception) -> str:

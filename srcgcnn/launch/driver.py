@@ -19,11 +19,11 @@ from srcgcnn.driver.conduct import conduct
 from srcgcnn.driver.resources import GroupResources
 from srcgcnn.exit_status import ERROR
 from srcgcnn.launch.head import HEAD_ADDRESS, REPORTED
-from srcgcnn.launch.job_log import outlive_full_disk
 from srcgcnn.launch.rendezvous import read_request
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.record import read_record
+from srcgcnn.terminal import outlive_full_disk
 from srcgcnn.tracking.background import BackgroundWriter
 
 if TYPE_CHECKING:

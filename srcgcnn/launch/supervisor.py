@@ -19,6 +19,7 @@ import psutil
 
 from srcgcnn.exit_status import ERROR, INTERRUPTED
 from srcgcnn.launch.ray_processes import RayProcesses
+from srcgcnn.terminal import error_line, outlive_full_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -159,13 +160,12 @@ def _be_the_child(run: Callable[[], int], writing: int, parent: int, mask: Itera
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        outlive_full_disk()
         if os.getppid() == parent:
             status = run()
     except (KeyboardInterrupt, SystemExit):  # the second is what Ray makes of SIGTERM while it starts
         status = INTERRUPTED
     except (ValueError, OSError, RuntimeError) as error:
-        from srcgcnn.terminal import error_line
-
         status = ERROR
         print(f"srcgcnn: {error_line(error)}", file=sys.stderr)
     except BaseException:  # noqa: BLE001 - shown by the child, which knows it; another start would say the same

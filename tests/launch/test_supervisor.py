@@ -7,6 +7,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -19,6 +20,7 @@ SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
 from srcgcnn.launch.supervisor import supervised
+from srcgcnn.terminal import printable_output
 folder, mode = Path(sys.argv[1]), sys.argv[2]
 def run():
     starts = len(list(folder.iterdir()))
@@ -31,16 +33,19 @@ def run():
         os.kill(os.getpid(), signal.SIGKILL)
     if mode == "refuses":
         raise ValueError("depth=-1 must be positive")
+    if mode == "prints":
+        print("a line", flush=True)
     if mode in ("waits", "is deaf"):
         time.sleep(600)
     return 1
-sys.exit(supervised(run, lambda: 0))
+with printable_output():
+    sys.exit(supervised(run, lambda: 0))
 """
 
 
-def start(folder, mode):
+def start(folder, mode, stdout=subprocess.PIPE):
     command = [sys.executable, "-c", SCRIPT, str(folder), mode]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +62,13 @@ def test_a_driver_that_dies_is_started_again_and_its_end_is_passed_on(tmp_path, 
     _, errors = process.communicate(timeout=120)
     assert (process.returncode, len(list(tmp_path.iterdir()))) == (status, starts)
     assert said in errors
+
+
+def test_a_disk_without_space_for_the_output_ends_nothing(tmp_path):
+    with Path("/dev/full").open("w") as full:
+        process = start(tmp_path, "prints", stdout=full)
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (1, "")
 
 
 def a_child(folder):

@@ -15,12 +15,13 @@ from srcgcnn.exit_status import DONE, TERMINATED
 from srcgcnn.launch.deaths import note_death
 from srcgcnn.launch.head import Head
 from srcgcnn.launch.head_watch import HeadWatch
-from srcgcnn.launch.job_log import outlive_full_disk, say
+from srcgcnn.launch.job_log import say
 from srcgcnn.launch.rendezvous import read_request
 from srcgcnn.launch.slurm.job import SlurmAllocation
 from srcgcnn.launch.slurm.system import Slurm
 from srcgcnn.launch.worker import Worker
 from srcgcnn.run.paths import RunPaths
+from srcgcnn.terminal import outlive_full_disk
 
 
 class HeadJob:
