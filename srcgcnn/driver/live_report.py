@@ -45,10 +45,12 @@ class LiveReport(Listener):
             self._news, self._began = False, time.monotonic()
             command = [sys.executable, "-m", "srcgcnn.analysis.live", str(self._paths.out.resolve())]
             silent = subprocess.DEVNULL
-            # its own session: Ctrl-C is for the driver
-            self._process = subprocess.Popen(
-                command, stdin=silent, stdout=silent, stderr=silent, start_new_session=True
-            )
+            try:  # its own session: Ctrl-C is for the driver
+                self._process = subprocess.Popen(
+                    command, stdin=silent, stdout=silent, stderr=silent, start_new_session=True
+                )
+            except OSError:  # no room for a process at the moment
+                self._news, self._due = True, time.monotonic() + self._pause_s
 
     def end(self) -> None:
         """Stop the writer: the driver writes the last report itself."""

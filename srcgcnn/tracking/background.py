@@ -9,6 +9,7 @@ at the end writes what was lost, from the files of OUT.
 from __future__ import annotations
 
 import json
+import math
 import queue
 import subprocess
 import sys
@@ -54,7 +55,7 @@ class BackgroundWriter:
         self._opening = {"out": str(paths.out.resolve()), "name": sweep_name, "uri": tracking_uri}
         self._running: dict[str, Event] = {}  # trials that were started, and have not ended
         self._process: _WritingProcess | None = None
-        self._started_at = 0.0
+        self._started_at = -math.inf
 
     def trial_started(self, config: TrialConfig) -> None:
         """Create the run of a trial."""
@@ -87,8 +88,10 @@ class BackgroundWriter:
         self._running.clear()
         for _ in range(ATTEMPTS):
             process = self._process if self._process and self._process.alive else self._start()
+            if process is None:
+                continue
             process.send(end)
-            self._process = None
+            self._process, self._started_at = None, -math.inf  # for another round of the driver
             status = process.end()
             if status in (0, INCOMPLETE):
                 return status == 0
@@ -99,19 +102,22 @@ class BackgroundWriter:
         self._running.pop(event["key"], None)
 
     def _send(self, event: Event) -> None:
-        """Send an event. While the process is dead events are lost: the end of the sweep makes up for them."""
-        if self._process is None:
-            self._start()
-        elif not self._process.alive:
+        """Send an event. While there is no process events are lost: the end of the sweep makes up for them."""
+        if self._process is None or not self._process.alive:
             if time.monotonic() - self._started_at < RESTART_INTERVAL_S:
                 return
             self._start()
         if self._process is not None:
             self._process.send(event)
 
-    def _start(self) -> _WritingProcess:
+    def _start(self) -> _WritingProcess | None:
+        """Start a process; None if this machine has no room for one at the moment."""
         self._started_at = time.monotonic()
-        self._process = _WritingProcess([self._opening, *self._running.values()])
+        try:
+            self._process = _WritingProcess([self._opening, *self._running.values()])
+        except (OSError, RuntimeError) as error:  # the limit of processes, of threads, or memory
+            print(f"MLflow's writer did not start ({error}); trying again", file=sys.stderr, flush=True)
+            self._process = None
         return self._process
 
 

@@ -46,3 +46,17 @@ def test_no_writer_is_left_at_the_end(tmp_path):
     live.end()
     assert process.poll() is not None
     assert live._process is None
+
+
+def test_a_machine_without_room_for_a_writer_gets_its_page_later(tmp_path, monkeypatch):
+    state, paths = state_of(tmp_path), RunPaths(tmp_path / "out")
+    live = LiveReport(paths, first_s=0.0)
+    write_result(paths, result := result_of(state.plan.groups[0].trials[0]))
+    live.trial_finished(result)
+    with monkeypatch.context() as without_python:
+        without_python.setattr("sys.executable", str(tmp_path / "nowhere"))
+        live.ticked()
+    assert live._process is None
+    live.ticked()
+    assert live._process is not None
+    live.end()

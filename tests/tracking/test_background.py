@@ -91,6 +91,17 @@ def test_a_writer_that_dies_does_not_stop_the_driver(tmp_path):
     tracker.sweep_finished("", "")
 
 
+def test_a_machine_without_room_for_a_writer_does_not_stop_the_driver(tmp_path, monkeypatch):
+    paths = RunPaths(tmp_path / "out")
+    tracker, config = BackgroundWriter(paths, SWEEP, None), a_config(1)
+    with monkeypatch.context() as without_programs:
+        without_programs.setenv("PATH", "")
+        tracker.trial_started(config)
+        tracker.trial_finished(finish(paths, config))
+    assert tracker.sweep_finished("", "")
+    assert {run.info.status for run in family(client_of(paths))[1].values()} == {"FINISHED"}
+
+
 def die(tracker):
     """Kill the writer; returns when it is gone."""
     os.kill(tracker._process.pid, signal.SIGKILL)
