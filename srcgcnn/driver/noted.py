@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from srcgcnn.files import write_text
+from srcgcnn.processes import find_process, lives, started_s_after_boot
 from srcgcnn.records import as_dict, read_if_whole, record
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from srcgcnn.run.paths import RunPaths
 
 SILENT_S = 60.0  # a driver writes every few seconds; file systems may show it later
-SAME_START_S = 0.05  # the kernel counts in hundredths of a second
 STOP_TIMEOUT_S = 180.0  # groups write checkpoints, and the report of what is finished is written
 
 
@@ -36,7 +36,7 @@ class DriverNote:
 @contextmanager
 def noted_driver(paths: RunPaths) -> Iterator[None]:
     """Record this process as the driver of a sweep while the block runs."""
-    note = DriverNote(socket.gethostname(), os.getpid(), _started_s_after_boot(psutil.Process()))
+    note = DriverNote(socket.gethostname(), os.getpid(), started_s_after_boot(psutil.Process()))
     write_text(paths.driver, json.dumps(as_dict(note)) + "\n")
     try:
         yield
@@ -58,31 +58,18 @@ def stop_driver(paths: RunPaths) -> bool:
         if not paths.progress.exists() or time.time() - paths.progress.stat().st_mtime > SILENT_S:
             return False  # that machine went down
         raise RuntimeError(f"{paths.out} is run by process {note.pid} on {note.host}: run this command there")
+    process = find_process(note.pid, note.started_s_after_boot)
+    if process is None:
+        return False
     try:
-        process = psutil.Process(note.pid)
-        if abs(_started_s_after_boot(process) - note.started_s_after_boot) > SAME_START_S:
-            return False
         process.terminate()
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
         raise RuntimeError(f"process {note.pid} runs {paths.out} and does not belong to you") from None
     deadline = time.monotonic() + STOP_TIMEOUT_S
-    while _lives(process):
+    while lives(process):
         if time.monotonic() > deadline:
             raise RuntimeError(f"process {note.pid} is still there after {STOP_TIMEOUT_S:.0f} s")
         time.sleep(0.1)
     return True
-
-
-def _started_s_after_boot(process: psutil.Process) -> float:
-    """Return when a process started, on a scale that stays if somebody sets the clock."""
-    return process.create_time() - psutil.boot_time()
-
-
-def _lives(process: psutil.Process) -> bool:
-    """Whether a process still runs; a zombie, whose parent has not read its status yet, does not."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
+
+from srcgcnn.processes import find_process, started_s_after_boot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +52,8 @@ def counted_as_running() -> Iterator[None]:
         return
     mark = Path(folder) / RUNNING_FOLDER / str(os.getpid())
     mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.touch()
+    with suppress(OSError):  # no space: the empty file tells enough
+        mark.write_text(f"{started_s_after_boot(psutil.Process())}")
     try:
         yield
     finally:
@@ -59,8 +62,17 @@ def counted_as_running() -> Iterator[None]:
 
 def running_groups(folder: Path) -> int:
     """Return how many processes train on the node of this folder."""
-    marks = (folder / RUNNING_FOLDER).glob("*")
-    return sum(psutil.pid_exists(int(mark.name)) for mark in marks)
+    return sum(map(_trains, (folder / RUNNING_FOLDER).glob("*")))
+
+
+def _trains(mark: Path) -> bool:
+    pid = int(mark.name)
+    try:
+        return find_process(pid, float(mark.read_text())) is not None
+    except FileNotFoundError:
+        return False
+    except ValueError:  # it is being written
+        return psutil.pid_exists(pid)
 
 
 def fits_time_left(expected_s: float | None) -> bool:

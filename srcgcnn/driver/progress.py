@@ -8,8 +8,11 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+import psutil
+
 from srcgcnn.driver.state import GroupPhase, Listener
 from srcgcnn.files import KeptFiles, write_text
+from srcgcnn.processes import started_s_after_boot
 from srcgcnn.records import as_dict, read_if_whole, record
 
 if TYPE_CHECKING:
@@ -63,6 +66,7 @@ class SweepProgress:
         eta_s: seconds to the end of all groups.
         proposals_left: of a search, those that are still to be made.
         groups: those of this run of the driver, in the order of planning.
+        started_s_after_boot: when its process started; 0 in files of earlier versions.
     """
 
     host: str
@@ -73,6 +77,7 @@ class SweepProgress:
     eta_s: float | None
     proposals_left: int
     groups: tuple[GroupState, ...]
+    started_s_after_boot: float = 0.0
 
 
 class ProgressFile(Listener):
@@ -109,9 +114,17 @@ class ProgressFile(Listener):
             self._texts[key] = json.dumps(as_dict(_described(self._state, key)))
         self._changed.clear()
         left = None if ended else self._state.eta_s()
-        proposals_left = self._state.proposals_left
-        host, pid = socket.gethostname(), os.getpid()
-        now = SweepProgress(host, pid, self._started_at, time.time(), ended, left, proposals_left, ())
+        now = SweepProgress(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started_at=self._started_at,
+            updated_at=time.time(),
+            ended=ended,
+            eta_s=left,
+            proposals_left=self._state.proposals_left,
+            groups=(),
+            started_s_after_boot=started_s_after_boot(psutil.Process()),
+        )
         head = json.dumps({name: value for name, value in as_dict(now).items() if name != "groups"})
         groups = ", ".join(self._texts[key] for key in self._state.groups)
         write_text(self._paths.progress, f'{head[:-1]}, "groups": [{groups}]}}\n')

@@ -26,6 +26,7 @@ from srcgcnn.driver.preemption import DEADLINE, NODE_FOLDER, STOP_FILE
 from srcgcnn.launch.ray_processes import RayProcesses
 from srcgcnn.launch.reaper import end_watcher, start_watcher
 from srcgcnn.launch.token import closed_ray
+from srcgcnn.processes import kill
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -253,7 +254,7 @@ class RayNode:
         everyone = [*self._family.values()]
         _, alive = psutil.wait_procs(everyone, timeout=END_GRACE_S)
         for process in alive:
-            _kill(process)
+            kill(process)
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
@@ -267,13 +268,6 @@ def _last_words(log: Path) -> str:
     """Return the last entries of a log of Ray, without the stack of calls that follows an error."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return "\n".join([line[:500] for line in lines if line.startswith("[")][-3:])
-
-
-def _kill(process: psutil.Process) -> None:
-    try:
-        process.kill()  # psutil compares the start time first
-    except psutil.NoSuchProcess:
-        return
 
 
 def ignore_warning_signal() -> None:

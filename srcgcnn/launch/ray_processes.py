@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from srcgcnn.processes import lives
+
 if TYPE_CHECKING:
     from srcgcnn.launch.agent_ports import AgentPorts
 
@@ -33,7 +35,7 @@ class RayProcesses:
                 if name == RAYLET:
                     self._untold.add(process)
         self._untold = {raylet for raylet in self._untold if not self._ports.tell(raylet)}
-        return next((process for process in self._seen if not _lives(process)), None)
+        return next((process for process in self._seen if not lives(process)), None)
 
 
 def _name(process: psutil.Process) -> str:
@@ -41,10 +43,3 @@ def _name(process: psutil.Process) -> str:
         return process.name()
     except psutil.NoSuchProcess:
         return ""
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from srcgcnn.processes import kill, lives
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -64,7 +66,7 @@ def watch(pid: int) -> None:
     family: dict[int, psutil.Process] = {}
     try:
         driver = psutil.Process(pid)
-        while driver.is_running() and driver.status() != psutil.STATUS_ZOMBIE:
+        while lives(driver):
             family |= {child.pid: child for child in driver.children(recursive=True)}
             time.sleep(POLL_S)
     except psutil.NoSuchProcess:
@@ -72,7 +74,7 @@ def watch(pid: int) -> None:
     rest = [child for child in family.values() if child.pid != os.getpid() and child.is_running()]
     _, alive = psutil.wait_procs(rest, timeout=GRACE_S)
     for child in alive:
-        _kill(child)
+        kill(child)
 
 
 def remove(scratch: Path) -> None:
@@ -83,17 +85,12 @@ def remove(scratch: Path) -> None:
     for _ in range(REMOVALS):
         for process in psutil.process_iter(["cmdline"]):
             if process.pid != os.getpid() and any(str(scratch) in word for word in process.info["cmdline"] or ()):
-                _kill(process)
+                kill(process)
         shutil.rmtree(scratch, ignore_errors=True)
         time.sleep(POLL_S)
     if scratch.parent.name == f"srcgcnn-{os.getuid()}":
         with suppress(OSError):
             scratch.parent.rmdir()  # if it was the last one
-
-
-def _kill(process: psutil.Process) -> None:
-    with suppress(psutil.Error):  # gone, or somebody else's
-        process.kill()  # psutil compares the start time first
 
 
 if __name__ == "__main__":

@@ -8,13 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import psutil
-
 from srcgcnn.driver.progress import read_progress
 from srcgcnn.launch.batch import BatchError, QueuedJob
 from srcgcnn.launch.deaths import HeadDeaths, read_deaths
 from srcgcnn.launch.rendezvous import Backlog, HeadAddress, SweepEndRecord, WorkerNote, read_jobs
 from srcgcnn.launch.systems import batch_system
+from srcgcnn.processes import find_process
 from srcgcnn.records import read_if_whole
 from srcgcnn.run.folder import open_run
 from srcgcnn.run.spent import Spent, spent_line, write_charged
@@ -126,7 +125,4 @@ def driver_lives(progress: SweepProgress) -> bool:
         return False
     if progress.host != socket.gethostname():
         return time.time() - progress.updated_at < SILENT_S
-    try:
-        return psutil.Process(progress.pid).create_time() < progress.started_at + 1
-    except psutil.NoSuchProcess:
-        return False
+    return find_process(progress.pid, progress.started_s_after_boot) is not None

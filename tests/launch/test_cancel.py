@@ -4,10 +4,10 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import psutil
 import pytest
+from set_clock import proc_of_a_clock_set_forward
 
 from srcgcnn.cli.main import main
 from srcgcnn.launch.cancel import cancel_sweep
@@ -111,14 +111,3 @@ def test_cancel_finds_the_driver_after_somebody_has_set_the_clock(tmp_path, monk
         finally:
             driver.kill()
     assert "stopped" in capsys.readouterr().out
-
-
-def proc_of_a_clock_set_forward(folder, pid):
-    """Linux then says that it was booted later; what processes report stays."""
-    folder.mkdir()
-    lines = Path("/proc/stat").read_text().splitlines()
-    moved = [f"btime {int(line.split()[1]) + 3600}" if line.startswith("btime") else line for line in lines]
-    (folder / "stat").write_text("\n".join(moved) + "\n")
-    for number in (pid, os.getpid()):
-        (folder / str(number)).symlink_to(f"/proc/{number}")
-    return folder
