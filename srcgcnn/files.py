@@ -61,9 +61,9 @@ def write_text(path: Path, text: str, space_patience_s: float = SPACE_PATIENCE_S
     write_bytes(path, text.encode("utf-8"), space_patience_s)
 
 
-def write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str, space_patience_s: float = SPACE_PATIENCE_S) -> None:
     """Write a text file atomically that no other user can read, whatever the umask, see `write_bytes`."""
-    write_bytes(path, text.encode("utf-8"), mode=0o600)
+    write_bytes(path, text.encode("utf-8"), space_patience_s, mode=0o600)
 
 
 def make_private(folder: Path) -> None:

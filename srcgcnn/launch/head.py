@@ -47,7 +47,7 @@ from srcgcnn.launch.rendezvous import (
     write_request,
 )
 from srcgcnn.launch.submit import submit_workers
-from srcgcnn.launch.token import TOKEN, new_token, write_token
+from srcgcnn.launch.token import new_token, write_node_token, write_token
 from srcgcnn.records import read_if_whole
 from srcgcnn.run.results import finished_keys
 from srcgcnn.sweep.record import job_name, read_record
@@ -92,13 +92,12 @@ class Head:
             return 0
         try:
             node, address = self._start_ray()
-        except RayDiedError as error:
+        except (RayNodeError, OSError) as error:  # another node may do better
             return self._start_again(str(error))
-        except (RayNodeError, OSError) as error:
-            self._conclude(ERROR, str(error))  # workers must not wait, and be charged for, in vain
-            raise
         try:
             return self._drive(node, address)
+        except RayDiedError as error:
+            return self._start_again(str(error))
         finally:
             self._kept.drop(self._paths.head_address)
             self._paths.head_address.unlink(missing_ok=True)
@@ -151,7 +150,7 @@ class Head:
         self._kept.keep(write_token(self._paths.ray_token, token))
         port, client_port, dashboard_port, *of_agents = free_ports(6, self._site.port_range)
         folder = private_folder(self._site.temp_folder, f"h{self._allocation.id}", self._allocation.restarts)
-        self._environment = ray_environment(write_token(folder / TOKEN, token))
+        self._environment = ray_environment(write_node_token(folder, token))
         arguments = ["--head", f"--node-ip-address={host}", f"--port={port}", "--num-cpus=0", "--num-gpus=0"]
         # with the default client port a second head on this host would die a minute later (measured)
         arguments += [f"--ray-client-server-port={client_port}", f"--include-dashboard={self._site.dashboard}"]
@@ -188,7 +187,11 @@ class Head:
         return self._conclude(ERROR, "the driver failed repeatedly: see the log")
 
     def _drive_once(self, node: RayNode, address: HeadAddress, pause_s: float) -> int | None:
-        """Run one driver to its end; returns its status, or None if this job itself has to leave."""
+        """Run one driver to its end; returns its status, or None if this job itself has to leave.
+
+        Raises:
+            RayDiedError: Ray's head died.
+        """
         resume_at = time.monotonic() + pause_s
         while time.monotonic() < resume_at and not self._allocation.end_requested:
             time.sleep(POLL_S)
@@ -204,8 +207,7 @@ class Head:
                     say(f"{self._system.name} ends this job; after a restart it continues from the result files")
                     return None
                 if not node.running:
-                    self._start_again(f"Ray's head died:\n{node.log}")
-                    return None
+                    raise RayDiedError(f"Ray's head died:\n{node.log}")
                 if self._allocation.warned or time.monotonic() > self._end_at:
                     self._go_back_to_the_queue(address)
                     return None
@@ -228,7 +230,7 @@ class Head:
         self._requeue()
 
     def _start_again(self, reason: str) -> int:
-        """Ray died: start again, on another node perhaps; give up if that did not help too often."""
+        """Ray died, or did not start: start again, on another node perhaps; give up if that did not help too often."""
         say(reason)
         self._kept.drop(self._paths.head_address)
         self._paths.head_address.unlink(missing_ok=True)

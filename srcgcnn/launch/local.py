@@ -20,7 +20,7 @@ from srcgcnn.launch.agent_ports import AgentPorts
 from srcgcnn.launch.ray_node import ALIVE, PATIENT_RAY, free_ports, remove_abandoned
 from srcgcnn.launch.reaper import reaping
 from srcgcnn.launch.supervisor import dying_with_ray, starting_ray
-from srcgcnn.launch.token import TOKEN, closed_ray, new_token, read_token_again, write_token
+from srcgcnn.launch.token import closed_ray, new_token, read_token_again, write_node_token, write_token
 from srcgcnn.tracking.ui import tunnel_command
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def local_ray(paths: RunPaths, site: LocalSite, scratch: Path, console: Console)
     """Start a Ray of this sweep only; yields its number of GPUs. Never joins a cluster that somebody else runs."""
     token = new_token()
     shown = write_token(paths.ray_token, token)
-    os.environ.update(PATIENT_RAY | closed_ray(write_token(scratch / TOKEN, token)))
+    os.environ.update(PATIENT_RAY | closed_ray(write_node_token(scratch, token)))
     os.environ.pop("RAY_ADDRESS", None)
     import ray
 

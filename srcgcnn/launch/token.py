@@ -6,7 +6,7 @@ import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from srcgcnn.files import write_private
+from srcgcnn.files import SPACE_PATIENCE_S, write_private
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,15 +34,24 @@ def new_token() -> str:
     return secrets.token_hex(TOKEN_BYTES)
 
 
-def write_token(path: Path, token: str) -> Path:
-    """Write a token that only this user can read; returns its absolute path.
+def write_token(path: Path, token: str, space_patience_s: float = SPACE_PATIENCE_S) -> Path:
+    """Write a token that only this user can read; returns its absolute path. Waits as `write_bytes` does.
 
     Ray's processes are given one in a private folder of their node, where nobody removes or damages it: those that
     start later read it as well.
     """
     path = path.resolve()
-    write_private(path, token)
+    write_private(path, token, space_patience_s)
     return path
+
+
+def write_node_token(folder: Path, token: str) -> Path:
+    """Write the token into the private folder of a node; returns its absolute path.
+
+    Raises:
+        OSError: it has no space. Nobody looks after the disk of a node, so this does not wait.
+    """
+    return write_token(folder / TOKEN, token, space_patience_s=0.0)
 
 
 def read_token(path: Path) -> str:

@@ -32,7 +32,7 @@ from srcgcnn.launch.ray_node import (
     ray_environment,
 )
 from srcgcnn.launch.rendezvous import Backlog, HeadAddress, WorkerNote, read_request, restored_record, write_record_file
-from srcgcnn.launch.token import TOKEN, read_token, write_token
+from srcgcnn.launch.token import read_token, write_node_token
 from srcgcnn.records import RecordError, read_if_whole
 
 if TYPE_CHECKING:
@@ -148,11 +148,11 @@ class Worker:
         """Be a node of one head's cluster; returns True when this worker has nothing to do any more."""
         try:
             folder, arguments, ports = self._node(head)
+            environment = ray_environment(write_node_token(folder, token))
         except (RayNodeError, OSError) as error:
             self._broken(str(error))
         say(f"joining the head of job {head.job} at {head.address}")
         started = time.monotonic()
-        environment = ray_environment(write_token(folder / TOKEN, token))
         environment[ALLOCATION_S] = str(self._allocation_s)
         if self._store:
             environment[NODE_STORE] = str(self._store)

@@ -280,6 +280,21 @@ def test_a_head_whose_ray_dies_at_every_start_goes_back_to_the_queue_and_ends_in
     assert not paths.head_address.exists()
 
 
+@pytest.mark.full
+def test_a_head_on_an_unfit_node_goes_back_to_the_queue(paths, queue, tmp_path):
+    queue.write_text("17\n")
+    write_request(paths, LaunchRequest(parse_site({**SITE, "interface": "no0"}, "site")))
+    asked = tmp_path / "asked"
+    (tmp_path / "bin" / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
+    (tmp_path / "bin" / "scontrol").chmod(0o755)
+    command = [sys.executable, "-m", "srcgcnn.launch.slurm.calls", str(paths.out)]
+    variables = {**os.environ, "SLURM_JOB_ID": "17"}
+    assert subprocess.run(command, env=variables, timeout=120, check=False).returncode == 143
+    assert asked.read_text() == "requeue 17\n"
+    assert "interface='no0' has no address" in read_deaths(paths).reason
+    assert not paths.sweep_end.exists()
+
+
 @pytest.mark.parametrize("damage", [None, b"", b"{", b"[1, 2]"])
 def test_a_damaged_request_is_read_from_its_copy_that_nobody_else_can_read(paths, damage):
     request = read_request(paths)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -104,6 +105,8 @@ class _HeadKeeper(threading.Thread):
         paths = RunPaths(Path(self._out))
         while True:
             self.status = subprocess.Popen([sys.executable, "-m", __name__, self._out]).wait()
+            if self.status == -signal.SIGTERM:  # before it listened
+                self.status = TERMINATED
             if self.status in (DONE, TERMINATED) or paths.sweep_end.exists():
                 return
             say(f"the head died of signal {-self.status}" if self.status < 0 else f"the head ended: {self.status}")
