@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from srcgcnn.analysis import chemistry, costs, figures
 from srcgcnn.analysis.answer import Answer, answer_of
 from srcgcnn.analysis.baselines import Baseline, baseline_table, baselines_of
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 PAGE_DPI = 160  # of the images inside the page; the files have 300
 FIRST_DPI = 220  # of the one that it opens with, which is shown large
 MOST_STUDIES = 6
+PATIENCE_S = 600.0  # for another process that writes the report
 REFRESH_S = 60  # how often the page of a running sweep looks for a newer one
 
 
@@ -157,11 +160,18 @@ def write_report(
 
     Raises:
         ValueError: no trial has finished, the margin is not positive, or the first study does not have the reference.
+        TimeoutError: another process has been writing it for minutes.
     """
     run = open_run(folder)
+    if not run.results:
+        raise ValueError(f"{run.paths.out}: no trial has finished yet, so there is nothing to report")
+    run.paths.report.mkdir(parents=True, exist_ok=True)
+    with FileLock(run.paths.report_lock, timeout=PATIENCE_S, mode=0o600):
+        return _write(run, margin, reference, running=running)
+
+
+def _write(run: Run, margin: float | None, reference: str | None, *, running: bool) -> Path:
     paths, studies = run.paths, views_of(run)
-    if not studies:
-        raise ValueError(f"{paths.out}: no trial has finished yet, so there is nothing to report")
     if margin is not None:
         check_margin(margin)
     references = {} if reference is None else _references(studies, reference)

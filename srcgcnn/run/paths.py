@@ -186,6 +186,11 @@ class RunPaths:
         return self.out / ".driver.json"
 
     @property
+    def report_lock(self) -> Path:
+        """Held by the process that writes the report: a person may ask for one while the sweep writes its own."""
+        return self.report / ".lock"
+
+    @property
     def driver_lock(self) -> Path:
         """Held by the one driver that runs this sweep."""
         return self.out / ".driver.lock"

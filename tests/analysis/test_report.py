@@ -11,6 +11,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 from made_results import result_of
 from matplotlib.text import Text
 from pymatgen.core import Lattice, Structure
@@ -251,6 +252,15 @@ def test_the_page_needs_nothing_and_runs_nothing_of_the_user(sweep):
 
 
 @pytest.mark.full
+def test_two_processes_do_not_write_one_report_at_the_same_time(sweep, monkeypatch):
+    monkeypatch.setattr("srcgcnn.analysis.report.PATIENCE_S", 0.1)
+    before = (sweep.report / "index.html").read_bytes()
+    with FileLock(sweep.report_lock), pytest.raises(TimeoutError):
+        write_report(sweep)
+    assert (sweep.report / "index.html").read_bytes() == before
+    write_report(sweep)
+
+
 def test_a_partial_sweep_says_so(tmp_path):
     paths, trials = sweep_in(tmp_path / "part", spec_of(), keep=lambda trial: trial.seeds.init == 0)
     missing = next(trial for trial in trials if trial.seeds.init == 1)
