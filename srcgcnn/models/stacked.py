@@ -1,7 +1,7 @@
 """Layers that hold M models at once, `[M, rows, channels]`, and know nothing of crystals.
 
 Stock layers do not serve: under `torch.vmap` BatchNorm cannot update running statistics, and normalisation
-sharing is one of the axes of the sweep (docs/design.md, decision 3). Initial weights are PyTorch's defaults, drawn
+sharing is one of the axes of the sweep (docs/design.md, decision 5). Initial weights are PyTorch's defaults, drawn
 model by model from that model's own seed, so that a model starts from the same numbers alone and in a group.
 """
 

@@ -1,7 +1,7 @@
 """Keep large freed tensors in the process instead of giving their pages back to the kernel.
 
 On the CPU a training step allocates and frees tensors of tens of megabytes. glibc maps and unmaps each of them, and the
-page faults cost a third of the step (0.82 s against 0.53 s, T = 3, batch 256, one thread; docs/performance.md).
+page faults cost a third of the step (0.82 s against 0.53 s, T = 3, batch 256, one thread).
 """
 
 from __future__ import annotations
