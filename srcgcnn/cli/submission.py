@@ -6,9 +6,10 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+from srcgcnn.driver.progress import Backlog
 from srcgcnn.exit_status import LOST
 from srcgcnn.launch.batch import BatchError
-from srcgcnn.launch.rendezvous import Backlog, LaunchRequest, SweepEndRecord, read_jobs
+from srcgcnn.launch.rendezvous import LaunchRequest, SweepEndRecord, read_jobs
 from srcgcnn.launch.submit import submit
 from srcgcnn.launch.systems import batch_system
 from srcgcnn.records import read_if_whole

@@ -34,11 +34,13 @@ def add_tracking_commands(commands: Any) -> None:
 
 
 def _track(options: argparse.Namespace) -> int:
+    from mlflow.exceptions import MlflowException
+
     from srcgcnn.analysis import tradeoff
     from srcgcnn.run.folder import open_run
     from srcgcnn.sweep.record import read_record
     from srcgcnn.terminal import counted
-    from srcgcnn.tracking.writer import MlflowException, rebuild
+    from srcgcnn.tracking.writer import rebuild
 
     paths = existing_run(options.out)
     run = open_run(paths)

@@ -78,8 +78,8 @@ def _trains(mark: Path) -> bool:
 def fits_time_left(expected_s: float | None) -> bool:
     """Whether a group should start on this node, by the time that it is expected to take, None if unknown.
 
-    A group that does not fit would be handed back at the deadline and cost a start on both sides. One that no job of
-    this length could hold has to be cut anyway: it starts in the first half of any job.
+    A group that does not fit would be handed back at the deadline and cost a start on both sides. A group longer than a
+    whole job is interrupted in any case, so it starts while more than half of the job's time is left.
     """
     deadline, allocation = os.environ.get(DEADLINE), os.environ.get(ALLOCATION_S)
     if expected_s is None or not deadline or not allocation:

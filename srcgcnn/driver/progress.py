@@ -80,6 +80,14 @@ class SweepProgress:
     started_s_after_boot: float = 0.0
 
 
+@record
+class Backlog:
+    """Groups that wait for a worker, and groups that train."""
+
+    waiting: int
+    running: int
+
+
 class ProgressFile(Listener):
     """Writes the state of every group now and then; of groups that have not changed the text is kept.
 
@@ -154,7 +162,7 @@ class BacklogFile(Listener):
 
     def __init__(self, paths: RunPaths, state: SweepState) -> None:
         self._paths, self._state = paths, state
-        self._written = (-1, -1)
+        self._written: Backlog | None = None
         self._kept = KeptFiles()
         if paths.spec.is_file():
             self._kept.keep(paths.spec)
@@ -164,10 +172,10 @@ class BacklogFile(Listener):
         self._kept.mend_if_due()
         state = self._state
         waiting = 0 if state.closed else state.phases["waiting"] + state.proposals_left
-        now = (waiting, state.phases["running"])
+        now = Backlog(waiting, state.phases["running"])
         if now != self._written and self._paths.launch.is_dir():  # only jobs of a cluster read it
             self._written = now
-            write_text(self._paths.backlog, json.dumps({"waiting": now[0], "running": now[1]}))
+            write_text(self._paths.backlog, json.dumps(as_dict(now)))
             self._kept.keep(self._paths.backlog)
 
 

@@ -51,7 +51,7 @@ class Spending(Listener):
         self._state.closed = self.budget_used
 
     def tick(self, running: int) -> None:
-        """Add the time since the last call for the groups that trained since; `running` train from now on."""
+        """Charge the time since the last call to the groups that ran then; `running` is their number from now on."""
         now = time.monotonic()
         seconds, self._at = (now - self._at) * self._groups, now
         self._spent, self._groups = self._spent.plus(seconds, self._gpus, self._cpus), running

@@ -33,7 +33,7 @@ class Listener:
         """A worker has taken a group."""
 
     def group_changed(self, group: TrialGroup) -> None:
-        """A group waits, trains or has ended now, or has got further."""
+        """A group changed its phase or reported progress."""
 
     def group_reported(self, group: TrialGroup, report: WorkerReport) -> None:
         """A worker has reported epochs, or usage of its machine."""

@@ -1,6 +1,6 @@
 """How fast networks train here, from their first steps, in its own process: a plan imports no torch.
 
-`python -m srcgcnn.driver.timing` reads a `TimingOrder` from its input and prints one line per group that it timed.
+`python -m srcgcnn.driver.timing` reads a `TimingOrder` from its input and prints one `TimedGroup` per line.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from srcgcnn.driver.pace import EVALUATION, WARM_STEPS
+from srcgcnn.records import as_dict, parse, record
 from srcgcnn.sweep.cost import Timing, work
 from srcgcnn.sweep.plan import TrialGroup
 
@@ -36,6 +37,24 @@ class NoTimingError(RuntimeError):
     """Nothing could be timed."""
 
 
+@record
+class TimingOrder:
+    """What to time: the folder of the graphs, threads of a worker, and the groups in their order."""
+
+    store: str
+    cpus: int
+    groups: tuple[dict[str, Any], ...]
+
+
+@record
+class TimedGroup:
+    """Seconds of an epoch of one trial of a group, and its training rows."""
+
+    key: str
+    epoch_s: float
+    rows: int
+
+
 def time_groups(groups: Iterable[TrialGroup], store: Path, cpus: int) -> tuple[Timing, ...]:
     """Time the first steps of one group of each shape, on this machine; at least the ends of every family.
 
@@ -45,23 +64,23 @@ def time_groups(groups: Iterable[TrialGroup], store: Path, cpus: int) -> tuple[T
         cpus: threads of a worker.
 
     Raises:
-        NoTimingError: not even one group took its first steps; training would fail in the same way.
+        NoTimingError: not even one group took its first steps, or none within a minute.
     """
     chosen = one_of_each_shape(groups)
-    order = {"store": str(store), "cpus": cpus, "groups": [group.to_dict() for group in chosen]}
+    order = json.dumps(as_dict(TimingOrder(str(store), cpus, tuple(group.to_dict() for group in chosen))))
     command = [sys.executable, "-m", "srcgcnn.driver.timing"]
     try:
         ended = subprocess.run(
-            command, input=json.dumps(order), capture_output=True, text=True, timeout=PATIENCE * ALL_S, check=False
+            command, input=order, capture_output=True, text=True, timeout=PATIENCE * ALL_S, check=False
         )
         output, why = ended.stdout, ended.stderr.strip().rpartition("\n")[2]
     except subprocess.TimeoutExpired as late:
         output, why = (late.stdout or b"").decode(), f"the first steps take more than {PATIENCE * ALL_S:.0f} s"
-    timings = [json.loads(line) for line in output.splitlines() if line.endswith("}")]
-    if not timings:
+    timed = [parse(TimedGroup, json.loads(line), command[-1]) for line in output.splitlines() if line.endswith("}")]
+    if not timed:
         raise NoTimingError(why)
     trials = {group.key: group.trials[0] for group in chosen}
-    return tuple(Timing(trials[one["key"]], one["epoch_s"], one["rows"]) for one in timings)
+    return tuple(Timing(trials[one.key], one.epoch_s, one.rows) for one in timed)
 
 
 def one_of_each_shape(groups: Iterable[TrialGroup]) -> list[TrialGroup]:
@@ -128,15 +147,15 @@ def main() -> int:
     import srcgcnn.training.trainer  # noqa: F401 - the import is not what is timed
     from srcgcnn.data.store import GraphStore
 
-    order = json.load(sys.stdin)
-    torch.set_num_threads(order["cpus"])
-    store = GraphStore(Path(order["store"]))
+    order = parse(TimingOrder, json.load(sys.stdin), "the order")
+    torch.set_num_threads(order.cpus)
+    store = GraphStore(Path(order.store))
     began = time.monotonic()
-    for group in (TrialGroup.from_dict(group, "the group to be timed") for group in order["groups"]):
+    for group in (TrialGroup.from_dict(group, "the group to be timed") for group in order.groups):
         if time.monotonic() - began > ALL_S:
             break
         epoch_s, rows = epoch_seconds(group.trials, store)
-        print(json.dumps({"key": group.key, "epoch_s": epoch_s, "rows": rows}), flush=True)
+        print(json.dumps(as_dict(TimedGroup(group.key, epoch_s, rows))), flush=True)
     return 0
 
 

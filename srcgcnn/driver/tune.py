@@ -133,7 +133,7 @@ class TuneListener(Callback):
     def __init__(self, state: SweepState, run: Run, budget: RetryBudget, queue: GroupQueue) -> None:
         self._state, self._run, self._paths, self._budget, self._queue = state, run, run.paths, budget, queue
         self._kind = state.plan.spec.scheduler.kind
-        self._addresses: dict[str, str] = {}  # of the groups that have reported; Tune forgets it before it tells
+        self._addresses: dict[str, str] = {}  # last reported; Tune clears a trial's node before it tells of an error
         self._errors: dict[str, str] = {}
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -168,7 +168,7 @@ class TuneListener(Callback):
             self._conclude(self._group(trial), "the worker ended without a result", ended=last.ended)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A group failed and is tried again, unless it failed too often: then its next start finds the mark."""
+        """A group failed and Tune starts it again; after too many failures that start finds a mark and ends."""
         group = self._group(trial)
         self._state.group_waits(group.key)
         self._judge(group, trial)

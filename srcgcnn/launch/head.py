@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from filelock import Timeout
 
+from srcgcnn.driver.progress import Backlog
 from srcgcnn.exit_status import DONE, ERROR, IN_PART, INTERRUPTED, TERMINATED
 from srcgcnn.files import KeptFiles, write_text
 from srcgcnn.launch.agent_ports import AgentPorts
@@ -35,7 +36,6 @@ from srcgcnn.launch.ray_node import (
     wait_for_port,
 )
 from srcgcnn.launch.rendezvous import (
-    Backlog,
     HeadAddress,
     JobIds,
     SweepEndRecord,

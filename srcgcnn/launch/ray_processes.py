@@ -24,7 +24,9 @@ class RayProcesses:
         self._untold: set[psutil.Process] = set()
 
     def dead(self) -> psutil.Process | None:
-        """Look once more; returns one that was there and is gone. Ray by itself may wait for minutes for a dead one.
+        """Remember new processes, tell new raylets their ports, and return a known process that has died, or None.
+
+        Call it often while Ray starts: a raylet waits 15 s for its ports. Ray may wait minutes for a dead process.
 
         Raises:
             psutil.NoSuchProcess: the process above them is gone.

@@ -70,14 +70,6 @@ class JobIds:
 
 
 @record
-class Backlog:
-    """Groups that wait for a worker, and groups that train."""
-
-    waiting: int
-    running: int
-
-
-@record
 class SweepEndRecord:
     """The driver ran to its end, or was given up: exit status, the head job it ran in, and why it gave up."""
 

@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from srcgcnn.driver.progress import read_progress
+from srcgcnn.driver.progress import Backlog, read_progress
 from srcgcnn.launch.batch import BatchError, QueuedJob
 from srcgcnn.launch.deaths import HeadDeaths, read_deaths
-from srcgcnn.launch.rendezvous import Backlog, HeadAddress, SweepEndRecord, WorkerNote, read_jobs
+from srcgcnn.launch.rendezvous import HeadAddress, SweepEndRecord, WorkerNote, read_jobs
 from srcgcnn.launch.systems import batch_system
 from srcgcnn.processes import find_process
 from srcgcnn.records import read_if_whole

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from srcgcnn.data.manifest import StoreError
 from srcgcnn.data.store import GraphStore
 from srcgcnn.driver.preemption import ALLOCATION_S, NODE_STORE, running_groups, too_full_for_more
+from srcgcnn.driver.progress import Backlog
 from srcgcnn.exit_status import TERMINATED
 from srcgcnn.launch.agent_ports import AgentPorts
 from srcgcnn.launch.batch import BatchError
@@ -31,7 +32,7 @@ from srcgcnn.launch.ray_node import (
     private_folder,
     ray_environment,
 )
-from srcgcnn.launch.rendezvous import Backlog, HeadAddress, WorkerNote, read_request, restored_record, write_record_file
+from srcgcnn.launch.rendezvous import HeadAddress, WorkerNote, read_request, restored_record, write_record_file
 from srcgcnn.launch.token import read_token, write_node_token
 from srcgcnn.records import RecordError, read_if_whole
 

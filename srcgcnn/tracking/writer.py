@@ -14,7 +14,6 @@ import warnings
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from mlflow.entities import Metric, RunTag
-from mlflow.exceptions import MlflowException
 
 from srcgcnn.records import RecordError, digest
 from srcgcnn.run.folder import open_run
@@ -39,7 +38,6 @@ BATCH_EPOCHS = 300  # log_batch takes 1000 metrics; an epoch has three and must 
 SLOW_SECONDS = 5.0
 PAUSE_SECONDS = 60.0
 
-__all__ = ["MlflowException", "MlflowWriter", "rebuild"]
 
 P = ParamSpec("P")
 

@@ -5,7 +5,7 @@ PyTorch's rules for captures (https://docs.pytorch.org/docs/stable/notes/cuda.ht
 - shapes and addresses never change: one recording per set of shapes, inputs are copied to where it reads them;
 - everything was run once before, on the stream of the capture: the first call with new shapes runs as it is, the second
   records. Shapes that come once are never recorded;
-- no wait for the device and no copy from the host: tests/training/test_replay.py trains on a device without data to prove it;
+- no wait for the device and no copy from the host: tests/training/test_replay.py proves it on a device without data;
 - gradients are made by the recording, so they must be absent when it begins.
 """
 

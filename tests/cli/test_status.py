@@ -1,9 +1,9 @@
 """`srcgcnn status` of a sweep that runs on this machine."""
 
 from srcgcnn.cli.main import main
-from srcgcnn.driver.progress import ProgressFile
+from srcgcnn.driver.progress import Backlog, ProgressFile
 from srcgcnn.driver.state import SweepState
-from srcgcnn.launch.rendezvous import Backlog, write_record_file
+from srcgcnn.launch.rendezvous import write_record_file
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.record import SweepRecord, write_record

@@ -11,8 +11,9 @@ from types import SimpleNamespace
 import pytest
 from worker_job import WORKER
 
+from srcgcnn.driver.progress import Backlog
 from srcgcnn.launch import worker as worker_module
-from srcgcnn.launch.rendezvous import Backlog, HeadAddress, LaunchRequest, write_record_file, write_request
+from srcgcnn.launch.rendezvous import HeadAddress, LaunchRequest, write_record_file, write_request
 from srcgcnn.launch.site import parse_site
 from srcgcnn.launch.slurm.calls import system
 from srcgcnn.launch.slurm.job import SlurmAllocation

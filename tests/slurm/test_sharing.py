@@ -7,7 +7,8 @@ import time
 import psutil
 import pytest
 
-from srcgcnn.launch.rendezvous import Backlog, HeadAddress
+from srcgcnn.driver.progress import Backlog
+from srcgcnn.launch.rendezvous import HeadAddress
 from srcgcnn.records import read_if_whole
 from tests.slurm.conftest import TOOLS, LabSweep, lab, wait_for
 

@@ -24,7 +24,7 @@ from srcgcnn.data.materials_project.client import BACKOFF_SECONDS, PAGE_DOCUMENT
 from srcgcnn.data.materials_project.query import MP_TARGETS, MpQuery, target_values
 from srcgcnn.data.source import Source, SourceError, SourceRow
 from srcgcnn.files import write_bytes, write_text
-from srcgcnn.records import as_dict, canonical_json, digest, parse, record
+from srcgcnn.records import as_dict, canonical_json, digest, parse, read_json, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -168,7 +168,7 @@ def _started(folder: Path, query: MpQuery, version: str) -> FetchStart | None:
         if any(folder.iterdir()):
             raise SourceError(f"{folder} is not empty and not a snapshot; choose another --out")
         return None
-    start = parse(FetchStart, json.loads(path.read_text(encoding="utf-8")), str(path))
+    start = parse(FetchStart, read_json(path), str(path))
     _same_query(folder, start.query, query)
     _same_version(folder, start, version)
     return start
