@@ -15,7 +15,6 @@ from srcgcnn.launch.slurm.queue import SlurmError
 def job(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(one_job, "FIRST_PAUSE_S", 0.05)
-    monkeypatch.setattr(one_job, "LATE_S", 0.5)
     play(tmp_path, "scancel", f"echo $@ >> {tmp_path / 'cancelled'}")
     call = tmp_path / "m.call.json"
     call.write_text("{}")
@@ -51,7 +50,8 @@ def test_an_answer_is_waited_for_while_the_job_runs_or_nobody_knows_and_a_little
     assert not job.call.exists()
 
 
-def test_a_job_that_ended_without_an_answer_is_told_with_its_log(job, tmp_path):
+def test_a_job_that_ended_without_an_answer_is_told_with_its_log(job, tmp_path, monkeypatch):
+    monkeypatch.setattr(one_job, "LATE_S", 0.5)
     play(tmp_path, "squeue", "exit 0")
     job.log.write_text("Bus error")
     with pytest.raises(SlurmError, match="job 17 ended without an answer: Bus error"):
