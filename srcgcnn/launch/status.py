@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from srcgcnn.driver.noted import SILENT_S
 from srcgcnn.driver.progress import Backlog, read_progress
 from srcgcnn.launch.batch import BatchError, QueuedJob
 from srcgcnn.launch.deaths import HeadDeaths, read_deaths
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from srcgcnn.driver.progress import SweepProgress
     from srcgcnn.launch.rendezvous import JobIds
     from srcgcnn.run.paths import RunPaths
-
-SILENT_S = 60.0  # a driver on another node writes every few seconds; file systems may show it later
 
 
 @dataclass(frozen=True)

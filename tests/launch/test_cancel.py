@@ -25,6 +25,14 @@ exit 0
 """
 
 
+def play_slurm(folder, monkeypatch, files, scancel):
+    """Put commands on PATH that play SLURM."""
+    for name, text in (("squeue", SQUEUE), ("scancel", scancel)):
+        (folder / name).write_text(text.format(**files))
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
 @pytest.mark.full
 def test_cancel_takes_the_workers_that_the_head_submitted_in_its_last_second(tmp_path, monkeypatch):
     paths = RunPaths(tmp_path / "out")
@@ -32,10 +40,7 @@ def test_cancel_takes_the_workers_that_the_head_submitted_in_its_last_second(tmp
     write_record_file(paths.jobs, JobIds("17", ("18",)))
     write_record_file(files["late"], JobIds("17", ("18", "19")))
     files["queue"].write_text("17 18")
-    for name, text in (("squeue", SQUEUE), ("scancel", SCANCEL)):
-        (tmp_path / name).write_text(text.format(**files))
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    play_slurm(tmp_path, monkeypatch, files, SCANCEL)
     assert cancel_sweep(paths) == ["17", "18", "19"]
     assert files["queue"].read_text().split() == []
     end = read_if_whole(SweepEndRecord, paths.sweep_end)  # what no worker replaces a head after
@@ -54,10 +59,7 @@ def test_cancel_takes_a_head_that_was_requeued_in_its_last_second(tmp_path, monk
     paths, files = RunPaths(tmp_path / "out"), {"queue": tmp_path / "queue", "calls": tmp_path / "calls"}
     write_record_file(paths.jobs, JobIds("17"))
     files["queue"].write_text("17")
-    for name, text in (("squeue", SQUEUE), ("scancel", REQUEUED)):
-        (tmp_path / name).write_text(text.format(**files))
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    play_slurm(tmp_path, monkeypatch, files, REQUEUED)
     assert cancel_sweep(paths) == ["17"]
 
 
