@@ -165,6 +165,8 @@ def write_report(
     run = open_run(folder)
     if not run.results:
         raise ValueError(f"{run.paths.out}: no trial has finished yet, so there is nothing to report")
+    if margin is not None:
+        check_margin(margin)
     run.paths.report.mkdir(parents=True, exist_ok=True)
     with FileLock(run.paths.report_lock, timeout=PATIENCE_S, mode=0o600):
         return _write(run, margin, reference, running=running)
@@ -172,8 +174,6 @@ def write_report(
 
 def _write(run: Run, margin: float | None, reference: str | None, *, running: bool) -> Path:
     paths, studies = run.paths, views_of(run)
-    if margin is not None:
-        check_margin(margin)
     references = {} if reference is None else _references(studies, reference)
     record = _record(paths)
     sections = []
