@@ -206,7 +206,7 @@ class Head:
                 if self._allocation.end_requested:
                     say(f"{self._system.name} ends this job; after a restart it continues from the result files")
                     return None
-                if not node.running:
+                if not node.check():
                     raise RayDiedError(f"Ray's head died:\n{node.log}")
                 if self._allocation.warned or time.monotonic() > self._end_at:
                     self._go_back_to_the_queue(address)

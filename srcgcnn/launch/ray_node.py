@@ -218,17 +218,25 @@ class RayNode:
         self._family: dict[int, psutil.Process] = {}
         self._watcher = start_watcher(folder)
 
-    @property
-    def running(self) -> bool:
-        """Whether Ray still runs; remembers its processes, also those that lose their parent later."""
+    def check(self) -> bool:
+        """Look after Ray's processes, also those that lose their parent later; returns whether Ray still runs.
+
+        Call it often while Ray starts (`RayProcesses.look`).
+        """
         if self._process.poll() is not None:
             return False
         try:
             found = psutil.Process(self._process.pid).children(recursive=True)
             self._family |= {child.pid: child for child in found}
-            return self._ray.dead() is None  # `ray start` looks after its processes only when all have started
+            self._ray.look()
         except psutil.NoSuchProcess:
             return False
+        return self._ray.dead is None  # `ray start` looks after its processes only when all have started
+
+    @property
+    def settled(self) -> bool:
+        """Whether Ray knows its ports; until then it depends on `check`."""
+        return self._ray.raylet_told
 
     @property
     def log(self) -> str:
@@ -240,10 +248,10 @@ class RayNode:
     def drain(self, seconds: float) -> None:
         """Ask the groups on this node to write checkpoints and stop, take no more, and leave the cluster."""
         (self.folder / STOP_FILE).touch()
-        if self.running:
+        if self.check():
             self._process.terminate()
         deadline = time.monotonic() + seconds
-        while self.running and time.monotonic() < deadline:
+        while self.check() and time.monotonic() < deadline:
             time.sleep(0.1)
         self.end()
 
@@ -276,19 +284,21 @@ def ignore_warning_signal() -> None:
 
 
 def wait_for_port(node: RayNode, address: str, port: int) -> None:
-    """Return when the port answers.
+    """Return when the port answers and the node is settled.
 
     Raises:
         RayDiedError: Ray ended, or did not answer in time.
     """
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
-        if not node.running:
+        if not node.check():
             raise RayDiedError(f"Ray's head ended immediately on {socket.gethostname()}:\n{node.log}")
         try:
             socket.create_connection((address, port), timeout=1.0).close()
         except OSError:
-            time.sleep(0.2)
+            pass
         else:
-            return
+            if node.settled:
+                return
+        time.sleep(0.2)
     raise RayDiedError(f"Ray's head did not answer on {address}:{port} in {START_TIMEOUT_S:.0f} s:\n{node.log}")

@@ -21,12 +21,13 @@ class RayProcesses:
     def __init__(self, parent: psutil.Process, ports: AgentPorts) -> None:
         self._parent, self._ports = parent, ports
         self._seen: set[psutil.Process] = set()
-        self._untold: set[psutil.Process] = set()
+        self._raylets: set[psutil.Process] = set()
+        self._told: set[psutil.Process] = set()
 
-    def dead(self) -> psutil.Process | None:
-        """Remember new processes, tell new raylets their ports, and return a known process that has died, or None.
+    def look(self) -> None:
+        """Remember new processes, and tell new raylets their ports.
 
-        Call it often while Ray starts: a raylet waits 15 s for its ports. Ray may wait minutes for a dead process.
+        Call it often while Ray starts: a raylet waits 15 s for its ports.
 
         Raises:
             psutil.NoSuchProcess: the process above them is gone.
@@ -35,8 +36,17 @@ class RayProcesses:
             if process not in self._seen and (name := _name(process)) in NAMES:
                 self._seen.add(process)
                 if name == RAYLET:
-                    self._untold.add(process)
-        self._untold = {raylet for raylet in self._untold if not self._ports.tell(raylet)}
+                    self._raylets.add(process)
+        self._told |= {raylet for raylet in self._raylets - self._told if self._ports.tell(raylet)}
+
+    @property
+    def raylet_told(self) -> bool:
+        """Whether a raylet has been seen, and all that were seen know their ports."""
+        return bool(self._raylets) and self._told == self._raylets
+
+    @property
+    def dead(self) -> psutil.Process | None:
+        """A known process that has died, or None; Ray itself may wait minutes for it."""
         return next((process for process in self._seen if not lives(process)), None)
 
 

@@ -96,7 +96,8 @@ def dying_with_ray(ports: AgentPorts) -> Iterator[None]:
 
     def watch() -> None:
         while not over.wait(POLL_S):
-            gone = ray.dead()
+            ray.look()
+            gone = ray.dead
             if gone and not over.is_set():
                 print(f"Ray died: process {gone.pid} is gone", file=sys.stderr, flush=True)
                 if _is_child:

@@ -185,7 +185,7 @@ class Worker:
         """Return True when idle for long enough, False when the node must leave for another reason."""
         self._last_log = ""
         busy_at = used_at = self._named_at = self._looked_at = time.monotonic()
-        while node.running:
+        while node.check():
             if self._must_leave() or self._is_lost(head):
                 return False
             backlog = read_if_whole(Backlog, self._paths.backlog)

@@ -93,7 +93,6 @@ class NodeUntil(SimpleNamespace):
     def __init__(self, folder, end):
         super().__init__(folder=folder, end=end, log="")
 
-    @property
-    def running(self):
-        """Whether its time is not over."""
+    def check(self):
+        """Return whether its time is not over."""
         return time.monotonic() < self.end
