@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import bootstrap
 
-from srcgcnn.analysis import intervals
 from srcgcnn.analysis.error_table import ErrorTable
-from srcgcnn.analysis.intervals import Repeats, interval_of, over_repeats, seeds_and_crystals
+from srcgcnn.analysis.intervals import LEVEL, Repeats, interval_of, over_repeats, seeds_and_crystals
 
 PILOT_SEEDS = 60
+RESAMPLES = 4000
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,38 @@ def coverage(world: World, seeds: int, crystals: int, sweeps: int) -> dict[str, 
         for what, sample, truth in (("error", one, world.mean), ("difference", one - other, 0.0)):
             both, single = seeds_and_crystals(sample), over_repeats(sample.mean(axis=1))
             note(f"{what}: seeds and crystals, t", both.low, both.high, truth)
-            note(f"{what}: bootstrap over both", *intervals.bootstrap_seeds_and_crystals(sample), truth)
+            note(f"{what}: bootstrap over both", *bootstrap_seeds_and_crystals(sample), truth)
             note(f"{what}: seeds only, t", single.low, single.high, truth)
-            note(f"{what}: bootstrap over seeds", *intervals.bootstrap_seeds(sample.mean(axis=1)), truth)
+            note(f"{what}: bootstrap over seeds", *bootstrap_seeds(sample.mean(axis=1)), truth)
     return {name: float(np.mean(values)) for name, values in hits.items()}
+
+
+def bootstrap_seeds(means: np.ndarray) -> tuple[float, float]:
+    """Percentile bootstrap over seeds."""
+    drawn = bootstrap(
+        (means,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        confidence_level=LEVEL,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
+
+
+def bootstrap_seeds_and_crystals(errors: np.ndarray) -> tuple[float, float]:
+    """Percentile bootstrap that draws seeds and crystals independently (the pigeonhole bootstrap, Owen 2007)."""
+    seeds, crystals = errors.shape
+    means = np.einsum("rs,rs->r", drawn_shares(seeds, 0), drawn_shares(crystals, 1) @ errors.T)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=4)
+def drawn_shares(count: int, random_seed: int) -> np.ndarray:
+    """Draw how often each of `count` things is drawn, as shares: float64 [R, count]."""
+    generator = np.random.default_rng(random_seed)
+    return generator.multinomial(count, np.full(count, 1 / count), RESAMPLES) / count
 
 
 ROWS, FEATURES, NOISE, SEED_NOISE = 200, 20, 1.0, 0.02

@@ -103,9 +103,9 @@ def items_of(crystals: Crystals, *, angles: bool) -> dict[int, Data]:
     return items
 
 
-def mlp(inputs: int, width: int = WIDTH, *, norm: bool = False) -> nn.Sequential:
-    first, second = [nn.Linear(inputs, width), nn.ReLU()], [nn.Linear(width, width), nn.ReLU()]
-    return nn.Sequential(*first, *[nn.BatchNorm1d(width)] * norm, *second, *[nn.BatchNorm1d(width)] * norm)
+def mlp(inputs: int, *, norm: bool = False) -> nn.Sequential:
+    first, second = [nn.Linear(inputs, WIDTH), nn.ReLU()], [nn.Linear(WIDTH, WIDTH), nn.ReLU()]
+    return nn.Sequential(*first, *[nn.BatchNorm1d(WIDTH)] * norm, *second, *[nn.BatchNorm1d(WIDTH)] * norm)
 
 
 class Cgcnn(nn.Module):

@@ -37,7 +37,7 @@ COLUMNS = (
 )
 
 
-def rows_of(reports: Path = REPORTS) -> str:
+def rows_of(reports: Path) -> str:
     """Return the table as Markdown: a line per file, empty cells where a report has no such figure.
 
     Raises:
@@ -68,10 +68,10 @@ def _cell(report: dict[str, Any], column: Column) -> str:
     return f"{figure['value']:.3g}" + ("" if figure["how"] == "measured" else "\\*")
 
 
-def with_rows(text: str, reports: Path = REPORTS) -> str:
+def with_rows(text: str) -> str:
     """Return the page with the table between its two marks."""
     pattern = re.compile(re.escape(START) + ".*?" + re.escape(END), re.DOTALL)
-    return pattern.sub(lambda _: START + rows_of(reports) + END, text)
+    return pattern.sub(lambda _: START + rows_of(REPORTS) + END, text)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,13 @@
 
 Seeds and test crystals are crossed: every seed predicts every crystal. The interval used everywhere treats both as
 random (the analysis of several readers and cases in diagnostics: Dorfman, Berbaum and Metz 1992; degrees of freedom
-after Satterthwaite 1946). The bootstraps are here to be compared with it: over 3 seeds they are too narrow.
+after Satterthwaite 1946). A bootstrap over 3 seeds would be too narrow (`benchmarks/interval_coverage.py`).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEVEL = 0.95
-RESAMPLES = 4000
 ROUNDING = 1e-12  # of the largest number; those that differ by less are equal
 MEAN = "mean over all crystals"  # the column of frames without single crystals
 
@@ -152,34 +150,3 @@ def _student(values: np.ndarray, variance: float, degrees: float, repeats: str) 
 
 def _unknown(values: np.ndarray, repeats: str) -> Interval:
     return Interval(float(values.mean()), math.nan, math.nan, math.nan, math.nan, repeats)
-
-
-def bootstrap_seeds(means: np.ndarray, random_seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap over seeds. Too narrow for few seeds (docs/report.md)."""
-    from scipy.stats import bootstrap
-
-    result = bootstrap(
-        (np.asarray(means, dtype=float),),
-        np.mean,
-        n_resamples=RESAMPLES,
-        confidence_level=LEVEL,
-        method="percentile",
-        rng=np.random.default_rng(random_seed),
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
-
-
-def bootstrap_seeds_and_crystals(errors: np.ndarray, random_seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap that draws seeds and crystals independently (the pigeonhole bootstrap, Owen 2007)."""
-    seeds, crystals = errors.shape
-    seed_weights, crystal_weights = _weights(seeds, random_seed), _weights(crystals, random_seed + 1)
-    means = np.einsum("rs,rs->r", seed_weights, crystal_weights @ errors.T)
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
-
-
-@lru_cache(maxsize=4)
-def _weights(count: int, random_seed: int) -> np.ndarray:
-    """Draw how often each of `count` things is drawn, as shares: float64 [R, count]."""
-    generator = np.random.default_rng(random_seed)
-    return generator.multinomial(count, np.full(count, 1 / count), RESAMPLES) / count

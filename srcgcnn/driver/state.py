@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from srcgcnn.sweep.cost import Timing, sweep_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from srcgcnn.driver.payload import WorkerReport
     from srcgcnn.run.stopped import Stopped
@@ -99,8 +99,9 @@ class SweepState:
         closed: no more groups are taken because a budget is used up; those that train continue.
     """
 
-    def __init__(self, plan: Plan, listeners: Iterable[Listener] = ()) -> None:
-        self.plan, self._listeners = plan, list(listeners)
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._listeners: list[Listener] = []
         self.groups: dict[str, GroupStanding] = {}
         self.phases: Counter[GroupPhase] = Counter()
         self.running = self.total = 0

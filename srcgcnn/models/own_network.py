@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from srcgcnn.models.config import ModelConfig
 
 TRIED_SEED = 0
+TRIED_DEGREE = 4  # neighbours of an atom
 SAME = 1e-3  # relative to the outputs: of one crystal alone and among others
 
 
@@ -130,15 +131,15 @@ def try_out(config: ModelConfig) -> None:
         )
 
 
-def _crystals(atoms: Sequence[int], degree: int = 4) -> GraphBatch:
+def _crystals(atoms: Sequence[int]) -> GraphBatch:
     """Make a batch of crystals of so many atoms; those at its beginning are the same in every batch."""
     generator = torch.Generator().manual_seed(TRIED_SEED)
     numbers, neighbours, distances, vectors, crystal = [], [], [], [], []
     for index, count in enumerate(atoms):
         first = sum(atoms[:index])
         numbers.append(torch.randint(1, 90, (count,), generator=generator))
-        neighbours.append(first + torch.randint(count, (count, degree), generator=generator))
-        vectors.append(torch.randn(count, degree, 3, generator=generator) + 1.0)
+        neighbours.append(first + torch.randint(count, (count, TRIED_DEGREE), generator=generator))
+        vectors.append(torch.randn(count, TRIED_DEGREE, 3, generator=generator) + 1.0)
         distances.append(vectors[-1].norm(dim=-1))
         crystal.append(torch.full((count,), index))
     return GraphBatch(

@@ -19,8 +19,6 @@ from interval_coverage import World, coverage, coverage_over_splits, false_posit
 from srcgcnn.analysis.intervals import (
     MEAN,
     Repeats,
-    bootstrap_seeds,
-    bootstrap_seeds_and_crystals,
     interval_of,
     over_repeats,
     seeds_and_crystals,
@@ -122,13 +120,6 @@ def test_the_front_is_not_dominated_and_complete(points):
     for point, kept in zip(points, front, strict=True):
         beaten = ((points <= point).all(axis=1) & (points < point).any(axis=1)).any()
         assert kept == (not beaten)
-
-
-def test_bootstraps_are_seeded_and_hold_the_mean():
-    errors = np.random.default_rng(1).normal(1, 0.1, (4, 30))
-    assert bootstrap_seeds_and_crystals(errors) == bootstrap_seeds_and_crystals(errors)
-    low, high = bootstrap_seeds(errors.mean(axis=1))
-    assert low < errors.mean() < high
 
 
 @pytest.mark.full
