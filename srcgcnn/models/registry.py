@@ -1,6 +1,6 @@
 """Every network that can be requested by name: its block, and how the block becomes depth. No torch here.
 
-A new block is one file in `blocks/` and one line here (docs/models.md).
+A new block is one file in `blocks/` and one line here (docs/blocks.md).
 """
 
 from __future__ import annotations

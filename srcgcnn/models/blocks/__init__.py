@@ -1,1 +1,1 @@
-"""The blocks: one message-passing step each (docs/models.md)."""
+"""The blocks: one message-passing step each (docs/blocks.md)."""

@@ -1,4 +1,4 @@
-"""The interface of a block: one message-passing step, and nothing about depth (docs/models.md)."""
+"""The interface of a block: one message-passing step, and nothing about depth (docs/blocks.md)."""
 
 from __future__ import annotations
 
