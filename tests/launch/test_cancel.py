@@ -7,6 +7,7 @@ import sys
 
 import psutil
 import pytest
+from played_slurm import play, put_on_path, running
 from set_clock import proc_of_a_clock_set_forward
 
 from srcgcnn.cli.main import main
@@ -15,10 +16,7 @@ from srcgcnn.launch.rendezvous import JobIds, SweepEndRecord, write_record_file
 from srcgcnn.records import read_if_whole
 from srcgcnn.run.paths import RunPaths
 
-SQUEUE = """#!/bin/sh
-for id in $(cat {queue}); do echo "$id|RUNNING|n1|1:00|9:00|None"; done
-"""
-SCANCEL = """#!/bin/sh
+SCANCEL = """
 sed -i "$(printf 's/\\\\b%s\\\\b//;' "$@")" {queue}
 [ -e {late} ] && mv {late} {jobs} && echo 19 >> {queue}
 exit 0
@@ -26,11 +24,10 @@ exit 0
 
 
 def play_slurm(folder, monkeypatch, files, scancel):
-    """Put commands on PATH that play SLURM."""
-    for name, text in (("squeue", SQUEUE), ("scancel", scancel)):
-        (folder / name).write_text(text.format(**files))
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    """Put a queue and a way to cancel on PATH."""
+    put_on_path(folder, monkeypatch)
+    play(folder, "squeue", running(files["queue"]))
+    play(folder, "scancel", scancel.format(**files))
 
 
 @pytest.mark.full
@@ -47,7 +44,7 @@ def test_cancel_takes_the_workers_that_the_head_submitted_in_its_last_second(tmp
     assert (end.status, end.reason) == (130, "cancelled")
 
 
-REQUEUED = """#!/bin/sh
+REQUEUED = """
 echo x >> {calls}
 [ $(wc -l < {calls}) -gt 2 ] && : > {queue}
 exit 0

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from played_slurm import play, put_on_path, running
 
 from srcgcnn.launch.rendezvous import JobIds, LaunchRequest, SweepEndRecord, write_record_file, write_request
 from srcgcnn.launch.site import parse_site
@@ -20,9 +21,6 @@ from srcgcnn.sweep.spec import read_spec
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
 
-SQUEUE = """#!/bin/sh
-for id in 17 18; do echo "$id|RUNNING|n1|1:00|9:00|None"; done
-"""
 DEFINITION = Path(__file__).resolve().parents[2] / "sweeps" / "depth.toml"
 SITE = {"kind": "slurm", "dashboard": False, "trials_per_group": 1, "worker": {"gpus": 0, "count": 1, "cpus": 1}}
 
@@ -30,9 +28,9 @@ SITE = {"kind": "slurm", "dashboard": False, "trials_per_group": 1, "worker": {"
 @pytest.fixture
 def paths(tmp_path, trial_of, demo_store, monkeypatch):
     """A sweep of two small trials that was submitted: head 17, worker 18."""
-    (tmp_path / "squeue").write_text(SQUEUE)
-    (tmp_path / "squeue").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "queue").write_text("17 18")
+    play(tmp_path, "squeue", running(tmp_path / "queue"))
+    put_on_path(tmp_path, monkeypatch)
     paths = RunPaths(tmp_path / "out")
     axes = {"models": ["srcgcnn"], "depths": [2], "norms": ["step"], "alphas": ["none"], "seeds": 2}
     training = {"epochs": 3, "batch_size": 16}

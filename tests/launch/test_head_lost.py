@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from played_slurm import play, put_on_path, running
 from tracked_sweep import a_result
 from worker_job import WORKER
 
@@ -40,10 +41,7 @@ from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.record import SweepRecord, read_record, write_record
 from srcgcnn.sweep.spec import read_spec
 
-SQUEUE = """#!/bin/sh
-for id in $(cat {queue}); do echo "$id|RUNNING|n1|1:00|9:00|None"; done
-"""
-SBATCH = """#!/bin/sh
+SBATCH = """
 sleep 0.3
 flock {queue} sh -c 'n=$(($(cat {count}) + 1)); echo $n > {count}; echo $n >> {queue}; echo "Submitted batch job $n"'
 """
@@ -54,16 +52,14 @@ SITE = {"kind": "slurm", "worker": {"gpus": 0, "count": 1}}
 @pytest.fixture
 def queue(tmp_path, monkeypatch):
     """SLURM's queue as a file of job ids; the next job is 101."""
-    files = {"queue": tmp_path / "queue", "count": tmp_path / "count"}
-    files["queue"].write_text("")
-    files["count"].write_text("100")
-    (tmp_path / "bin").mkdir()
-    for name, text in (("squeue", SQUEUE), ("sbatch", SBATCH)):
-        path = tmp_path / "bin" / name
-        path.write_text(text.format(**files))
-        path.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    return files["queue"]
+    commands, queue, count = tmp_path / "bin", tmp_path / "queue", tmp_path / "count"
+    queue.write_text("")
+    count.write_text("100")
+    commands.mkdir()
+    put_on_path(commands, monkeypatch)
+    play(commands, "squeue", running(queue))
+    play(commands, "sbatch", SBATCH.format(queue=queue, count=count))
+    return queue
 
 
 @pytest.fixture
@@ -177,7 +173,7 @@ def test_the_text_of_a_head_job_keeps_the_status_of_the_head(paths):
 
 def test_a_head_that_cannot_be_submitted_is_no_death(paths, queue, tmp_path, monkeypatch, capsys):
     """However often it is tried: while SLURM refuses jobs a sweep is not given up."""
-    (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho 'no jobs today' >&2\nexit 1\n")
+    play(tmp_path / "bin", "sbatch", "echo 'no jobs today' >&2; exit 1")
     monkeypatch.setattr("srcgcnn.launch.head_watch.SILENT_S", 0.0)
     monkeypatch.setattr("srcgcnn.launch.head_watch.ASK_INTERVAL_S", 0.0)
     watch = HeadWatch(paths, Slurm(), read_request(paths).site)
@@ -197,7 +193,7 @@ def test_a_worker_that_leaves_looks_whether_there_is_a_head(paths, queue, queued
     assert [*jobs.earlier, jobs.head] == heads
 
 
-HOLDING_SQUEUE = """#!/bin/sh
+HOLDING_SQUEUE = """
 for id in $(cat {queue}); do
   [ $id = 17 ] && echo "17|{state}||0:00|9:00|{reason}" || echo "$id|RUNNING|n1|1:00|9:00|None"
 done
@@ -215,9 +211,8 @@ done
 )
 def test_a_head_that_slurm_holds_for_a_person_is_replaced(paths, queue, tmp_path, state, reason, replaced):
     """SLURM requeues a job as held if the prolog of its node fails."""
-    (tmp_path / "bin" / "squeue").write_text(HOLDING_SQUEUE.format(queue=queue, state=state, reason=reason))
-    (tmp_path / "bin" / "scancel").write_text(f"#!/bin/sh\nsed -i /^$1$/d {queue}\n")
-    (tmp_path / "bin" / "scancel").chmod(0o755)
+    play(tmp_path / "bin", "squeue", HOLDING_SQUEUE.format(queue=queue, state=state, reason=reason))
+    play(tmp_path / "bin", "scancel", f"sed -i /^$1$/d {queue}")
     queue.write_text("17\n18\n")
     HeadWatch(paths, Slurm(), read_request(paths).site).leaving()
     assert read_jobs(paths).head == ("101" if replaced else "17")
@@ -255,8 +250,7 @@ def test_a_head_whose_ray_dies_at_every_start_goes_back_to_the_queue_and_ends_in
     queue.write_text("17\n")
     asked = tmp_path / "asked"
     for name in ("scontrol", "scancel"):
-        (tmp_path / "bin" / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {asked}\n')
-        (tmp_path / "bin" / name).chmod(0o755)
+        play(tmp_path / "bin", name, f'echo {name} "$@" >> {asked}')
     broken = tmp_path / "broken" / "ray" / "scripts"
     broken.mkdir(parents=True)
     for package in (broken.parent, broken):
@@ -285,8 +279,7 @@ def test_a_head_on_an_unfit_node_goes_back_to_the_queue(paths, queue, tmp_path):
     queue.write_text("17\n")
     write_request(paths, LaunchRequest(parse_site({**SITE, "interface": "no0"}, "site")))
     asked = tmp_path / "asked"
-    (tmp_path / "bin" / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
-    (tmp_path / "bin" / "scontrol").chmod(0o755)
+    play(tmp_path / "bin", "scontrol", f'echo "$@" >> {asked}')
     command = [sys.executable, "-m", "srcgcnn.launch.slurm.calls", str(paths.out)]
     variables = {**os.environ, "SLURM_JOB_ID": "17"}
     assert subprocess.run(command, env=variables, timeout=120, check=False).returncode == 143

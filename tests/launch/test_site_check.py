@@ -1,10 +1,10 @@
 """`cluster check` where SLURM refuses: what was found before, and what was refused, is shown all the same."""
 
-import os
+from played_slurm import play, put_on_path
 
 from srcgcnn.cli.main import main
 
-SBATCH = """#!/bin/sh
+SBATCH = """
 for word in "$@"; do [ "$word" = --test-only ] && exit 0; done
 echo "sbatch: error: Batch job submission failed: Invalid qos specification" >&2
 exit 1
@@ -14,9 +14,8 @@ SITE = 'kind = "slurm"\n[worker]\ngpus = 0\n[[more_workers]]\ngpus = 0\npartitio
 
 def test_a_site_that_slurm_refuses_is_told_with_everything_that_was_found(tmp_path, monkeypatch, capsys):
     for name in ("sbatch", "squeue", "scancel", "scontrol"):
-        (tmp_path / name).write_text(SBATCH if name == "sbatch" else "#!/bin/sh\n")
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        play(tmp_path, name, SBATCH if name == "sbatch" else "")
+    put_on_path(tmp_path, monkeypatch)
     (tmp_path / "site.toml").write_text(SITE)
     shared = tmp_path / "shared"
     shared.mkdir()

@@ -1,10 +1,10 @@
 """A job that answers is waited for through what happens to queues; with commands that play SLURM."""
 
 import json
-import os
 import threading
 
 import pytest
+from played_slurm import play, put_on_path
 
 from srcgcnn.launch.slurm import one_job
 from srcgcnn.launch.slurm.one_job import PendingJob, wait_for_answer
@@ -13,20 +13,12 @@ from srcgcnn.launch.slurm.queue import SlurmError
 
 @pytest.fixture
 def job(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    put_on_path(tmp_path, monkeypatch)
     monkeypatch.setattr(one_job, "FIRST_PAUSE_S", 0.05)
     play(tmp_path, "scancel", f"echo $@ >> {tmp_path / 'cancelled'}")
     call = tmp_path / "m.call.json"
     call.write_text("{}")
     return PendingJob("17", tmp_path / "17_0_log.out", call, tmp_path / "m.answer.json")
-
-
-def play(folder, command, script):
-    """Put a command on PATH, in one step."""
-    written = folder / "new"
-    written.write_text(f"#!/bin/sh\n{script}\n")
-    written.chmod(0o755)
-    written.rename(folder / command)
 
 
 def answer_later(job, value, seconds):
