@@ -27,7 +27,7 @@ RESAMPLES = 4000
 
 @dataclass(frozen=True)
 class World:
-    """Planted truth, eV/atom. The defaults are what the sweep of 2,000 structures shows (docs/results.md).
+    """Planted truth, eV/atom. The defaults are what a sweep of 2,000 structures showed (`sweeps/short.toml`).
 
     Attributes:
         seed: deviation of a trial's error over seeds.
