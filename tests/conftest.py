@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +114,13 @@ def empty_mlflow_db(shared):
     from mlflow.tracking import MlflowClient
 
     return shared("mlflow.db", lambda path: MlflowClient(f"sqlite:///{path}").search_experiments())
+
+
+@pytest.fixture
+def temp_folder():
+    """A temporary folder of nodes with a path short enough for sockets, not shared with jobs of the same number."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="s") as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ SITE = {"kind": "slurm", "dashboard": False, "trials_per_group": 1, "worker": {"
 
 
 @pytest.fixture
-def paths(tmp_path, trial_of, demo_store, monkeypatch):
+def paths(tmp_path, temp_folder, trial_of, demo_store, monkeypatch):
     """A sweep of two small trials that was submitted: head 17, worker 18."""
     (tmp_path / "queue").write_text("17 18")
     play(tmp_path, "squeue", running(tmp_path / "queue"))
@@ -39,7 +39,7 @@ def paths(tmp_path, trial_of, demo_store, monkeypatch):
     write_record(paths, SweepRecord(spec, data, str(demo_store.folder), "depth_sweep.py"))
     paths.launched_spec.parent.mkdir(parents=True, exist_ok=True)
     paths.launched_spec.write_bytes(paths.spec.read_bytes())
-    write_request(paths, LaunchRequest(parse_site(SITE, "site")))
+    write_request(paths, LaunchRequest(parse_site({**SITE, "temp_folder": temp_folder}, "site")))
     write_record_file(paths.jobs, JobIds("17", ("18",)))
     return paths
 

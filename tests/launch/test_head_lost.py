@@ -63,14 +63,14 @@ def queue(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def paths(tmp_path, trial_of, demo_store):
+def paths(tmp_path, temp_folder, trial_of, demo_store):
     """A sweep that was submitted: head 17, workers 18."""
     paths = RunPaths(tmp_path / "out")
     axes = {"models": ["srcgcnn"], "depths": [2], "norms": ["step"], "alphas": ["none"], "seeds": 1}
     spec = read_spec(DEFINITION, {"name": "depth", "axes": axes})
     data = trial_of(ModelConfig("srcgcnn", 2)).data
     write_record(paths, SweepRecord(spec, data, str(demo_store.folder), "depth_sweep.py"))
-    write_request(paths, LaunchRequest(parse_site(SITE, "site")))
+    write_request(paths, LaunchRequest(parse_site({**SITE, "temp_folder": temp_folder}, "site")))
     write_record_file(paths.jobs, JobIds("17", ("18",)))
     return paths
 

@@ -34,9 +34,9 @@ from srcgcnn.sweep.spec import SweepSpec
         ({"worker": {"gpus": 0}, "interface": "no0"}, "interface='no0' has no address"),
     ],
 )
-def test_a_worker_that_cannot_work_here_is_named_with_the_reason(tmp_path, site, reason):
+def test_a_worker_that_cannot_work_here_is_named_with_the_reason(tmp_path, temp_folder, site, reason):
     paths, variables = RunPaths(tmp_path / "out"), site.pop("variables", {"CUDA_VISIBLE_DEVICES": ""})
-    write_request(paths, LaunchRequest(parse_site({"kind": "slurm", **site}, "site")))
+    write_request(paths, LaunchRequest(parse_site({"kind": "slurm", "temp_folder": temp_folder, **site}, "site")))
     write_record_file(paths.head_address, HeadAddress("10.0.0.1:1", "boot", "17", "head"))
     write_token(paths.ray_token, new_token())
     without = {name: value for name, value in os.environ.items() if "VISIBLE_DEVICES" not in name}
@@ -47,7 +47,7 @@ def test_a_worker_that_cannot_work_here_is_named_with_the_reason(tmp_path, site,
     (note,) = worker_notes(paths)
     assert (note.job, note.state) == ("18", "broken")
     assert reason in note.reason
-    assert not list(Path("/tmp").glob("srcgcnn-*/w18.*"))  # and leaves nothing
+    assert not list(Path(temp_folder).iterdir())  # and leaves nothing
 
 
 @pytest.mark.full
