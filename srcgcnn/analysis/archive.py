@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
     from srcgcnn.run.folder import Run
     from srcgcnn.run.trial_result import TrialResult
+    from srcgcnn.sweep.record import SweepRecord
+    from srcgcnn.sweep.spec import SweepSpec
+
+ARCHIVED_MANIFEST, ARCHIVED_IDS = "store.json", "ids.txt"
 
 
 class ArchiveError(ValueError):
@@ -58,16 +62,14 @@ def archive_sweep(paths: RunPaths, folder: Path) -> Archived:
         folder: where to; created if missing, otherwise extended. Other files in it, such as a README, stay.
 
     Raises:
-        ArchiveError: the folder has another result of the same trial, or one for other data.
+        ArchiveError: the folder is that of a sweep, or has another result of the same trial, or one for other data.
     """
     record, target, run = read_record(paths), RunPaths(folder), open_run(paths)
     results = run.results  # damaged ones are named, and count for nothing
-    for result in results:
-        if result.config.data.data_hash != record.data.data_hash:
-            raise ArchiveError(
-                f"{paths.result(result.key)} is of other data ({result.config.data.data_hash}) than {paths.spec} "
-                f"({record.data.data_hash}): archive each data set into a folder of its own"
-            )
+    if folder.resolve() == paths.out.resolve() or (target.spec.exists() and not read_record(target).archived):
+        raise ArchiveError(f"{folder} is the folder of a sweep: give one for the archive alone")
+    for found in (paths, target):
+        _refuse_other_data(found, record)
     new = [result for result in results if not _is_there(target.result(result.key), result)]
     _archive_predictions(run, target)
     for result in new:
@@ -75,11 +77,31 @@ def archive_sweep(paths: RunPaths, folder: Path) -> Archived:
         write_text(target.result(result.key), result_text(anonymous, indent=None))
     for path in sorted(paths.baselines.glob("*.json")):
         write_bytes(target.baseline(path.stem), path.read_bytes())
-    spec = replace(record.spec, data=replace(record.spec.data, source=Path(record.spec.data.source).name))
-    write_record(target, replace(record, spec=spec, store="", command=""))
-    _archive_ids(Path(record.store), folder)
+    write_record(target, replace(record, spec=_without_folders(record.spec), store="", command=""))
+    _archive_ids(paths.out if record.archived else Path(record.store), folder)
     size_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return Archived(len(new), len(results) - len(new), size_bytes)
+
+
+def _refuse_other_data(paths: RunPaths, record: SweepRecord) -> None:
+    """Refuse a folder with data other than those of the record: an archive keeps one target for each crystal."""
+    expected = record.data.data_hash
+    found = {paths.result(result.key): result.config.data.data_hash for result in open_run(paths).results}
+    if paths.spec.exists():
+        found[paths.spec] = read_record(paths).data.data_hash
+    for path, data_hash in found.items():
+        if data_hash != expected:
+            raise ArchiveError(
+                f"{path} is of other data ({data_hash}) than the sweep ({expected}): archive each data set into a "
+                "folder of its own"
+            )
+
+
+def _without_folders(spec: SweepSpec) -> SweepSpec:
+    """Keep the names of files, and not where they are on the machine that trained."""
+    data = replace(spec.data, source=Path(spec.data.source).name, ids=spec.data.ids and Path(spec.data.ids).name)
+    start = spec.start and replace(spec.start, model=Path(spec.start.model).name)
+    return replace(spec, data=data, start=start)
 
 
 def _is_there(path: Path, result: TrialResult) -> bool:
@@ -126,9 +148,12 @@ def _write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def _archive_ids(store: Path, folder: Path) -> None:
-    """Write which crystals these are: the manifest of their store, and their ids in its order."""
+    """Write which crystals these are: the manifest of their store, and their ids in its order, or copy both."""
+    for name in (ARCHIVED_MANIFEST, ARCHIVED_IDS):
+        if (store / name).exists():
+            write_bytes(folder / name, (store / name).read_bytes())
     if not (store / MANIFEST_FILE).exists():  # the store has gone; an earlier call may have written them
         return
     opened = GraphStore(store)
-    write_text(folder / "store.json", json.dumps(as_dict(opened.manifest), indent=1) + "\n")
-    write_text(folder / "ids.txt", "".join(f"{crystal}\n" for crystal in opened.ids))
+    write_text(folder / ARCHIVED_MANIFEST, json.dumps(as_dict(opened.manifest), indent=1) + "\n")
+    write_text(folder / ARCHIVED_IDS, "".join(f"{crystal}\n" for crystal in opened.ids))

@@ -141,7 +141,7 @@ def _store_of(study: Study, config: TrialConfig) -> GraphStore | None:
 
     try:
         record = read_record(study.run.paths)
-        if not record.store or record.data.data_hash != config.data.data_hash or not Path(record.store).is_dir():
+        if record.archived or record.data.data_hash != config.data.data_hash or not Path(record.store).is_dir():
             return None
         store = GraphStore(record.store)
     except (RecordError, StoreError, OSError):

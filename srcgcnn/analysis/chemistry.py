@@ -192,6 +192,8 @@ def _compute_systems(study: Study, ids: set[str]) -> dict[str, str]:
     from srcgcnn.sweep.record import read_record
 
     record = read_record(study.run.paths)
+    if record.archived:
+        raise ValueError("an archive holds no structures")
     manifest, spec = read_manifest(Path(record.store)), record.spec.data
     if manifest.data_hash != study.results[0].config.data.data_hash:
         raise ValueError(f"these trials are not of the data of the last request, {spec.source}")

@@ -126,7 +126,10 @@ def _local_phase(status: SweepStatus, paths: RunPaths) -> str:
         return f"running on this machine{_time_left(status)}"
     if not status.left:
         return "finished"
-    return f"not running and not finished; to continue: {read_record(paths).command}"
+    record = read_record(paths)
+    if record.archived:
+        return "an archive of what had finished"
+    return f"not running and not finished; to continue: {record.command}"
 
 
 def _time_left(status: SweepStatus) -> str:

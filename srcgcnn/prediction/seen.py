@@ -51,7 +51,10 @@ class SeenCrystals:
 def open_training_store(paths: RunPaths, config: TrialConfig) -> GraphStore | None:
     """Return the graphs that a trial was trained on; None if it is not available, or holds other data now."""
     try:
-        store = GraphStore(Path(read_record(paths).store))
+        record = read_record(paths)
+        if record.archived:
+            return None
+        store = GraphStore(Path(record.store))
     except (RecordError, StoreError):
         return None
     return limited_store(store, config.training.graph) if store.manifest.data_hash == config.data.data_hash else None

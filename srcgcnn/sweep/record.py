@@ -21,14 +21,19 @@ class SweepRecord:
     Attributes:
         spec: the definition with all flags applied.
         data: the numbers it trains on.
-        store: folder of the graph store.
-        command: how it was started.
+        store: folder of the graph store; empty in an archive.
+        command: how it was started; empty in an archive.
     """
 
     spec: SweepSpec
     data: DataRef
     store: str
     command: str
+
+    @property
+    def archived(self) -> bool:
+        """Whether it describes the folder of `srcgcnn archive`, which has no graph store and trains nothing."""
+        return not self.store
 
 
 def write_record(paths: RunPaths, record: SweepRecord) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -13,8 +14,8 @@ from srcgcnn.models.config import ModelConfig
 from srcgcnn.run.folder import open_run
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.sweep.plan import TrialGroup
-from srcgcnn.sweep.record import SweepRecord, write_record
-from srcgcnn.sweep.spec import SweepSpec
+from srcgcnn.sweep.record import SweepRecord, read_record, write_record
+from srcgcnn.sweep.spec import DataSpec, StartSpec, SweepSpec
 
 
 @pytest.fixture
@@ -24,7 +25,9 @@ def sweep(demo_store, trial_of, tmp_path):
     shutil.copytree(demo_store.folder, store)
     paths = RunPaths(tmp_path / "sweep")
     trials = [trial_of(ModelConfig("srcgcnn", 2), seed) for seed in (0, 1)]
-    write_record(paths, SweepRecord(SweepSpec("tiny"), trials[0].data, str(store), f"python {tmp_path}/sweep.py"))
+    ids, model = str(tmp_path / "ids.txt"), str(tmp_path / "model.safetensors")
+    spec = SweepSpec("tiny", data=DataSpec(str(tmp_path / "crystals.csv"), ids=ids), start=StartSpec(model))
+    write_record(paths, SweepRecord(spec, trials[0].data, str(store), f"python {tmp_path}/sweep.py"))
     for trial in trials:
         run_group(TrialGroup((trial,)), store, paths, checkpoint_interval_s=60)
     return paths
@@ -105,3 +108,43 @@ def test_an_archive_grows_and_refuses_another_result_of_the_same_trial(sweep, tm
     first.write_text(json.dumps(edited))
     assert main(["archive", str(sweep.out), str(folder)]) == 2
     assert f"{folder / 'results' / first.name} has different errors" in capsys.readouterr().err
+
+
+def test_an_archive_holds_one_data_set(sweep, tmp_path, capsys):
+    """An archive keeps the target of a crystal once: those of other data would take the place of its own."""
+    folder = tmp_path / "study"
+    assert main(["archive", str(sweep.out), str(folder)]) == 0
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    record = read_record(sweep)
+    write_record(sweep, replace(record, data=replace(record.data, data_hash="0" * len(record.data.data_hash))))
+    for result in (sweep.out / "results").glob("*.json"):
+        result.unlink()
+    capsys.readouterr()
+    assert main(["archive", str(sweep.out), str(folder)]) == 2
+    assert "archive each data set into a folder of its own" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_the_folder_of_a_sweep_is_not_made_an_archive(sweep, tmp_path, capsys):
+    before = sweep.spec.read_bytes()
+    (tmp_path / "link").symlink_to(sweep.out)
+    shutil.copytree(sweep.out, tmp_path / "other")
+    for folder in (sweep.out, tmp_path / "link", tmp_path / "other"):
+        assert main(["archive", str(sweep.out), str(folder)]) == 2
+        assert "is the folder of a sweep" in capsys.readouterr().err
+    assert sweep.spec.read_bytes() == before
+
+
+def test_an_archive_of_an_archive_made_in_a_store_does_not_take_that_store_for_its_own(
+    sweep, demo_store, tmp_path, monkeypatch, capsys
+):
+    folder, again = tmp_path / "study", tmp_path / "again"
+    assert main(["archive", str(sweep.out), str(folder)]) == 0
+    (folder / "ids.txt").write_text("of this sweep")
+    monkeypatch.chdir(demo_store.folder)
+    assert main(["archive", str(folder), str(again)]) == 0
+    for name in ("ids.txt", "store.json"):
+        assert (again / name).read_bytes() == (folder / name).read_bytes()
+    capsys.readouterr()
+    assert main(["status", str(folder)]) == 0
+    assert "to continue" not in capsys.readouterr().out
