@@ -19,12 +19,13 @@ class Pace:
     Args:
         batches: of one epoch.
         evaluated: validation crystals, in batches.
-        tell: called with the seconds of an epoch when they are first known, and after every epoch.
+        done: batches of the first epoch that were trained before, if it resumes within an epoch.
+        tell: called with the seconds of an epoch when they are first known, and after every whole epoch.
     """
 
-    def __init__(self, batches: int, evaluated: float, tell: Callable[[float], None]) -> None:
+    def __init__(self, batches: int, evaluated: float, tell: Callable[[float], None], done: int = 0) -> None:
         self._steps_of_epoch, self._tell = batches + EVALUATION * evaluated, tell
-        self._steps = 0
+        self._steps, self._epoch_is_whole = 0, not done
         self._began = self._epoch_began = time.monotonic()
 
     def step(self) -> None:
@@ -38,5 +39,6 @@ class Pace:
     def epoch(self) -> None:
         """Record that an epoch has ended."""
         now = time.monotonic()
-        self._tell(now - self._epoch_began)
-        self._epoch_began = now
+        if self._epoch_is_whole:
+            self._tell(now - self._epoch_began)
+        self._epoch_began, self._epoch_is_whole = now, True

@@ -100,6 +100,7 @@ class WorkerReport:
         rung: at a rung.
         ended: whether the group came to its end.
         declined: whether it was not taken because a budget is used up.
+        resumed_after: epochs of the checkpoint that the group began with.
     """
 
     epochs: tuple[EpochReport, ...] = ()
@@ -108,6 +109,7 @@ class WorkerReport:
     rung: Rung | None = None
     ended: bool = False
     declined: bool = False
+    resumed_after: int = 0
 
     def as_result(self) -> dict[str, Any]:
         """Return the form that Tune takes; its schedulers read epoch and error of a rung."""
@@ -128,6 +130,7 @@ class WorkerReport:
             None if rung is None else Rung(rung["epoch"], rung["error"], _tuples(rung["curves"])),
             data["ended"],
             data["declined"],
+            data["resumed_after"],
         )
 
 

@@ -175,6 +175,8 @@ class SweepState:
             standing.epoch = report.epochs[-1].epoch + 1
             last = [row.val_error for row in report.epochs if row.epoch + 1 == standing.epoch]
             standing.val_error = sum(last) / len(last)
+        else:
+            standing.epoch = max(standing.epoch, report.resumed_after)
         if report.epoch_s is not None:
             standing.epoch_s = report.epoch_s
             self._learn(standing)

@@ -74,6 +74,10 @@ def _train(order: GroupOrder, paths: RunPaths, reporter: _Reporter, log: GroupLo
         log.epoch(reports)
         reporter.add(reports)
 
+    def resumed(epochs: int) -> None:
+        log.resumed(epochs)
+        reporter.resumed(epochs)
+
     def run(some: TrialGroup) -> None:
         run_group(
             some,
@@ -85,7 +89,7 @@ def _train(order: GroupOrder, paths: RunPaths, reporter: _Reporter, log: GroupLo
             rungs=settings.rungs,
             on_rung=reporter.rung,
             on_pace=reporter.pace,
-            on_resume=log.resumed,
+            on_resume=resumed,
         )
 
     torch.set_num_threads(settings.cpus)
@@ -115,11 +119,16 @@ class _Reporter:
     """Sends epochs to the driver in batches, and now and then what the machine does."""
 
     def __init__(self, group: TrialGroup) -> None:
-        self._group, self._epoch = group, 0
+        self._group, self._epoch, self._resumed_after = group, 0, 0
         self._waiting: list[EpochReport] = []
         self._sent = 0.0
         self._epoch_s: float | None = None
         self._usage = UsageMeter()
+
+    def resumed(self, epochs: int) -> None:
+        """Record that the group begins after so many epochs."""
+        self._epoch = self._resumed_after = epochs
+        self._send_if_due()
 
     def add(self, reports: list[EpochReport]) -> None:
         """Queue one epoch of all members; send when enough time has passed."""
@@ -155,7 +164,9 @@ class _Reporter:
 
     def _send(self, rung: Rung | None = None, *, ended: bool = False, declined: bool = False) -> None:
         usage = self._usage.look_if_due()
-        tune.report(WorkerReport(tuple(self._waiting), usage, self._epoch_s, rung, ended, declined).as_result())
+        epochs = tuple(self._waiting)
+        report = WorkerReport(epochs, usage, self._epoch_s, rung, ended, declined, self._resumed_after)
+        tune.report(report.as_result())
         self._waiting, self._sent = [], time.monotonic()
 
     def _entitle(self) -> None:

@@ -117,7 +117,7 @@ def _tell_of_before(
 def _pace_of(trainer: GroupTrainer, tell: Callable[[float], None] | None) -> Pace:
     size = trainer.batch_size
     trained, evaluated = (trainer.rows_of(part).shape[1] for part in ("train", "val"))
-    return Pace(-(-trained // size), evaluated / size, tell or (lambda _seconds: None))
+    return Pace(-(-trained // size), evaluated / size, tell or (lambda _seconds: None), trainer.progress.batches_done)
 
 
 def _forget(group: TrialGroup, paths: RunPaths) -> None:

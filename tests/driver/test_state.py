@@ -96,6 +96,17 @@ def test_the_time_left_is_known_from_the_first_steps_and_the_same_everywhere(tmp
     assert read_progress(paths).ended
 
 
+def test_what_a_group_did_before_a_resume_is_not_expected_again(tmp_path):
+    state = state_of(tmp_path)
+    first = state.groups[next(iter(state.groups))]
+    state.group_started(first.group.key)
+    state.group_reported(first.group.key, WorkerReport(epoch_s=4.0, resumed_after=6), "node")
+    assert state.remaining_seconds(first) == pytest.approx(4 * 4.0)
+    state.group_reported(first.group.key, replace(report(first.group, 7, 4.0), resumed_after=6), "node")
+    state.group_reported(first.group.key, WorkerReport(resumed_after=6), "node")
+    assert state.remaining_seconds(first) == pytest.approx(2 * 4.0)
+
+
 def test_plan_and_progress_expect_the_same(tmp_path):
     paths = RunPaths(tmp_path / "out")
     done = plan_sweep(spec_of(tmp_path, TEXT), DATA, paths)
