@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -52,7 +52,7 @@ class Choice:
 
 
 def choose(folder: Run | RunPaths, name: str | None = None) -> Choice:
-    """Choose the variant with the lowest mean validation error, or the requested trials.
+    """Choose the variant with the lowest mean validation error, or the requested trials; of several splits, the first.
 
     Args:
         folder: the sweep.
@@ -68,15 +68,22 @@ def choose(folder: Run | RunPaths, name: str | None = None) -> Choice:
     labels = labels_of(result.config.variant for result in run.results)
     chosen = run.results if name is None else _named(run, name, labels)
     _refuse_several_targets(chosen)
-    choices = _choices(chosen, labels)
-    best = min(choices, key=lambda choice: choice.validation_error)
-    return replace(best, reason=_reason(len(choices), name))
+    by_variant: dict[Variant, list[TrialResult]] = {}
+    for result in chosen:
+        by_variant.setdefault(result.config.variant, []).append(result)
+    variant, trials = min(by_variant.items(), key=lambda item: fmean(trial.val_error for trial in item[1]))
+    splits = sorted({trial.config.seeds.split for trial in trials})  # the easiest one would say nothing of the variant
+    members = [trial for trial in trials if trial.config.seeds.split == splits[0]]
+    reason = _reason(len(by_variant), len(splits), name)
+    return Choice(tuple(sorted(members, key=lambda one: one.config.seeds.init)), labels[variant], reason)
 
 
-def _reason(variants: int, name: str | None) -> str:
+def _reason(variants: int, splits: int, name: str | None) -> str:
     if name is not None:
-        return "as requested" if variants == 1 else f"as requested, the best of {variants} splits and recipes"
-    return "the only variant" if variants == 1 else f"lowest mean validation error of {variants} variants"
+        reason = "as requested" if variants == 1 else f"as requested, the best of {variants} recipes"
+    else:
+        reason = "the only variant" if variants == 1 else f"lowest mean validation error of {variants} variants"
+    return reason if splits == 1 else f"{reason}; the first of {splits} splits"
 
 
 def _named(run: Run, name: str, labels: dict[Variant, str]) -> Sequence[TrialResult]:
@@ -94,16 +101,6 @@ def _named(run: Run, name: str, labels: dict[Variant, str]) -> Sequence[TrialRes
 def _is_trial(result: TrialResult, name: str, labels: dict[Variant, str]) -> bool:
     names = (result.config.label, f"{labels[result.config.variant]}{result.config.repeat}")
     return name in names or (len(name) >= SHORTEST_KEY and result.key.startswith(name))
-
-
-def _choices(results: Sequence[TrialResult], labels: dict[Variant, str]) -> list[Choice]:
-    groups: dict[object, list[TrialResult]] = {}
-    for result in results:
-        groups.setdefault((result.config.variant, result.config.seeds.split), []).append(result)
-    return [
-        Choice(tuple(sorted(group, key=lambda one: one.config.seeds.init)), labels[group[0].config.variant], "")
-        for group in groups.values()
-    ]
 
 
 def _refuse_several_targets(results: Sequence[TrialResult]) -> None:
