@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from srcgcnn.run.folder import open_run
 from srcgcnn.run.paths import RunPaths
-from srcgcnn.sweep.cost import CostModel, Timing
+from srcgcnn.sweep.cost import Timing
 from srcgcnn.sweep.record import read_record
 from srcgcnn.terminal import make_console
 
@@ -80,4 +80,6 @@ def _timed(plan: Plan, found: FoundData, cpus: int) -> Plan:
 
 
 def _knowing(plan: Plan, timings: tuple[Timing, ...]) -> Plan:
-    return replace(plan, timings=timings, cost=CostModel.fit((), timings)) if timings else plan
+    """Let the plan know more; what its own folder shows counts before it."""
+    cost = replace(plan.cost, timings=(*timings, *plan.cost.timings))
+    return replace(plan, timings=timings, cost=cost) if timings else plan

@@ -90,7 +90,7 @@ def show_plan(
         soft_wrap=True,
     )
     console.print(f"expected: {_estimate(plan, workers, here=here)}", soft_wrap=True)
-    if plan.cost.points:  # earlier results of this data
+    if plan.cost.timings:  # earlier results of this data
         _show_power(plan, paths)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from srcgcnn.driver.pace import EVALUATION, WARM_STEPS
 from srcgcnn.records import as_dict, parse, record
-from srcgcnn.sweep.cost import Timing, work
+from srcgcnn.sweep.cost import Timing, least_rows, work
 from srcgcnn.sweep.plan import TrialGroup
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ def one_of_each_shape(groups: Iterable[TrialGroup]) -> list[TrialGroup]:
     """Return one group of each shape: of every family the shortest and the longest first, which make a line."""
     shapes = {group.trials[0].shape: group for group in groups}
     families: dict[str, list[TrialGroup]] = {}
-    for group in sorted(shapes.values(), key=lambda group: work(group.trials[0])):
+    rows = least_rows(group.trials[0] for group in shapes.values())
+    for group in sorted(shapes.values(), key=lambda group: work(group.trials[0], rows)):
         families.setdefault(group.trials[0].model.family, []).append(group)
     ends = {id(group): group for family in families.values() for group in (family[0], family[-1])}
     return [*ends.values(), *(group for group in shapes.values() if id(group) not in ends)]

@@ -46,34 +46,41 @@ class CostModel:
     holds width, neighbours and size of the training set, relative to the usual ones and the whole set.
 
     Attributes:
-        points: family -> depth and seconds per epoch over the scale, of everything that was measured.
-        timed: shape -> seconds per epoch, as they were measured last.
-        rows: of the largest training set; 0 if none is known.
+        timings: what was measured, the newest last.
+        least_rows: training rows that there are at least, if nothing was measured.
     """
 
-    points: dict[str, tuple[tuple[int, float], ...]]
-    timed: dict[object, float]
-    rows: int = 0
+    timings: tuple[Timing, ...]
+    least_rows: int = 0
 
     @classmethod
-    def fit(cls, results: Iterable[TrialResult], timings: Iterable[Timing] = ()) -> CostModel:
+    def fit(cls, results: Iterable[TrialResult], timings: Iterable[Timing] = (), least_rows: int = 0) -> CostModel:
         """Fit to finished trials of one data set, and to what is known from elsewhere."""
-        found = [*timings, *(Timing.of(result) for result in results if result.curves.val_error)]
-        return cls({}, {}, max((timing.rows for timing in found), default=0)).with_timings(found)
+        finished = (Timing.of(result) for result in results if result.curves.val_error)
+        return cls((*timings, *finished), least_rows)
 
     def with_timings(self, timings: Iterable[Timing]) -> CostModel:
         """Return a model that knows more."""
-        points, timed = {family: list(known) for family, known in self.points.items()}, dict(self.timed)
-        for timing in timings:
-            model = timing.trial.model
-            points.setdefault(model.family, []).append((model.depth, timing.epoch_s / scale(timing.trial, self.rows)))
-            timed[timing.trial.shape] = timing.epoch_s
-        return CostModel({family: tuple(known) for family, known in points.items()}, timed, self.rows)
+        return CostModel((*self.timings, *timings), self.least_rows)
+
+    @cached_property
+    def rows(self) -> int:
+        """Rows of the largest training set; 0 if nothing is known of any."""
+        return max((timing.rows for timing in self.timings), default=0) or self.least_rows
+
+    @cached_property
+    def timed(self) -> dict[object, float]:
+        """Seconds per epoch of every shape that was measured, as they were measured last."""
+        return {timing.trial.shape: timing.epoch_s for timing in self.timings}
 
     @cached_property
     def lines(self) -> dict[str, tuple[float, float]]:
-        """Base and step of every family that was measured."""
-        return {family: _line(points) for family, points in self.points.items()}
+        """Base and step of every family that was measured: seconds per epoch over the scale."""
+        points: dict[str, list[tuple[int, float]]] = {}
+        for timing in self.timings:
+            model = timing.trial.model
+            points.setdefault(model.family, []).append((model.depth, timing.epoch_s / scale(timing.trial, self.rows)))
+        return {family: _line(found) for family, found in points.items()}
 
     def seconds(self, trial: TrialConfig) -> float | None:
         """Expected seconds on one worker; None if nothing is known."""
@@ -86,9 +93,19 @@ class CostModel:
         return epoch_s * trial.training.epochs
 
 
-def work(trial: TrialConfig) -> float:
+def work(trial: TrialConfig, rows: int) -> float:
     """Return the work of a trial without a unit, for the order of trials that were not timed."""
-    return trial.training.epochs * (READOUT + trial.model.depth) * scale(trial, 0)
+    return trial.training.epochs * (READOUT + trial.model.depth) * scale(trial, rows)
+
+
+def least_rows(trials: Iterable[TrialConfig]) -> int:
+    """Return how many training rows there are at least; 0 if the trials name no number.
+
+    A plan does not know how many are all: they are taken as twice the largest number that is named.
+    """
+    sizes = {trial.training.split.train_size for trial in trials}
+    named = max((size for size in sizes if size), default=0)
+    return 2 * named if None in sizes else named
 
 
 def scale(trial: TrialConfig, rows: int) -> float:
@@ -108,7 +125,7 @@ def sweep_seconds(remaining_s: Iterable[float], workers: int) -> float:
     return max(sum(times) / max(workers, 1), max(times, default=0.0))
 
 
-def _line(points: tuple[tuple[int, float], ...]) -> tuple[float, float]:
+def _line(points: list[tuple[int, float]]) -> tuple[float, float]:
     """Fit base and step; with one depth only, the readout is taken as half a step."""
     depths, seconds = np.array(points, dtype=float).T
     if len(set(depths)) == 1:

@@ -11,13 +11,13 @@ from srcgcnn.run.folder import open_run
 from srcgcnn.run.labels import differing, label_of, trial_label
 from srcgcnn.run.results import finished_keys
 from srcgcnn.run.trial import TrialConfig
-from srcgcnn.sweep.cost import CostModel, sweep_seconds, work
+from srcgcnn.sweep.cost import CostModel, least_rows, sweep_seconds, work
 from srcgcnn.sweep.proposals import proposals_left, proposed_trials
 from srcgcnn.sweep.space import trials_of, varied_settings
 from srcgcnn.terminal import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from srcgcnn.run.folder import Run
     from srcgcnn.run.paths import RunPaths
@@ -193,7 +193,7 @@ def plan_sweep(
         finished=frozenset(finished),
         failed=frozenset(path.stem for path in paths.failures.glob("*.json")) & missing,
         groups=(),
-        cost=CostModel.fit(same, timings),
+        cost=CostModel.fit(same, timings, least_rows(trials.values())),
         stopped=frozenset(path.stem for path in paths.stopped.glob("*.json")) & missing,
         proposals_left=proposals_left(spec, data, paths) if spec.search.proposes else 0,
         others=sum(result.config.data.target != data.target for result in same) + len(results) - len(same),
@@ -202,7 +202,8 @@ def plan_sweep(
     )
     if spec.search.proposes:
         return plan
-    return replace(plan, groups=tuple(sorted(groups_of(plan, paths, plan.trials), key=_work, reverse=True)))
+    groups = groups_of(plan, paths, plan.trials)
+    return replace(plan, groups=tuple(sorted(groups, key=lambda group: _work(group, plan.cost.rows), reverse=True)))
 
 
 def requested_trials(spec: SweepSpec, data: DataRef, paths: RunPaths) -> Iterator[tuple[TrialConfig, str]]:
@@ -223,7 +224,8 @@ def _refuse_another_unit(results: Iterable[TrialResult], data: DataRef, paths: R
 def groups_of(plan: Plan, paths: RunPaths, trials: Iterable[TrialConfig]) -> list[TrialGroup]:
     """Return the groups that train what remains of some trials; those with a checkpoint continue as they were.
 
-    With a scheduler a group is what it judges: all seeds of one variant. What it stopped before stays stopped.
+    With a scheduler a group is what it judges, all seeds of one variant: groups that an earlier run without a scheduler
+    made otherwise begin anew. What a scheduler stopped before stays stopped.
     """
     finished = finished_keys(paths)
     missing = {trial.key: trial for trial in trials if trial.key not in finished}
@@ -231,15 +233,22 @@ def groups_of(plan: Plan, paths: RunPaths, trials: Iterable[TrialConfig]) -> lis
         return _running_groups(paths, missing, finished) + _new_groups(missing, plan)
     for path in paths.stopped.glob("*.json"):
         missing.pop(path.stem, None)
-    groups = _running_groups(paths, missing, finished)
     variants: dict[Variant, list[TrialConfig]] = {}
     for trial in missing.values():
         variants.setdefault(trial.variant, []).append(trial)
+    whole = [{trial.key for trial in members} for members in variants.values()]
+    groups = _running_groups(paths, missing, finished, lambda left: left in whole)
+    variants = {variant: members for variant, members in variants.items() if members[0].key in missing}
     return groups + [TrialGroup(tuple(members), plan.settings) for members in variants.values()]
 
 
-def _running_groups(paths: RunPaths, missing: dict[str, TrialConfig], finished: set[str]) -> list[TrialGroup]:
-    """Keep groups that have a checkpoint together; takes their trials out of `missing`."""
+def _running_groups(
+    paths: RunPaths,
+    missing: dict[str, TrialConfig],
+    finished: set[str],
+    fits: Callable[[set[str]], bool] = lambda _: True,
+) -> list[TrialGroup]:
+    """Keep groups that have a checkpoint together, if what they have left fits; takes it out of `missing`."""
     kept = []
     for path in sorted(paths.checkpoints.glob("*.json")):
         if not any(path.with_suffix(kind).exists() for kind in (".pt", ".previous")):
@@ -249,7 +258,8 @@ def _running_groups(paths: RunPaths, missing: dict[str, TrialConfig], finished: 
         except (ValueError, KeyError, TypeError):  # damaged: its trials are planned as if they had never run
             continue
         keys = {trial.key for trial in group.trials}
-        if keys & missing.keys() and keys <= missing.keys() | finished:
+        left = keys & missing.keys()
+        if left and keys <= missing.keys() | finished and fits(left):
             kept.append(group)
             for key in keys:
                 missing.pop(key, None)
@@ -268,6 +278,6 @@ def _new_groups(missing: dict[str, TrialConfig], plan: Plan) -> list[TrialGroup]
     ]
 
 
-def _work(group: TrialGroup) -> float:
+def _work(group: TrialGroup, rows: int) -> float:
     """Order of length; the longest start first, so that no worker is left with a long one at the end."""
-    return sum(work(trial) for trial in group.trials)
+    return sum(work(trial, rows) for trial in group.trials)

@@ -178,9 +178,16 @@ class SweepSpec:
                 raise ValueError(f"{count:,} {what}: a sweep has at most {MOST_VALUES:,}; give fewer values or seeds")
 
     def _check_ranges(self) -> None:
-        """Refuse what is varied twice."""
+        """Refuse what is varied twice, and what no search can vary."""
         ranges = self.search.ranges
-        given = {name for axes in self.axes for name in axes.named}
+        given = {name: values for axes in self.axes for name, values in axes.named.items()}
+        for name, values in given.items() if self.search.proposes else ():
+            if any(isinstance(value, tuple) for value in values):  # not for Optuna's storage
+                section, _, key = name.partition(".")
+                raise ValueError(
+                    f"axis {name}: a search varies numbers and words, not lists such as {list(values[0])}; write one "
+                    f"of them into [{section}] as {key}"
+                )
         for field_name, axis in RANGED_AXES.items():
             if self.search.proposes and getattr(ranges, field_name) and axis in given:
                 raise ValueError(

@@ -182,6 +182,27 @@ def test_a_running_group_stays_together_while_its_checkpoint_exists(tmp_path, ki
     assert TrialGroup.from_dict(group.to_dict(), "test") == group
 
 
+def test_with_a_scheduler_a_group_that_began_without_one_stays_only_if_it_is_a_whole_variant(tmp_path):
+    paths = RunPaths(tmp_path / "out")
+    text = "[axes]\nmodels=['srcgcnn']\ndepths=[3]\nseeds=3\n'training.learning_rate'=[1e-3, 1e-1]\n"
+    before = plan_sweep(spec_of(tmp_path, text), DATA, paths, group_size=4)
+    assert {len({trial.variant for trial in group.trials}) for group in before.groups} == {1, 2}
+    judged = spec_of(tmp_path, text + "[scheduler]\nkind='asha'\n")
+    whole = plan_sweep(judged, DATA, paths).groups
+    paths.checkpoints.mkdir(parents=True)
+    for group in (*before.groups, whole[0]):
+        paths.group(group.key).write_text(json.dumps(group.to_dict()))
+        paths.checkpoint(group.key).write_bytes(b"state")
+    assert {group.key for group in plan_sweep(judged, DATA, paths).groups} == {group.key for group in whole}
+
+
+def test_the_longest_start_first_when_training_sets_differ(tmp_path):
+    text = "[axes]\nmodels=['srcgcnn']\ndepths=[3]\nseeds=1\ntrain_sizes=[100, 1000, 'all']\n"
+    plan = plan_sweep(spec_of(tmp_path, text), DATA, RunPaths(tmp_path / "out"))
+    sizes = [trial.training.split.train_size for group in plan.groups for trial in group.trials]
+    assert sizes == [None, 1000, 100]
+
+
 def test_the_estimate_is_a_line_in_depth(tmp_path):
     paths = RunPaths(tmp_path / "out")
     done = plan_sweep(spec_of(tmp_path, "[axes]\nmodels=['srcgcnn']\ndepths=[2,4]\nseeds=1\n"), DATA, paths)

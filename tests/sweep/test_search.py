@@ -246,3 +246,9 @@ def test_a_scheduler_judges_all_seeds_of_a_variant_together(tmp_path):
     assert len(again.stopped) == 3
     free = plan_sweep(spec_of(tmp_path, text[: text.index("[scheduler]")]), DATA, paths)
     assert free.left == plan.left
+
+
+def test_a_search_over_lists_is_refused(tmp_path):
+    text = TEXT.replace('norms = ["step", "shared"]', "'training.milestones' = [[50], [50, 80]]")
+    with pytest.raises(RecordError, match=r"axis training.milestones: a search varies numbers and words, not lists"):
+        spec(tmp_path, text=text)
