@@ -26,10 +26,11 @@ from srcgcnn.run.keys import FIRST_FIELDS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from srcgcnn.analysis.study import Study
+    from srcgcnn.analysis.study import Rows, Study
     from srcgcnn.data.store import GraphStore
     from srcgcnn.run.training_config import SplitConfig
     from srcgcnn.run.trial import TrialConfig
+    from srcgcnn.run.trial_result import TrialResult
     from srcgcnn.training.split import Split
 
 PENALTIES = tuple(10.0**power for power in range(-6, 4))  # of the squared weights; the validation rows choose
@@ -83,16 +84,17 @@ def baselines_of(study: Study, split: SplitConfig | None = None) -> list[Baselin
     found = {seed: _kept(study, config) or _computed(study, config) for seed, config in configs.items()}
     if not found or not all(found.values()):
         return []
-    share = overlap(results[0])
     names = [one.name for one in next(iter(found.values()))]
     by_name = {name: {seed: one for seed, ones in found.items() for one in ones if one.name == name} for name in names}
-    return [_over_splits(name, by_split, share) for name, by_split in by_name.items()]
+    return [_over_splits(name, by_split, results[0]) for name, by_split in by_name.items()]
 
 
-def _over_splits(name: str, by_split: dict[int, BaselineScores], share: float) -> Baseline:
-    def interval(rows: str) -> Interval:
-        errors = {seed: pd.DataFrame([[getattr(one, rows).error]]) for seed, one in by_split.items()}
-        return interval_of(Repeats(errors, share))
+def _over_splits(name: str, by_split: dict[int, BaselineScores], result: TrialResult) -> Baseline:
+    def interval(rows: Rows) -> Interval:
+        errors = {
+            seed: pd.DataFrame([[(one.test if rows == "test" else one.val).error]]) for seed, one in by_split.items()
+        }
+        return interval_of(Repeats(errors, overlap(result, rows)))
 
     def score(key: str) -> float | None:
         values = [getattr(one.test, key) for one in by_split.values()]
@@ -101,7 +103,7 @@ def _over_splits(name: str, by_split: dict[int, BaselineScores], share: float) -
     test = interval("test")
     scores = Scores(test.mean, score("rmse"), score("r2"), score("roc_auc"), score("base_rate"))
     train = float(np.mean([one.train.error for one in by_split.values()]))
-    return Baseline(name, train, interval("val"), test, scores)
+    return Baseline(name, train, interval("validation"), test, scores)
 
 
 def baseline_table(baselines: Sequence[Baseline]) -> pd.DataFrame:

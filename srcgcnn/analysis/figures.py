@@ -261,7 +261,12 @@ def draw_curves(study: Study) -> Drawing | None:
     for axes in panels[len(lines) :]:
         axes.remove()
     caption = "Learning curves on the validation set: mean over trials, band from the lowest to the highest trial."
-    return Drawing("curves", caption, figure, pd.concat(data).rename_axis("epoch").reset_index())
+    return Drawing(
+        "curves",
+        caption,
+        figure,
+        pd.concat(data).rename_axis("epoch").reset_index().assign(epoch=lambda table: table["epoch"] + 1),
+    )
 
 
 def draw_alphas(study: Study) -> Drawing | None:

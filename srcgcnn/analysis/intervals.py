@@ -37,8 +37,8 @@ class Repeats:
     test_share: float
     test_set: object = None
 
-    def minus(self, other: Repeats) -> Repeats:
-        """Return the differences on the splits, seeds and crystals that both have."""
+    def paired_with(self, other: Repeats) -> dict[int, tuple[pd.DataFrame, pd.DataFrame]]:
+        """Return both errors on the splits, seeds and crystals that both have."""
         pairs = {}
         for split in sorted(self.by_split.keys() & other.by_split.keys()):
             mine, theirs = self.by_split[split], other.by_split[split]
@@ -48,8 +48,14 @@ class Repeats:
                 mine, theirs = (frame.mean(axis=1).to_frame(MEAN) for frame in (mine, theirs))
             mine, theirs = mine.align(theirs, join="inner")
             if mine.size:
-                pairs[split] = mine - theirs
-        return Repeats(pairs, self.test_share, self.test_set)
+                pairs[split] = mine, theirs
+        return pairs
+
+    def minus(self, other: Repeats) -> Repeats:
+        """Return the differences on the splits, seeds and crystals that both have."""
+        pairs = self.paired_with(other)
+        differences = {split: mine - theirs for split, (mine, theirs) in pairs.items()}
+        return Repeats(differences, self.test_share, self.test_set)
 
     @property
     def seed_means(self) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from srcgcnn.analysis.intervals import ROUNDING
 from srcgcnn.analysis.student import t_quantile
 
 if TYPE_CHECKING:
@@ -149,10 +150,15 @@ def seeds_needed(noise: Noise, difference: float) -> int:
 
 
 def power_line(results: Iterable[TrialResult], seeds: int) -> str | None:
-    """Say in one line what the seeds of a plan can resolve, from earlier results of its data; None without any."""
+    """Say in one line what the seeds of a plan can resolve, from earlier results of its data; None without any.
+
+    None, too, where results are of several splits: what splits add to an error is not known from its seeds.
+    """
     results = list(results)
     found = seed_deviation(results)
     if found is None or not found[0]:  # error rates of a small set may be equal
+        return None
+    if len({result.config.seeds.split for result in results}) > 1:
         return None
     deviation, degrees = found
     unit = results[0].config.data.unit if results[0].metrics.val_mae is not None else "of the error rate"
@@ -183,10 +189,11 @@ def seeds_to_decide(differences: Repeats, margin: float, family: int = 1) -> int
     """
     several = len(differences.by_split) > 1
     noise = None if several else Noise.of(differences)
-    if not several and noise is None:
+    means = np.array([float(frame.to_numpy().mean()) for frame in differences.by_split.values()])
+    if noise is None and np.ptp(means) <= ROUNDING * np.abs(means).max():  # one seed, or the same split several times
         return None
     errors = noise.error if noise else _error_of_splits(differences)
-    mean = float(np.mean([frame.to_numpy().mean() for frame in differences.by_split.values()]))
+    mean = float(means.mean())
     present = len(differences.by_split) if several else len(differences.seed_means)
     for count in range(present + 1, MOST_MORE + 1):
         error, degrees = errors(count)
@@ -199,7 +206,18 @@ def seeds_to_decide(differences: Repeats, margin: float, family: int = 1) -> int
 
 
 def _error_of_splits(differences: Repeats) -> Callable[[int], tuple[float, float]]:
-    """Standard error and degrees of freedom of the mean, by the number of splits."""
-    means = np.array([float(frame.to_numpy().mean()) for frame in differences.by_split.values()])
-    variance = means.var(ddof=1)
-    return lambda count: (math.sqrt(variance * (1 / count + differences.test_share)), count - 1)
+    """Standard error and degrees of freedom of the mean, by the number of splits (`intervals.interval_of`)."""
+    frames = list(differences.by_split.values())
+    variance = np.array([float(frame.to_numpy().mean()) for frame in frames]).var(ddof=1)
+    crystals, of_crystals = frames[0].columns, 0.0
+    if len(crystals) > 1 and all(set(frame.columns) == set(crystals) for frame in frames):
+        means = np.array([frame[crystals].mean(axis="index") for frame in frames])
+        of_crystals = float(means.mean(axis=0).var(ddof=1)) / len(crystals)
+
+    def error(count: int) -> tuple[float, float]:
+        of_splits = variance * (1 / count + differences.test_share)
+        spread = of_splits**2 / (count - 1) + (of_crystals**2 / (len(crystals) - 1) if of_crystals else 0.0)
+        total = of_splits + of_crystals
+        return math.sqrt(total), total**2 / spread if spread else count - 1
+
+    return error

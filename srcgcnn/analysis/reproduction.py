@@ -153,10 +153,13 @@ def _judge(claim: Claim, study: Study) -> Reproduction:
         reason = f"it is about {claim.target} [{claim.unit}], these trials about {data.target} [{data.unit}]"
         return Reproduction(claim, None, "cannot tell", reason)
     ours = study.repeats(claim.variant)
-    interval = interval_of(ours) if claim.against is None else ratio_of(ours, study.repeats(claim.against))
+    try:
+        interval = interval_of(ours) if claim.against is None else ratio_of(ours, study.repeats(claim.against))
+    except ValueError as error:
+        return Reproduction(claim, None, "cannot tell", str(error))
     if not interval.known:
         return Reproduction(claim, interval, "cannot tell", "there are no repeats that differ: train more seeds")
-    return _verdict(claim, interval)
+    return _verdict(claim, interval, advice=": train more seeds")
 
 
 def judge_folds(claim: FoldsClaim, errors: Sequence[float]) -> Reproduction:
@@ -179,15 +182,13 @@ def judge_folds(claim: FoldsClaim, errors: Sequence[float]) -> Reproduction:
     return _verdict(claim, replace(interval, mean=claim.value + interval.mean, low=low, high=high))
 
 
-def _verdict(claim: Claim | FoldsClaim, interval: Interval) -> Reproduction:
+def _verdict(claim: Claim | FoldsClaim, interval: Interval, advice: str = "") -> Reproduction:
     low, high = claim.value - claim.tolerance, claim.value + claim.tolerance
     if low <= interval.low and interval.high <= high:
         return Reproduction(claim, interval, "reproduced")
     if interval.high < low or interval.low > high:
         return Reproduction(claim, interval, "not reproduced")
-    return Reproduction(
-        claim, interval, "cannot tell", "the interval crosses a limit of the tolerance: train more seeds"
-    )
+    return Reproduction(claim, interval, "cannot tell", f"the interval crosses a limit of the tolerance{advice}")
 
 
 def ratio_of(errors: Repeats, others: Repeats) -> Interval:
@@ -198,11 +199,7 @@ def ratio_of(errors: Repeats, others: Repeats) -> Interval:
     Raises:
         ValueError: they share no split, seed and crystal.
     """
-    pairs = [
-        errors.by_split[split].align(others.by_split[split], join="inner")
-        for split in sorted(errors.by_split.keys() & others.by_split.keys())
-    ]
-    pairs = [(mine, theirs) for mine, theirs in pairs if mine.size]
+    pairs = list(errors.paired_with(others).values())
     if not pairs:
         raise ValueError("the two variants share no split, seed and test crystal: train both on the same")
     mean = sum(float(theirs.to_numpy().mean()) for _, theirs in pairs) / len(pairs)

@@ -191,9 +191,9 @@ def _width(rows: Sequence[TradeoffRow], columns: Mapping[str, str]) -> int:
 def as_markdown(rows: Sequence[TradeoffRow]) -> str:
     """Return the table as Markdown."""
     columns = _columns(rows)
-    lines = ["| " + " | ".join(columns.values()) + " |", "|" + " --- |" * len(columns)]
-    lines += ["| " + " | ".join(_cell(row, name) for name in columns) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
+    cells = [list(columns.values()), *([_cell(row, name) for name in columns] for row in rows)]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
+    return "\n".join([lines[0], "|" + " --- |" * len(columns), *lines[1:]]) + "\n"
 
 
 def as_csv(rows: Sequence[TradeoffRow]) -> str:

@@ -38,6 +38,10 @@ def _logs(options: argparse.Namespace) -> int:
     from srcgcnn.run.failures import read_failures
 
     paths = existing_run(options.out)
+    if options.failed and (options.trial or options.job or options.follow):
+        raise ValueError("--failed shows all failed trials: leave out TRIAL, --job and --follow")
+    if options.trial and options.job:
+        raise ValueError(f"the log of trial {options.trial!r} or of job {options.job}: give one of them")
     if options.failed:
         for failure in read_failures(paths):
             print(f"==> {failure.key} {failure.label}: {failure.reason}")

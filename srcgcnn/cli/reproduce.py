@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,8 @@ def _reproduce(options: argparse.Namespace) -> int:
     from srcgcnn.cli.command import existing_run
     from srcgcnn.definitions import find_definition
 
+    if options.json and not options.judge_only:
+        raise ValueError("--json prints verdicts and nothing else: add --judge-only when the trials have finished")
     if options.target and len(options.target) > 1:
         raise ValueError(f"--target {' '.join(options.target)}: published numbers are of networks for one target")
     path = find_definition("sweeps/published", options.publication)
@@ -85,17 +88,27 @@ def _judge_record(publication: Publication, options: argparse.Namespace) -> list
         if folds:
             ours = [mae for _, (model, mae) in sorted(folds.items()) if model == claim.variant]
             found.append(judge_folds(claim, ours))
+    if not found:
+        tasks = ", ".join(claim.task for claim in publication.folds)
+        raise ValueError(f"{record} has no fold of {tasks}: nothing to judge")
     return found
 
 
 def _show(publication: Publication, found: list[Reproduction], options: argparse.Namespace) -> int:
     if options.json:
-        print(json.dumps([asdict(one) for one in found], indent=1))
+        print(json.dumps([_without_nan(asdict(one)) for one in found], indent=1, allow_nan=False))
     else:
         print(publication.source)
         for one in found:
             print(f"  {_sentence(one)}")
     return 0
+
+
+def _without_nan(value: Any) -> Any:
+    """Write null for a number that is not known: JSON has no NaN."""
+    if isinstance(value, dict):
+        return {name: _without_nan(inner) for name, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _sentence(one: Reproduction) -> str:

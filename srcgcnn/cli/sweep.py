@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from srcgcnn.sweep.spec import SweepSpec
+
 DESCRIPTION = """Train crystal graph networks over depth, normalisation sharing, damping and seeds.
 
 Trials that have a result are not trained again: run the same command after an interruption, or with more seeds or
@@ -150,6 +152,17 @@ def _folder(name: str, options: argparse.Namespace) -> Path:
     return default_folder(name) if options.name else default_folder(name, options.data, options.target)
 
 
+def _refuse_flags_of_another_sweep(options: argparse.Namespace, spec: SweepSpec) -> None:
+    """Refuse flags that this sweep would not read: whoever forgets `--search` would train all combinations."""
+    for needed, flags, there in (
+        ("--search METHOD", ("proposals", "objectives", "search_seed"), spec.search.proposes),
+        ("--scheduler KIND", ("grace_epochs",), spec.scheduler.stops),
+    ):
+        given = [f"--{flag.replace('_', '-')}" for flag in flags if getattr(options, flag) is not None]
+        if given and not there:
+            raise ValueError(f"{', '.join(given)} without {needed}: add it, or leave {given[0]} out")
+
+
 def sweep(options: argparse.Namespace) -> int:
     """Plan, then show or launch; returns the exit status."""
     from srcgcnn.cli.launch import Launch, prepare_and_launch
@@ -161,6 +174,7 @@ def sweep(options: argparse.Namespace) -> int:
 
     permit(options.models or ())  # named on this command line
     spec = read_spec(find_definition("sweeps", options.sweep), overrides_of(options))
+    _refuse_flags_of_another_sweep(options, spec)
     site = site_named(options.cluster)
     if options.gang:
         site = as_gang(site)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from srcgcnn.records import RecordError
 from srcgcnn.run.folder import open_run
+from srcgcnn.run.keys import SHORTEST_KEY
 from srcgcnn.run.labels import labels_of
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from srcgcnn.run.paths import RunPaths
     from srcgcnn.run.trial import Variant
     from srcgcnn.run.trial_result import TrialResult
-
-SHORTEST_KEY = 6
 
 
 @dataclass(frozen=True)

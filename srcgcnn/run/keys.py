@@ -12,6 +12,7 @@ from typing import Any
 
 from srcgcnn.records import DIGEST_CHARACTERS, canonical_json, identity_of
 
+SHORTEST_KEY = 6  # the least characters of a key that name a trial: fewer would be a slip
 KEY_FORMAT = 1  # RESULT_FORMAT of the first version: never to be changed either
 # What the records of the first version had. Never to be changed.
 FIRST_FIELDS = {

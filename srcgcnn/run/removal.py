@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from srcgcnn.run.folder import open_run
+from srcgcnn.run.keys import SHORTEST_KEY
 from srcgcnn.run.labels import labels_of
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def find_trials(paths: RunPaths, name: str) -> list[TrialResult]:
 def _is_meant(result: TrialResult, label: str, name: str) -> bool:
     config = result.config
     names = (config.label, config.model.label, label, f"{label}{config.repeat}")
-    return name in names or bool(name and result.key.startswith(name))
+    return name in names or (len(name) >= SHORTEST_KEY and result.key.startswith(name))
 
 
 def remove_trials(paths: RunPaths, keys: Sequence[str]) -> None:

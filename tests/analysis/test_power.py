@@ -78,3 +78,15 @@ def test_more_seeds_do_not_decide_what_test_crystals_limit():
     errors = 0.001 + 0.05 * rng.standard_normal((1, 20)) + 1e-4 * rng.standard_normal((3, 20))
     assert seeds_to_decide(Repeats({0: pd.DataFrame(errors)}, 1 / 3), 0.005) is None
     assert seeds_to_decide(Repeats({0: pd.DataFrame(errors[:1])}, 1 / 3), 0.005) is None
+
+
+def test_more_splits_do_not_decide_what_common_test_crystals_limit():
+    """Splits by element or of lists test on the same crystals, which stay as they are."""
+    rng = np.random.default_rng(0)
+    crystals = 0.001 + 0.05 * rng.standard_normal(20)
+    frames = {split: pd.DataFrame(crystals + 1e-4 * rng.standard_normal((2, 20))) for split in range(3)}
+    assert seeds_to_decide(Repeats(frames, 0.3), 0.005) is None
+    others = {split: frame.set_axis(range(20 * split, 20 * split + 20), axis=1) for split, frame in frames.items()}
+    assert seeds_to_decide(Repeats(others, 0.3), 0.005) == 4
+    same = dict.fromkeys(range(3), frames[0])
+    assert seeds_to_decide(Repeats(same, 0.3), 0.005) is None

@@ -16,6 +16,7 @@ from srcgcnn.leaderboards.matbench_record import record_fold
 from srcgcnn.leaderboards.matbench_task import find_task
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.records import RecordError
+from srcgcnn.run.folder import open_run
 
 
 def repeats(values):
@@ -122,3 +123,27 @@ def test_folds_of_matbench_are_judged_by_their_record(tmp_path, capsys):
     assert verdict("CGCNN-3", [error + 20 for error in near])[0] == "not reproduced"
     assert verdict("CGCNN-3", [50, 50, 50, 50, 50])[0] == "cannot tell"
     assert verdict("CGCNN-4", published) == ("cannot tell", "0 of 5 folds are recorded")
+
+
+@pytest.mark.full
+def test_a_ratio_is_judged_where_the_predictions_of_one_variant_are_gone(finished_sweep, tmp_path, capsys):
+    paths = finished_sweep([ModelConfig("cgcnn", 1), ModelConfig("srcgcnn", 2)], seeds=2)
+    for result in open_run(paths).results:
+        if result.config.model.family == "cgcnn":
+            paths.predictions(result.key).unlink()
+    file = claims(tmp_path, variant="SR-CGCNN T=2 step-norm", against="CGCNN-1", value=1.0, tolerance=50.0)
+    assert main(["reproduce", file, "--judge-only", "--json", "--out", str(paths.out)]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["verdict"], found["ours"]["repeats"]) == ("reproduced", "seeds")
+
+
+@pytest.mark.full
+def test_verdicts_as_json_hold_what_json_knows_and_nothing_else(finished_sweep, tmp_path, capsys):
+    paths = finished_sweep([ModelConfig("cgcnn", 1), ModelConfig("srcgcnn", 2)])
+    file = claims(tmp_path, variant="SR-CGCNN T=2 step-norm", against="CGCNN-1", value=1.0, tolerance=50.0)
+    command = ["reproduce", file, "--json", "--out", str(paths.out)]
+    assert main([*command, "--judge-only"]) == 0
+    (found,) = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert (found["verdict"], found["ours"]["low"]) == ("cannot tell", None)
+    assert main(command) == 2
+    assert "add --judge-only" in capsys.readouterr().err

@@ -173,3 +173,12 @@ def test_a_narrow_terminal_cuts_no_number(tmp_path, width):
     assert "22,912" in stream.getvalue()
     assert ("too narrow" in " ".join(stream.getvalue().split())) == (width < 160)
     assert "eV/atom" in stream.getvalue()
+
+
+def test_a_unit_with_a_bar_does_not_break_a_table_of_markdown(tmp_path):
+    result = result_of(0.5)
+    data = replace(result.config.data, unit="|e|/atom")
+    config = replace(result.config, data=data)
+    text = as_markdown(table_of(tmp_path, [replace(result, key=config.key, config=config)]))
+    assert "\\|e\\|/atom" in text
+    assert len({line.replace("\\|", "").count("|") for line in text.splitlines()}) == 1

@@ -110,3 +110,18 @@ def test_results_are_called_those_of_other_data_only_if_that_is_known(tmp_path, 
     assert "other data" not in plan(source, "--target", "gap")[1]  # a deleted store may have been the same
     assert main(["data", "build", str(source), "--out", str(store)]) == 0
     assert "1 results in" in plan(store)[1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--proposals", "2"], "--proposals without --search METHOD"),
+        (["--search-seed", "1", "--objectives", "conv_params"], "--objectives, --search-seed without --search METHOD"),
+        (["--grace-epochs", "3"], "--grace-epochs without --scheduler KIND"),
+    ],
+)
+def test_flags_of_a_search_or_a_scheduler_that_was_not_requested_are_refused(plan, flags, words):
+    """Whoever forgets `--search` would otherwise train all combinations."""
+    status, _, complaint = plan("demo", *flags)
+    assert status == 2
+    assert words in complaint

@@ -74,10 +74,18 @@ def test_removed_trials_are_gone_and_are_trained_again(sweep, capsys):
     assert main(["remove", str(sweep.out), ONE_LAYER.label, "--yes"]) == 0
     left = finished_keys(sweep)
     assert len(left) == 2
+    assert main(["remove", str(sweep.out), next(iter(left))[0], "--yes"]) == 2  # one character is a slip
+    assert finished_keys(sweep) == left
     assert not any(path.exists() for key in before - left for path in (sweep.model(key), sweep.predictions(key)))
     assert all(sweep.model(key).exists() for key in left)
     assert main(["remove", str(sweep.out), "CGCNN-7"]) == 2
     assert f"variants there: {SR2.label}" in capsys.readouterr().err
+
+
+def test_logs_of_two_things_at_once_are_refused(sweep, capsys):
+    for flags in (["--failed", "--follow"], [ONE_LAYER.label, "--failed"], [ONE_LAYER.label, "--job", "17"]):
+        assert main(["logs", str(sweep.out), *flags]) == 2
+        assert "srcgcnn: " in capsys.readouterr().err
 
 
 def test_a_split_of_ones_own_is_checked_before_anything_starts(demo_store, tmp_path, capsys):
