@@ -6,7 +6,7 @@ A new block is one file in `blocks/` and one line here (docs/blocks.md).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from srcgcnn.models.own import is_own
@@ -72,6 +72,13 @@ class BlockSpec:
     inner_skips: bool = False
     reads: tuple[str, ...] = ("atoms",)
     one_step: str = ""
+
+    @cached_property
+    def reads_edge_width(self) -> bool:
+        """Whether `edge_channels` changes anything about it."""
+        narrow, wide = Sizes(1, 1), Sizes(1, 2)
+        sizes = (self.weights, self.norms, self.entry_weights, self.entry_norms)
+        return any(size(narrow) != size(wide) for size in sizes)
 
 
 def _cgcnn(sizes: Sizes) -> int:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from srcgcnn.models.config import MOST_OF_ANY, Alpha, ModelConfig, Norm
 from srcgcnn.models.own import is_own
-from srcgcnn.models.published import check_name
+from srcgcnn.models.published import check_name, settings_of
+from srcgcnn.models.registry import block_of
 from srcgcnn.records import RecordError, parse, record
 from srcgcnn.run.training_config import TrainingConfig
 
@@ -170,6 +171,8 @@ def has(family: str, name: str, own: Collection[OwnNetwork] = ()) -> bool:
     """Whether the networks of a family have a field, by its dotted name; `own` are the networks of one's own."""
     if is_own(family) and name.startswith("model."):
         return any(name.removeprefix("model.") in network.settings for network in own if network.name == family)
+    if name == "model.edge_channels":
+        return block_of(settings_of(family)["family"]).reads_edge_width
     return family != "cgcnn" or name not in NOT_OF_CGCNN
 
 

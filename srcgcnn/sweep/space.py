@@ -163,7 +163,9 @@ class Space:
             return self._own_network(own)
         published = settings_of(own.pop("family"))
         model = ModelConfig(**{**self._network, **published, **own})
-        return model if self.matching is None else self.matching.fitted(model)
+        fitted = model if self.matching is None else self.matching.fitted(model)
+        same = fitted.edge_channels == fitted.hidden_channels or not fitted.block.reads_edge_width
+        return replace(fitted, edge_channels=0) if same else fitted
 
     def _own_network(self, given: dict[str, Any]) -> ModelConfig:
         """Return a network of one's own: of the settings those that its constructor takes."""

@@ -206,3 +206,13 @@ def test_axes_that_no_model_has_are_named():
     assert said(models=("cgcnn",), norms=("shared",), alphas=("none",)) == ["norms: no model of this sweep has them"]
     assert said(models=("cgcnn", "srcgcnn"), norms=("shared",)) == ["norms: without effect on cgcnn"]
     assert said(models=("srcgcnn", "schnet"), norms=("shared",), alphas=(0.5,)) == []
+
+
+@pytest.mark.parametrize(("model", "networks"), [("cgcnn", 1), ("deepercgcnn", 1), ("megnet", 1), ("schnet", 2)])
+def test_widths_of_edges_that_change_nothing_make_no_other_network(tmp_path, model, networks):
+    """Only blocks with filters or edge networks read it, and 64 is what 0 means at width 64."""
+    text = f"[axes]\nmodels=['{model}']\ndepths=[2]\nseeds=1\n'model.edge_channels'=[0, 32, 64]\n"
+    assert len(keys(tmp_path, text)) == networks
+    told = without_effect(spec_of(tmp_path, text))
+    assert told == ([] if networks == 2 else ["model.edge_channels: no model of this sweep has them"])
+    assert len(keys(tmp_path, text.replace("'model.edge_channels'=[0, 32, 64]", "[network]\nedge_channels=32"))) == 1
