@@ -337,13 +337,18 @@ def without_effect(spec: SweepSpec) -> list[str]:
         for name, dotted in axes.chosen.items():
             found.setdefault(name, {}).update({m: None for m in axes.models if not has(m, dotted, spec.networks)})
     models = {model for axes in spec.axes for model in axes.models}
-    return [
+    lines = [
         f"{name}: no model of this sweep has them"
         if set(lacking) == models
         else f"{name}: without effect on {', '.join(lacking)}"
         for name, lacking in found.items()
         if lacking
     ]
+    split = spec.training.split
+    drawn = split.train_size or any(size != "all" for axes in spec.axes for size in axes.train_sizes or ())
+    if split.kind == "lists" and not drawn and any(len(axes.split_seeds) > 1 for axes in spec.axes):
+        lines.append("split_seeds: without effect, since the rows of all sets are listed")
+    return lines
 
 
 def matches_of(spec: SweepSpec, most: int) -> list[str]:

@@ -15,6 +15,7 @@ from srcgcnn.models.counts import count_parameters
 from srcgcnn.records import RecordError, as_dict, parse
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import finished_keys
+from srcgcnn.run.training_config import SplitConfig, TrainingConfig
 from srcgcnn.sweep.axes import Axes, Axis, Match, values_of
 from srcgcnn.sweep.plan import plan_sweep
 from srcgcnn.sweep.proposals import study_name
@@ -216,3 +217,13 @@ def test_widths_of_edges_that_change_nothing_make_no_other_network(tmp_path, mod
     told = without_effect(spec_of(tmp_path, text))
     assert told == ([] if networks == 2 else ["model.edge_channels: no model of this sweep has them"])
     assert len(keys(tmp_path, text.replace("'model.edge_channels'=[0, 32, 64]", "[network]\nedge_channels=32"))) == 1
+
+
+def test_split_seeds_of_listed_rows_are_named_as_without_effect():
+    def said(lists, **axes):
+        split = SplitConfig("lists", lists=lists) if lists else SplitConfig()
+        return without_effect(SweepSpec("x", axes=(Axes(**axes),), training=TrainingConfig(split=split)))
+
+    lists = (("a",), ("b",), ("c",))
+    assert said(lists, split_seeds=(0, 1)) == ["split_seeds: without effect, since the rows of all sets are listed"]
+    assert said(lists, split_seeds=(0, 1), train_sizes=(1,)) == said(lists) == said(None, split_seeds=(0, 1)) == []
