@@ -12,7 +12,7 @@ import torch
 
 import srcgcnn.training.trainer
 from srcgcnn.data.store import GraphStore
-from srcgcnn.driver.timing import epoch_seconds
+from srcgcnn.driver.timing import timed_epoch
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.run.training_config import TrainingConfig
 from srcgcnn.run.trial import DataRef, Seeds, TrialConfig
@@ -33,7 +33,7 @@ def main():
     training = TrainingConfig(epochs=options.epochs, batch_size=32)
     for network in NETWORKS:
         trial = TrialConfig(network, training, Seeds(0, 0, 0), data)
-        epoch_s, _ = epoch_seconds([trial], store)
+        epoch_s, _ = timed_epoch([trial], store)
         trainer = srcgcnn.training.trainer.GroupTrainer([trial], store, device=torch.device("cpu"))
         trainer.train()
         expected_s, took_s = epoch_s * options.epochs, trainer.seconds

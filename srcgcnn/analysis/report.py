@@ -351,10 +351,10 @@ def _render(
 def _cost(sections: list[Section]) -> dict[str, str]:
     results = list({result.key: result for section in sections for result in section.study.results}.values())
     seconds = sum(result.cost.seconds for result in results)
-    gpu_seconds = sum(result.cost.seconds for result in results if is_gpu(result))
+    gpu_s = sum(result.cost.seconds for result in results if is_gpu(result))
     return {
         "trials": f"{len(results)}",
-        "training time": f"{seconds / 3600:.2f} hours of workers, {gpu_seconds / 3600:.2f} of them on GPUs",
+        "training time": f"{seconds / 3600:.2f} hours of workers, {gpu_s / 3600:.2f} of them on GPUs",
         "seconds per trial": f"{seconds / len(results):.0f} on average",
         "resumes after interruptions": str(sum(result.cost.resumes for result in results)),
     }

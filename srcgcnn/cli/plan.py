@@ -202,7 +202,7 @@ def _variants(plan: Plan) -> Table:
 def _estimate(plan: Plan, workers: int, *, here: bool) -> str:
     if not plan.groups:
         return "nothing is left to train"
-    seconds, side_by_side = plan.estimate_seconds(), plan.estimate_seconds(workers)
+    seconds, side_by_side = plan.estimate_s(), plan.estimate_s(workers)
     if seconds is None or side_by_side is None:
         return "unknown before the first steps" + ("; --estimate times some on this machine" if here else "")
     return f"{duration(seconds)} of training in all, {duration(side_by_side)} on {counted(workers, 'worker')}"

@@ -51,7 +51,7 @@ def gpu_hours(plan: Plan, site: SlurmSite) -> str:
     """Return the estimate of what the sweep will be charged for, in readable form."""
     if not site.worker.gpus:
         return "0 (workers train on the CPU)"
-    seconds = plan.estimate_seconds()
+    seconds = plan.estimate_s()
     if seconds is None:
         return "unknown before the first result on this data"
     used = seconds / 3600 * site.worker.gpus / site.groups_on(site.worker)

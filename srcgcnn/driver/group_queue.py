@@ -52,7 +52,7 @@ class GroupQueue(Searcher):
         if self._waiting:
             group = self._waiting.popleft()
             self._paths.given_up(group.key).unlink(missing_ok=True)  # by an earlier run of the driver
-            expected_s = self._state.expected_seconds(self._state.groups[group.key])
+            expected_s = self._state.expected_s(self._state.groups[group.key])
             return GroupOrder(group, expected_s, self._settings).as_config()
         return Searcher.FINISHED if self._state.over and self.search_over else None
 

@@ -143,7 +143,7 @@ class ProgressFile(Listener):
 def _described(state: SweepState, key: str) -> GroupState:
     standing = state.groups[key]
     group = standing.group
-    eta_s = state.remaining_seconds(standing) if standing.phase == "running" else None
+    eta_s = state.remaining_s(standing) if standing.phase == "running" else None
     return GroupState(
         key=key,
         label=group.label,

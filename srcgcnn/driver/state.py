@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from srcgcnn.sweep.cost import Timing, sweep_seconds
+from srcgcnn.sweep.cost import Timing, sweep_s
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -217,7 +217,7 @@ class SweepState:
         if known is None:
             self._cost = self.plan.cost.with_timings(self._timings.values())
 
-    def expected_seconds(self, standing: GroupStanding) -> float | None:
+    def expected_s(self, standing: GroupStanding) -> float | None:
         """Return the seconds that a group takes from its start: its own pace, else that of its shape, else the line."""
         if standing.epoch_s is not None:
             return standing.epoch_s * standing.epochs
@@ -228,11 +228,11 @@ class SweepState:
         known = [seconds for seconds in times if seconds is not None]
         return sum(known) if len(known) == len(times) else None
 
-    def remaining_seconds(self, standing: GroupStanding) -> float | None:
+    def remaining_s(self, standing: GroupStanding) -> float | None:
         """Return the seconds to the end of a group; 0 if it has ended."""
         if standing.phase in ENDED:
             return 0.0
-        expected = self.expected_seconds(standing)
+        expected = self.expected_s(standing)
         return None if expected is None else expected * max(1 - standing.epoch / standing.epochs, 0.0)
 
     def eta_s(self) -> float | None:
@@ -244,13 +244,13 @@ class SweepState:
 
     def _estimated(self) -> float | None:
         open_groups = [standing for standing in self.groups.values() if standing.phase not in ENDED]
-        times = [self.remaining_seconds(standing) for standing in open_groups]
+        times = [self.remaining_s(standing) for standing in open_groups]
         known = [seconds for seconds in times if seconds is not None]
         workers = self.phases["running"]
         if not workers or len(known) < len(times):
             return None
         if self.proposals_left:  # of variants that are not known yet: as long as the known ones, on average
-            whole = [self.expected_seconds(standing) or 0.0 for standing in self.groups.values()]
+            whole = [self.expected_s(standing) or 0.0 for standing in self.groups.values()]
             repeats = self.plan.spec.axes[0].repeats
             known.append(sum(whole) / self.total * repeats * self.proposals_left / workers)
-        return sweep_seconds(known, workers)
+        return sweep_s(known, workers)

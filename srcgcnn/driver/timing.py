@@ -94,7 +94,7 @@ def one_of_each_shape(groups: Iterable[TrialGroup]) -> list[TrialGroup]:
     return [*ends.values(), *(group for group in shapes.values() if id(group) not in ends)]
 
 
-def epoch_seconds(trials: Sequence[TrialConfig], store: GraphStore) -> tuple[float, int]:
+def timed_epoch(trials: Sequence[TrialConfig], store: GraphStore) -> tuple[float, int]:
     """Train the first steps of a group; returns the seconds of an epoch of one trial, and its training rows."""
     from srcgcnn.training.trainer import GroupTrainer, InterruptedGroupError
 
@@ -155,7 +155,7 @@ def main() -> int:
     for group in (TrialGroup.from_dict(group, "the group to be timed") for group in order.groups):
         if time.monotonic() - began > ALL_S:
             break
-        epoch_s, rows = epoch_seconds(group.trials, store)
+        epoch_s, rows = timed_epoch(group.trials, store)
         print(json.dumps(as_dict(TimedGroup(group.key, epoch_s, rows))), flush=True)
     return 0
 

@@ -119,7 +119,7 @@ def scale(trial: TrialConfig, rows: int) -> float:
     return share * width * (2 * width + GAUSSIAN_COUNT) / (USUAL_WIDTH * (2 * USUAL_WIDTH + GAUSSIAN_COUNT))
 
 
-def sweep_seconds(remaining_s: Iterable[float], workers: int) -> float:
+def sweep_s(remaining_s: Iterable[float], workers: int) -> float:
     """Return how long groups take side by side: their work shared out, and no less than the longest of them."""
     times = list(remaining_s)
     return max(sum(times) / max(workers, 1), max(times, default=0.0))

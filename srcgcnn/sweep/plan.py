@@ -11,7 +11,7 @@ from srcgcnn.run.folder import open_run
 from srcgcnn.run.labels import differing, label_of, trial_label
 from srcgcnn.run.results import finished_keys
 from srcgcnn.run.trial import TrialConfig
-from srcgcnn.sweep.cost import CostModel, least_rows, sweep_seconds, work
+from srcgcnn.sweep.cost import CostModel, least_rows, sweep_s, work
 from srcgcnn.sweep.proposals import proposals_left, proposed_trials
 from srcgcnn.sweep.space import trials_of, varied_settings
 from srcgcnn.terminal import counted
@@ -140,19 +140,19 @@ class Plan:
         """Name a trial so that it differs from all others of the sweep."""
         return trial_label(trial, self.settings)
 
-    def estimate_seconds(self, workers: int = 1) -> float | None:
+    def estimate_s(self, workers: int = 1) -> float | None:
         """Seconds that are left on so many workers, or None if no earlier result shows it."""
         if self.proposals_left:
             return None
-        times = [self.expected_seconds(group) for group in self.groups]
+        times = [self.expected_s(group) for group in self.groups]
         known = [seconds for seconds in times if seconds is not None]
-        return sweep_seconds(known, workers) if len(known) == len(times) else None
+        return sweep_s(known, workers) if len(known) == len(times) else None
 
     def again(self, folder: Run | RunPaths) -> Plan:
         """Plan the same against what the folder holds now."""
         return plan_sweep(self.spec, self.data, folder, self.group_size, self.timings)
 
-    def expected_seconds(self, group: TrialGroup) -> float | None:
+    def expected_s(self, group: TrialGroup) -> float | None:
         """Device seconds of one group from its start, or None if no earlier result shows it."""
         times = [self.cost.seconds(trial) for trial in group.trials]
         known = [seconds for seconds in times if seconds is not None]

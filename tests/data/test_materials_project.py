@@ -89,7 +89,7 @@ def only_this_machine(monkeypatch):
 
 
 def fetch(folder, query=ENERGY, **options):
-    return fetch_snapshot(query, folder, **{"page_documents": 5, "backoff_seconds": 0.01, **options})
+    return fetch_snapshot(query, folder, **{"page_documents": 5, "backoff_s": 0.01, **options})
 
 
 def arrived(materials):

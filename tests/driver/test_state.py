@@ -101,10 +101,10 @@ def test_what_a_group_did_before_a_resume_is_not_expected_again(tmp_path):
     first = state.groups[next(iter(state.groups))]
     state.group_started(first.group.key)
     state.group_reported(first.group.key, WorkerReport(epoch_s=4.0, resumed_after=6), "node")
-    assert state.remaining_seconds(first) == pytest.approx(4 * 4.0)
+    assert state.remaining_s(first) == pytest.approx(4 * 4.0)
     state.group_reported(first.group.key, replace(report(first.group, 7, 4.0), resumed_after=6), "node")
     state.group_reported(first.group.key, WorkerReport(resumed_after=6), "node")
-    assert state.remaining_seconds(first) == pytest.approx(2 * 4.0)
+    assert state.remaining_s(first) == pytest.approx(2 * 4.0)
 
 
 def test_plan_and_progress_expect_the_same(tmp_path):
@@ -115,7 +115,7 @@ def test_plan_and_progress_expect_the_same(tmp_path):
     plan = plan_sweep(done.spec, DATA, paths)
     state = SweepState(plan)
     state.group_started(plan.groups[0].key)
-    assert state.eta_s() == pytest.approx(plan.estimate_seconds(1))
+    assert state.eta_s() == pytest.approx(plan.estimate_s(1))
 
 
 def test_what_became_of_every_trial_is_told_to_all(tmp_path):

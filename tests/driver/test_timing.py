@@ -7,7 +7,7 @@ import pytest
 from made_results import result_of
 
 from srcgcnn.cli.main import main
-from srcgcnn.driver.timing import NoTimingError, epoch_seconds, one_of_each_shape, time_groups
+from srcgcnn.driver.timing import NoTimingError, one_of_each_shape, time_groups, timed_epoch
 from srcgcnn.models.config import ModelConfig
 from srcgcnn.run.paths import RunPaths
 from srcgcnn.run.results import write_result
@@ -45,7 +45,7 @@ def test_seeds_share_a_shape_and_the_ends_of_a_family_come_first(trial_of):
 @pytest.mark.parametrize("batch_size", [4, 64])  # 12 steps in an epoch, and one
 def test_first_steps_are_trained_in_any_recipe(demo_store, trial_of, batch_size):
     trial = trial_of(ModelConfig("srcgcnn", 2), batch_size=batch_size, epochs=300)
-    seconds, rows = epoch_seconds([trial], demo_store)
+    seconds, rows = timed_epoch([trial], demo_store)
     assert seconds > 0
     assert rows == 48
 

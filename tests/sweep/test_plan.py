@@ -206,11 +206,11 @@ def test_the_longest_start_first_when_training_sets_differ(tmp_path):
 def test_the_estimate_is_a_line_in_depth(tmp_path):
     paths = RunPaths(tmp_path / "out")
     done = plan_sweep(spec_of(tmp_path, "[axes]\nmodels=['srcgcnn']\ndepths=[2,4]\nseeds=1\n"), DATA, paths)
-    assert done.estimate_seconds() is None
+    assert done.estimate_s() is None
     for trial in done.trials:
         write_result(paths, result_of(trial, seconds=300 * (0.5 + 0.25 * trial.model.depth)))
     plan = plan_sweep(spec_of(tmp_path, "[axes]\nmodels=['srcgcnn']\ndepths=[8]\nseeds=2\n"), DATA, paths)
-    assert plan.estimate_seconds() == pytest.approx(2 * 300 * 2.5)
+    assert plan.estimate_s() == pytest.approx(2 * 300 * 2.5)
 
 
 def test_a_result_reads_back_equal_and_a_damaged_one_is_named(tmp_path):

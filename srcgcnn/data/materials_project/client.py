@@ -23,7 +23,7 @@ TIMEOUT_SECONDS = 60  # a page of 1,000 structures is about 10 MB
 # mp-api itself tries four times within a second, waits as long as a Retry-After header says, and gives up at once after
 # 500, 503 or a connection that breaks in the middle of an answer; these attempts are around that
 ATTEMPTS = 6
-BACKOFF_SECONDS = 1.0  # doubles with every attempt
+BACKOFF_S = 1.0  # doubles with every attempt
 TRANSIENT_STATUS = (429, 500, 502, 503, 504)
 
 
@@ -38,7 +38,7 @@ class MpClient:
         total: materials that match the query, known after the first page.
     """
 
-    def __init__(self, backoff_seconds: float = BACKOFF_SECONDS) -> None:
+    def __init__(self, backoff_s: float = BACKOFF_S) -> None:
         """Find the key and contact the API.
 
         Raises:
@@ -48,7 +48,7 @@ class MpClient:
 
         self.total: int | None = None
         self._status: int | None = None
-        self._backoff_seconds = backoff_seconds
+        self._backoff_s = backoff_s
         self._key = _api_key()
         self._rester = self._answer(
             lambda: SummaryRester(use_document_model=False, mute_progress_bars=True, timeout=TIMEOUT_SECONDS)
@@ -149,7 +149,7 @@ class MpClient:
                 if self._status not in (None, 200, *TRANSIENT_STATUS):
                     raise MpError(f"the Materials Project refuses the query: {reason}") from None
             if attempt < ATTEMPTS:
-                time.sleep(self._backoff_seconds * 2 ** (attempt - 1))
+                time.sleep(self._backoff_s * 2 ** (attempt - 1))
         raise MpError(
             f"no complete answer from the Materials Project after {ATTEMPTS} attempts ({reason}); check the network, "
             "or fetch on a machine that has one; the same command continues where it stopped"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from srcgcnn.data.columns import choose_targets, error_row, reading, row_identity
-from srcgcnn.data.materials_project.client import BACKOFF_SECONDS, PAGE_DOCUMENTS, MpClient, MpError
+from srcgcnn.data.materials_project.client import BACKOFF_S, PAGE_DOCUMENTS, MpClient, MpError
 from srcgcnn.data.materials_project.query import MP_TARGETS, MpQuery, target_values
 from srcgcnn.data.source import Source, SourceError, SourceRow
 from srcgcnn.files import write_bytes, write_text
@@ -123,7 +123,7 @@ def fetch_snapshot(
     folder: Path,
     *,
     page_documents: int = PAGE_DOCUMENTS,
-    backoff_seconds: float = BACKOFF_SECONDS,
+    backoff_s: float = BACKOFF_S,
     on_page: Callable[[int, int], None] | None = None,
 ) -> Snapshot:
     """Fetch the missing part of a snapshot; a complete one needs no request and no key.
@@ -132,7 +132,7 @@ def fetch_snapshot(
         query: targets and materials.
         folder: of the snapshot; absent, or of the same query.
         page_documents: the most to ask for at once.
-        backoff_seconds: first wait after a failure.
+        backoff_s: first wait after a failure.
         on_page: called with the documents so far and their total.
 
     Raises:
@@ -145,7 +145,7 @@ def fetch_snapshot(
             snapshot = read_snapshot(folder)
             _same_query(folder, snapshot.query, query)
             return snapshot
-        client = MpClient(backoff_seconds)
+        client = MpClient(backoff_s)
         version = client.database_version()
         if query.ids:
             return _fetch_ids(client, _started(folder, query, version), query, version, folder, on_page)
