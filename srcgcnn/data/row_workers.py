@@ -27,8 +27,8 @@ Row = TypeVar("Row")
 Done = TypeVar("Done")
 
 TASKS_AHEAD = 4  # finished or under way per worker, while an earlier task takes long
-GRACE_SECONDS = 5  # between the timer, which Python code obeys, and the kernel's limit, which ends the process
-AGAIN_SECONDS = 1.0  # the timer fires again if a library swallowed the first one
+GRACE_S = 5  # between the timer, which Python code obeys, and the kernel's limit, which ends the process
+AGAIN_S = 1.0  # the timer fires again if a library swallowed the first one
 
 
 class OutOfTimeError(BaseException):
@@ -46,7 +46,7 @@ def time_limit(seconds: float) -> Iterator[None]:
         yield
         return
     signal.signal(signal.SIGPROF, _out_of_time)
-    signal.setitimer(signal.ITIMER_PROF, seconds, AGAIN_SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, seconds, AGAIN_S)
     try:
         yield
     finally:
@@ -233,6 +233,6 @@ def _limit_processor_time(limits: SourceLimits) -> None:
     import resource
 
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    soft = math.ceil(usage.ru_utime + usage.ru_stime + limits.seconds + GRACE_SECONDS)
+    soft = math.ceil(usage.ru_utime + usage.ru_stime + limits.seconds + GRACE_S)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 NOTE_TAG = "mlflow.note.content"
 REASON_CHARACTERS = 5000  # a tag holds 8000
 BATCH_EPOCHS = 300  # log_batch takes 1000 metrics; an epoch has three and must not be torn apart
-SLOW_SECONDS = 5.0
-PAUSE_SECONDS = 60.0
+SLOW_S = 5.0
+PAUSE_S = 60.0
 
 
 P = ParamSpec("P")
@@ -174,8 +174,8 @@ class MlflowWriter:
     def report_lost(self, name: str, error: Exception, seconds: float) -> None:
         """Warn, once per kind, of an update that MLflow did not get."""
         away = no_answer(error)
-        if away or seconds > SLOW_SECONDS:  # an unreachable server costs its timeout at every call
-            self._silent_until = time.monotonic() + PAUSE_SECONDS
+        if away or seconds > SLOW_S:  # an unreachable server costs its timeout at every call
+            self._silent_until = time.monotonic() + PAUSE_S
         kind = ("", "no answer") if away else (name, type(error).__name__)
         if kind in self._warned:
             return

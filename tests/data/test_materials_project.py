@@ -294,7 +294,7 @@ def test_the_key_stands_in_nothing_that_is_written_or_said(materials, tmp_path):
 
     code = (
         "import logging, sys\nlogging.basicConfig(level=logging.DEBUG)\n"
-        "from srcgcnn.data.materials_project import client as mp_client\nmp_client.BACKOFF_SECONDS = 0.01\n"
+        "from srcgcnn.data.materials_project import client as mp_client\nmp_client.BACKOFF_S = 0.01\n"
         "from srcgcnn.cli.main import main\nsys.exit(main(sys.argv[1:]))"
     )
     environment = {

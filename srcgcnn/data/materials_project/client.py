@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 KEY_PAGE = "https://next-gen.materialsproject.org/api"
 PAGE_DOCUMENTS = 1000  # the most that the API gives at once (emmet-api's PaginationQuery)
-TIMEOUT_SECONDS = 60  # a page of 1,000 structures is about 10 MB
+TIMEOUT_S = 60  # a page of 1,000 structures is about 10 MB
 # mp-api itself tries four times within a second, waits as long as a Retry-After header says, and gives up at once after
 # 500, 503 or a connection that breaks in the middle of an answer; these attempts are around that
 ATTEMPTS = 6
@@ -51,14 +51,14 @@ class MpClient:
         self._backoff_s = backoff_s
         self._key = _api_key()
         self._rester = self._answer(
-            lambda: SummaryRester(use_document_model=False, mute_progress_bars=True, timeout=TIMEOUT_SECONDS)
+            lambda: SummaryRester(use_document_model=False, mute_progress_bars=True, timeout=TIMEOUT_S)
         )
         self._rester.session.hooks["response"].append(self._look)
 
     def database_version(self) -> str:
         """Return the version that the API serves now; mp-api remembers the first answer, so it is requested here."""
         heartbeat = f"{self._rester.base_endpoint}heartbeat"
-        answer = self._answer(lambda: self._rester.session.get(heartbeat, timeout=TIMEOUT_SECONDS).json())
+        answer = self._answer(lambda: self._rester.session.get(heartbeat, timeout=TIMEOUT_S).json())
         version = answer.get("db_version") if isinstance(answer, dict) else None
         if not version:
             raise MpError(
@@ -119,7 +119,7 @@ class MpClient:
         from mp_api.client.routes.materials.materials import MaterialsRester
 
         rester = self._answer(
-            lambda: MaterialsRester(use_document_model=False, mute_progress_bars=True, timeout=TIMEOUT_SECONDS)
+            lambda: MaterialsRester(use_document_model=False, mute_progress_bars=True, timeout=TIMEOUT_S)
         )
         rester.session.hooks["response"].append(self._look)
         return rester
