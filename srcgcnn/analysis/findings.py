@@ -70,7 +70,7 @@ class Findings:
             sentences.append(f"{untested}, are listed, not tested: a ranking needs repeats that differ.")
         sentences += [claim.sentence(study.unit) for claim in self.claims]
         sentences += [one.sentence(study.unit) for one in self.saturations]
-        sentences += sorted({one.config.model.caution for one in study.results} - {""})
+        sentences += sorted({caution for one in study.results for caution in one.config.cautions})
         return sentences + ([self.power[0].upper() + self.power[1:] + "."] if self.power else [])
 
 

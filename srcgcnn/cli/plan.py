@@ -102,10 +102,9 @@ def _listed(sizes: Sequence[str]) -> str:
 
 def _remarks(plan: Plan) -> list[str]:
     """Return what is worth knowing of the axes: those without effect, doubtful networks, widths that were matched."""
-    cautions = sorted({trial.model.caution for trial in plan.trials} - {""})
     return [
         *without_effect(plan.spec),
-        *cautions,
+        *sorted({caution for trial in plan.trials for caution in trial.cautions}),
         *matches_of(plan.spec, MOST_MATCHES),
     ]
 

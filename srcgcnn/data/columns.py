@@ -32,7 +32,9 @@ def find_key(columns: Iterable[str], names: Sequence[str]) -> str | None:
 def row_identity(value: Any, number: int) -> str:
     """Return a row's id as text; a row without one is named by its number, counted from 0."""
     missing = value is None or (isinstance(value, float) and math.isnan(value)) or not str(value).strip()
-    return f"row-{number}" if missing else str(value).strip()
+    if missing:
+        return f"row-{number}"
+    return " ".join(str(value).split("\n")).strip().encode(errors="replace").decode()
 
 
 def error_row(row_id: str, reason: str, targets: Mapping[str, Any] | None = None) -> SourceRow:
@@ -109,9 +111,12 @@ def number_of(value: Any) -> float:
     if isinstance(value, str) and value.strip().lower() in WORDS:
         return WORDS[value.strip().lower()]
     try:
-        return float(value)
-    except TypeError:
+        number = float(value)
+    except (TypeError, OverflowError):
         raise ValueError(f"{value!r:.60} is not a number") from None
+    if isinstance(value, str) and "_" in value:  # Python's own way to write numbers, and nobody else's
+        raise ValueError(f"{value!r:.60} is not a number")
+    return number
 
 
 def _reads_as_number(value: Any) -> bool:

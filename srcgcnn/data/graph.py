@@ -66,7 +66,9 @@ class GraphSettings:
     whole_shells: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse settings that define no graph."""
+        """Refuse settings that define no graph; 8 and 8.0 are the same graph."""
+        for name in ("cutoff_angstrom", "tie_tolerance_angstrom"):
+            object.__setattr__(self, name, float(getattr(self, name)))
         if not 0 < self.cutoff_angstrom <= MOST_CUTOFF_ANGSTROM:
             raise ValueError(f"cutoff_angstrom={self.cutoff_angstrom} must lie in (0, {MOST_CUTOFF_ANGSTROM:g}]")
         if self.neighbours != "all" and not 1 <= self.neighbours <= MOST_NEIGHBOURS:

@@ -42,7 +42,7 @@ def key_of(config: Any) -> str:
         "seeds": identity_of(config.seeds, FIRST_FIELDS),
     }
     if config.training.split.kind in ("prototype", "cluster"):
-        identity["split"] = 2  # formulas with brackets were misread before, and related crystals were in two sets
+        identity["split"] = 3  # earlier ones misread brackets, told O2 from Cu, or depended on the processor
     # one canonical JSON object, whose last key is `training`
     text = f'{canonical_json(identity)[:-1]},"training":{_training_text(config.training)}}}'
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_CHARACTERS]

@@ -98,7 +98,7 @@ class DepthRecipe:
             (in proportion to t); the weights add up to 1.
         sampling: steps of a batch: `none` for all T; `uniform` draws from 1..T, `uniform:2:8` from 2..8. Evaluation
             takes all T. The drawn numbers are the same for all trials, so that trials can train as one group.
-        step_dropout: probability that a step of a batch leaves all states as they are; the others go further by
+        step_dropout: probability that the update of a step is left out for a batch; the others go further by
             1 / (1 - step_dropout). Evaluation takes every step as it is.
         noise_angstrom: deviation of normal noise on the distances of training crystals.
         denoising: weight of a second loss: a small network on (h_i, h_j, u_ij) predicts the noise on each distance from

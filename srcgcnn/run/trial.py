@@ -111,6 +111,18 @@ class TrialConfig:
         return key_of(self)
 
     @property
+    def cautions(self) -> tuple[str, ...]:
+        """What one should know before judging such a trial by its error."""
+        _, trained = self.training.depth.sampled_steps(self.model.depth)
+        found = [self.model.caution] if self.model.caution else []
+        if trained < self.model.depth:
+            found.append(
+                f"Depth sampling `{self.training.depth.sampling}` trains at most {trained} steps, and a network of "
+                "more is evaluated with all of its steps: its errors mean nothing."
+            )
+        return tuple(found)
+
+    @property
     def variant(self) -> Variant:
         """All of it but the seeds."""
         return Variant(self.model, self.training, self.data)

@@ -34,6 +34,13 @@ class ShardedRows:
         self._parts = parts
         self._starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).tolist()
 
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def zeros(self, shape: Sequence[int]) -> Tensor:
+        """Return zeros of the rows' type."""
+        return self._parts[0].new_zeros(*shape)
+
     def take(self, rows: Tensor) -> Tensor:
         """Return the rows [R, ...] at the given global row numbers [R]."""
         if len(self._parts) == 1:
@@ -225,6 +232,8 @@ def _taken(values: ShardedRows, slots: Tensor) -> Tensor:
     """Return values of edges at rows of slots [n], or numbers of edges [n, K]: [n, K]; of a missing edge that of 0."""
     if slots.dim() == 1:
         return values.take(slots)
+    if not len(values):
+        return values.zeros(slots.shape)
     return values.take(slots.clamp(min=0).flatten()).view(slots.shape)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from srcgcnn.data.domain import domain_of
 from srcgcnn.models.counts import count_parameters
@@ -18,11 +20,15 @@ from srcgcnn.training.probes import probe_depth
 from srcgcnn.training.provenance import collect_provenance, peak_memory_mb
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from srcgcnn.run.trial import TrialConfig
+    from srcgcnn.run.trial_result import DepthProbes
     from srcgcnn.training.progress import MemberProgress
     from srcgcnn.training.trainer import GroupTrainer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,17 +68,35 @@ def conclude(trainer: GroupTrainer) -> list[TrialOutcome]:
     }
     outcomes = []
     for member, config in enumerate(trainer.configs):
-        fault = trainer.progress.members[member].fault
+        own = {name: SetPredictions(*(values[member] for values in arrays)) for name, arrays in sets.items()}
+        fault = trainer.progress.members[member].fault or _fault_of(own)
         if fault:
             outcomes.append(TrialOutcome(config, None, None, None, fault))
             continue
-        own = {name: SetPredictions(*(values[member] for values in arrays)) for name, arrays in sets.items()}
         outcomes.append(TrialOutcome(config, _result(trainer, member, own), own["val"], own["test"], ""))
-    probes = probe_depth(trainer)  # after the results, as its time and memory are no cost of a trial
+    probes = _probes(trainer)  # after the results, as its time and memory are no cost of a trial
     return [
         replace(outcome, result=replace(outcome.result, probes=its_probes)) if outcome.result else outcome
         for outcome, its_probes in zip(outcomes, probes, strict=True)
     ]
+
+
+def _fault_of(sets: dict[str, SetPredictions]) -> str:
+    infinite = [name for name, part in sets.items() if not np.isfinite(part.predictions).all()]
+    if not infinite:
+        return ""
+    return f"not finite: predictions for {' and '.join(infinite)} rows; lower the learning rate or set clip_norm"
+
+
+def _probes(trainer: GroupTrainer) -> Sequence[DepthProbes | None]:
+    """Probe the steps of every member; a result is worth more than its probes, so what fails here is a warning."""
+    try:
+        return probe_depth(trainer)
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, torch.OutOfMemoryError) and len(trainer.configs) > 1:
+            raise  # halves of the group may fit
+        logger.warning("no depth probes of %s (%s: %s)", trainer.configs[0].label, type(error).__name__, error)
+        return [None] * len(trainer.configs)
 
 
 def _result(trainer: GroupTrainer, member: int, sets: dict[str, SetPredictions]) -> TrialResult:

@@ -7,6 +7,7 @@ Meredig et al., Mol. Syst. Des. Eng. 3, 819 (2018), and Li et al., npj Comput. M
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -93,8 +94,13 @@ def _units(config: SplitConfig, seed: int, crystals: Crystals) -> Sequence[objec
 
 
 def anonymous_formula(formula: str) -> str:
-    """Return a reduced formula without its elements: CaTiO3 and BaZrO3 are both `1-1-3`."""
-    return "-".join(f"{amount:g}" for amount in sorted(_amounts(formula).values()))
+    """Return a reduced formula without its elements: CaTiO3 and BaZrO3 are both `1-1-3`.
+
+    The formulas of a store are pymatgen's, which leaves some as chemists write them: O2, Na2O2.
+    """
+    amounts = sorted(_amounts(formula).values())
+    divisor = math.gcd(*map(int, amounts)) if all(amount.is_integer() for amount in amounts) else 1
+    return "-".join(f"{amount / divisor:g}" for amount in amounts)
 
 
 def _amounts(formula: str) -> dict[str, float]:
@@ -145,9 +151,8 @@ def _first_centres(points: np.ndarray, count: int, generator: np.random.Generato
 
 
 def _squared_distances(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    cross = points @ centres.T
-    squares = (points**2).sum(axis=1)[:, None] - 2 * cross + (centres**2).sum(axis=1)
-    return np.maximum(squares, 0.0)
+    """Return [P, C], rounded: ties are common (AB lies between A and B), and last bits differ between processors."""
+    return np.stack([((points - centre) ** 2).sum(axis=1) for centre in centres], axis=1).round(9)
 
 
 def _with_elements(config: SplitConfig, crystals: Crystals) -> np.ndarray:

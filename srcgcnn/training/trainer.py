@@ -107,7 +107,7 @@ class GroupTrainer:
         reset_peak_memory(self.device)
         self.store = limited_store(store, self._training.graph)
         self._load_data()
-        saved, batches = self._read_checkpoint(), len(self._batch_sizes())
+        saved, batches = self._read_checkpoint(), len(self.batch_sizes)
         backend = backend or choose_backend(self._model, self._training, self.device, batches * len(configs))
         if saved is not None:
             backend = earlier_backend(saved["path"], self.device)  # to end with the same bits
@@ -196,7 +196,8 @@ class GroupTrainer:
         on_epoch(reports)
         self._started += time.monotonic() - before
 
-    def _batch_sizes(self) -> list[int]:
+    @property
+    def batch_sizes(self) -> list[int]:
         """Sizes of an epoch's batches. A last batch of one crystal joins its neighbour: BatchNorm needs two rows."""
         rows, size = self._train_rows.shape[1], self._training.batch_size
         sizes = [size] * (rows // size) + ([rows % size] if rows % size else [])
@@ -215,7 +216,7 @@ class GroupTrainer:
 
     def _train_epoch(self, should_stop: Callable[[], bool] | None) -> None:
         train_mode(self.network)
-        batches = self._epoch_order().split(self._batch_sizes(), dim=1)
+        batches = self._epoch_order().split(self.batch_sizes, dim=1)
         if self.progress.batches_done == 0 and self.progress.epoch < PROBED_EPOCHS:
             self._probe_gradients(batches[0])
         loss_sums = torch.tensor(self.progress.loss_sums, dtype=torch.float64, device=self.device)

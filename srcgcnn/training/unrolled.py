@@ -36,9 +36,11 @@ def read_beyond(trainer: GroupTrainer) -> list[tuple[float, ...]]:
     if config.distinct_blocks == config.depth:
         return [()] * network.models
     longer = unrolled(network, FURTHER * config.depth)
-    estimate_norms(longer, config.depth, _batches(trainer, trainer.rows_of("train")))
+    estimate_norms(longer, config.depth, _batches(trainer, trainer.rows_of("train"), trainer.batch_sizes))
     with torch.no_grad():
-        outputs = torch.cat([_outputs(longer, batch, config.depth) for batch in _batches(trainer, rows)], dim=2)
+        outputs = torch.cat(
+            [_outputs(longer, batch, config.depth) for batch in _batches(trainer, rows, trainer.batch_size)], dim=2
+        )
     errors = torch.stack([trainer.targets.errors_of_outputs(step, rows) for step in outputs])
     errors_of_members = [tuple(errors[:, member].tolist()) for member in range(network.models)]
     return [of_member if all(map(math.isfinite, of_member)) else () for of_member in errors_of_members]
@@ -99,8 +101,8 @@ def _is_new_average(name: str, first: int) -> bool:
     return match is not None and int(match[1]) >= first
 
 
-def _batches(trainer: GroupTrainer, rows: Tensor) -> Iterable[GraphBatch]:
-    return (trainer.crystals.batch(part) for part in rows.split(trainer.batch_size, dim=1))
+def _batches(trainer: GroupTrainer, rows: Tensor, sizes: int | list[int]) -> Iterable[GraphBatch]:
+    return (trainer.crystals.batch(part) for part in rows.split(sizes, dim=1))
 
 
 def _outputs(network: CrystalGraphNetwork, batch: GraphBatch, trained: int) -> Tensor:

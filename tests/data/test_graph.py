@@ -11,9 +11,10 @@ from pymatgen.core import Lattice, Structure
 
 from srcgcnn.data.build import build_store
 from srcgcnn.data.demo import PROTOTYPES, ideal_structure
-from srcgcnn.data.graph import build_graph
+from srcgcnn.data.graph import GraphSettings, build_graph
 from srcgcnn.data.parsing import parse_structure
 from srcgcnn.data.source import RowError, Source, SourceRow
+from srcgcnn.records import as_dict, digest
 from srcgcnn.training.graphset import GraphSet
 
 ANGSTROM = 1e-5  # float32 at 8 angstrom has 5e-7
@@ -237,6 +238,21 @@ def dilute_store(tmp_path_factory):
 
 
 REAL_EDGES = [0, 2, 2, 2, 12, 12, 6]  # of every atom
+
+
+def test_8_and_8_0_are_one_cutoff():
+    assert digest(as_dict(GraphSettings(cutoff_angstrom=8))) == digest(as_dict(GraphSettings()))
+
+
+def test_a_crystal_without_any_edge_can_stand_alone_in_graphs_of_different_degrees(tmp_path):
+    lonely = Structure(Lattice.cubic(30.0), ["Ar"], [[0, 0, 0]])
+    rows = [SourceRow("Ar", "structure", lonely, {"y": 1.0})]
+    source = Source("lonely", "0" * 16, ("y",), ("",), "made for a test", 1, lambda: iter(rows))
+    settings = GraphSettings(cutoff_angstrom=4.0, neighbours="all")
+    store = build_store(source, tmp_path / "store", settings=settings, processes=1).store
+    batch = GraphSet.of_store(store, torch.device("cpu"), vectors=True).batch(torch.tensor([[0]]))
+    assert batch.edge_mask.shape == (1, 1, 1)
+    assert not batch.edge_mask.any()
 
 
 def test_missing_neighbours_are_masked(dilute_store):

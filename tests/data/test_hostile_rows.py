@@ -352,3 +352,21 @@ def test_control_characters_of_files_do_not_reach_the_terminal(tmp_path, capsys)
     assert "good" in output
     assert not set("\x1b\x07\x9b\u202e") & set(output)
     assert "\\x1b]0;owned\\x07" in output
+
+
+def test_numbers_and_ids_that_no_store_can_hold_cost_their_own_row(tmp_path):
+    lines = [{"id": f"a{number}", "structure": SALT.as_dict(), "y": number} for number in range(3)]
+    lines += [
+        {"id": "big", "structure": SALT.as_dict(), "y": 10**400},
+        {"id": "python", "structure": SALT.as_dict(), "y": "1_5"},
+        {"id": "half \ud800", "structure": SALT.as_dict(), "y": 4},
+        {"id": "x\ny", "structure": SALT.as_dict(), "y": 5},
+        {"id": "x y", "structure": SALT.as_dict(), "y": 6},
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    report = build_store(open_source(str(tmp_path / "rows.jsonl"), targets=["y"]), tmp_path / "store", processes=1)
+    assert [*report.store.ids][:4] == ["a0", "a1", "a2", "half ?"]
+    assert len(set(report.store.ids)) == len(report.store.ids)
+    refused = {row.row_id: row.reason for row in report.rejected}
+    assert "not a number" in refused["big"]
+    assert "not a number" in refused["python"]

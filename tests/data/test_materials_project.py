@@ -390,3 +390,14 @@ def test_the_command_and_a_sweep_take_a_file_of_ids(materials, listed, tmp_path,
     spec = DataSpec("mp", "formation_energy", ids=str(file))
     found = find_data(spec, tmp_path / "stores", ShownBuilder(), strict=False)
     assert found.manifest.crystals == 5
+
+
+def test_a_page_that_has_changed_since_it_was_fetched_is_refused(materials, tmp_path):
+    folder = tmp_path / "s"
+    fetch(folder)
+    path = folder / "page-00001.json.gz"
+    page = json.loads(gzip.decompress(path.read_bytes()))
+    for changed in (page["documents"][1:], [{**page["documents"][0], "formation_energy_per_atom": 9.0}]):
+        path.write_bytes(gzip.compress(json.dumps({**page, "documents": changed}).encode()))
+        with pytest.raises(SourceError, match=r"page-00001\.json\.gz has changed since it was fetched"):
+            list(open_snapshot(folder).rows())

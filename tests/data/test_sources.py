@@ -360,3 +360,10 @@ def test_importing_the_dispatcher_imports_nothing_large():
     heavy = "{'torch', 'pandas', 'pymatgen', 'ase'}"
     code = f"import sys, srcgcnn.data.sources.registry; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_columns_of_one_name_are_told_apart_from_each_other_and_from_all_others(tmp_path):
+    (tmp_path / "t.csv").write_text("id,cif,a,a,a.1\nx,unread,1,2,3\n")
+    source = open_source(str(tmp_path / "t.csv"), targets=["a", "a.2", "a.1"])
+    (row,) = source.rows()
+    assert [row.targets[name] for name in source.targets] == ["1", "2", "3"]

@@ -207,6 +207,13 @@ def test_more_steps_than_the_network_has_are_refused(trial_of):
         trial_of(SR3, depth=DepthRecipe(sampling="uniform:1:8"))
 
 
+def test_steps_that_are_never_trained_are_named(trial_of):
+    (caution,) = trial_of(ModelConfig("srcgcnn", 8), depth=DepthRecipe(sampling="uniform:2:3")).cautions
+    assert "trains at most 3 steps" in caution
+    for sampling in ("none", "uniform", "uniform:2:8"):
+        assert trial_of(ModelConfig("srcgcnn", 8), depth=DepthRecipe(sampling=sampling)).cautions == ()
+
+
 def test_the_defaults_change_no_key_and_every_setting_does(trial_of):
     usual = trial_of(SR3)
     same = replace(usual, training=replace(usual.training, depth=DepthRecipe(), warmup_epochs=0, average_decay=None))

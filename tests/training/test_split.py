@@ -114,6 +114,9 @@ def test_equal_prototypes_have_one_anonymous_formula():
     assert anonymous_formula("Fe2O3") == anonymous_formula("As2S3") != anonymous_formula("Fe3O4")
     assert anonymous_formula("Ca3(GaO3)2") == anonymous_formula("Ca3Al2O6") == "2-3-6"
     assert anonymous_formula("Mg3(PO4)2") == "2-3-8"
+    assert anonymous_formula("O2") == anonymous_formula("Cu") == "1"  # formulas that chemists do not reduce
+    assert anonymous_formula("Na2O2") == anonymous_formula("NaCl") == "1-1"
+    assert anonymous_formula("Li0.5CoO2") == "0.5-1-2"
 
 
 @given(st.lists(st.sampled_from(["Ca(NO3)2", "Mg3(PO4)2", "Fe2(SO4)3", "NaCl", "Ca(HO)2", "Li0.5CoO2"]), min_size=1))

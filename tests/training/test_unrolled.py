@@ -97,3 +97,30 @@ def test_a_group_reads_like_its_trials_alone(demo_store, trial_of):
     for config, found in zip(configs, together, strict=True):
         (alone,) = read_beyond(trained(config, demo_store))
         np.testing.assert_allclose(found, alone, rtol=0.02)
+
+
+@pytest.mark.parametrize("family", ["megnet", "srcgcnn"])
+def test_a_last_crystal_that_joined_its_batch_in_training_joins_it_here(family, demo_store, trial_of):
+    """BatchNorm needs two rows; MEGNet has one for each crystal."""
+    trainer = trained(trial_of(ModelConfig(family, 2, blocks=1), epochs=1, batch_size=47), demo_store)
+    assert trainer.batch_sizes == [48]
+    (outcome,) = conclude(trainer)
+    assert len(outcome.result.probes.beyond) == 2
+
+
+def test_a_result_is_worth_more_than_its_probes(demo_store, trial_of, monkeypatch, caplog):
+    def broken(_):
+        raise RuntimeError("no memory for probes")
+
+    monkeypatch.setattr("srcgcnn.training.outcome.probe_depth", broken)
+    (outcome,) = conclude(trained(trial_of(MODELS["step"], epochs=1), demo_store))
+    assert outcome.result.probes is None
+    assert "no memory for probes" in caplog.text
+
+
+def test_predictions_that_are_not_finite_are_a_fault_and_no_result(demo_store, trial_of):
+    trainer = trained(trial_of(MODELS["step"], epochs=1), demo_store)
+    trainer.best_weights["head.output.bias"].fill_(np.inf)
+    (outcome,) = conclude(trainer)
+    assert outcome.result is None
+    assert outcome.fault.startswith("not finite: predictions for train and val and test rows")

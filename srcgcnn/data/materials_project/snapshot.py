@@ -365,7 +365,10 @@ def open_snapshot(folder: Path, targets: Sequence[str] | None = ()) -> Source:
 def _rows(folder: Path, snapshot: Snapshot, targets: tuple[str, ...]) -> Iterator[SourceRow]:
     number = 0
     for page in snapshot.pages:
-        for document in _read_page(folder / page.file):
+        documents = _read_page(folder / page.file)
+        if _page_of(folder / page.file, documents) != page:
+            raise SourceError(f"{folder / page.file} has changed since it was fetched; delete {folder}, fetch again")
+        for document in documents:
             yield _row(document, number, targets)
             number += 1
 

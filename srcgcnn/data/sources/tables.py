@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from srcgcnn.data.columns import (
@@ -98,11 +99,13 @@ def _delimiter(path: Path, keys: Sequence[str], limits: SourceLimits) -> str:
 
 def _distinct(names: Sequence[str]) -> list[str]:
     """Number repeated names, as pandas does."""
-    seen: dict[str, int] = {}
-    found = []
+    taken, found = set(names), []
     for name in names:
-        found.append(f"{name}.{seen[name]}" if name in seen else name)
-        seen[name] = seen.get(name, 0) + 1
+        free = name
+        if name in found:
+            free = next(numbered for number in count(1) if (numbered := f"{name}.{number}") not in taken)
+        taken.add(free)
+        found.append(free)
     return found
 
 
