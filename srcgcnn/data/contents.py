@@ -54,7 +54,7 @@ def _edges(manifest: Manifest, shard: Shard) -> tuple[int | None, ...]:
     return (None,) if manifest.graph.degree is None else (shard.atoms, manifest.graph.degree)
 
 
-def check_shard(path: Path, arrays: Mapping[str, np.ndarray], cutoff_angstrom: float) -> None:
+def check_shard(path: Path, arrays: Mapping[str, np.ndarray], farthest_angstrom: float) -> None:
     """Check the values of a shard whose arrays have the right types and shapes.
 
     Raises:
@@ -64,7 +64,7 @@ def check_shard(path: Path, arrays: Mapping[str, np.ndarray], cutoff_angstrom: f
     _check_numbers(path, arrays["atomic_numbers"])
     _check_degrees(path, arrays)
     _check_neighbours(path, arrays["neighbours"], edges_before(arrays)[arrays["offsets"]], atoms)
-    _check_distances(path, arrays["distances"], cutoff_angstrom)
+    _check_distances(path, arrays["distances"], farthest_angstrom)
     _check_targets(path, arrays["targets"])
     for name in ("ids", "formulas"):
         _check_lines(path, name, arrays[name], len(atoms))
@@ -148,7 +148,7 @@ def _check_neighbours(path: Path, neighbours: np.ndarray, edges: np.ndarray, ato
         raise StoreError(f"{path}: array 'neighbours' has {found} in crystal {row}, must lie in 0..{atoms[row] - 1}")
 
 
-def _check_distances(path: Path, distances: np.ndarray, cutoff_angstrom: float) -> None:
+def _check_distances(path: Path, distances: np.ndarray, farthest_angstrom: float) -> None:
     if not distances.size:
         return
     lowest, highest = distances.min(), distances.max()  # NaN, if there is one
@@ -156,9 +156,9 @@ def _check_distances(path: Path, distances: np.ndarray, cutoff_angstrom: float) 
         raise StoreError(f"{path}: array 'distances' has {lowest}, must be 0 or more")
     if highest == np.inf:
         highest = _longest_of_padded(path, distances)
-    if highest > cutoff_angstrom * (1 + CUTOFF_SLACK):
+    if highest > farthest_angstrom * (1 + CUTOFF_SLACK):
         raise StoreError(
-            f"{path}: array 'distances' has {highest}, must be at most the cutoff {cutoff_angstrom} or inf"
+            f"{path}: array 'distances' has {highest}, must be at most the cutoff {farthest_angstrom:g} or inf"
         )
 
 

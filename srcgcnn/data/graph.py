@@ -79,6 +79,11 @@ class GraphSettings:
             raise ValueError("rule 0, the original code's order, keeps a fixed number of neighbours")
 
     @property
+    def farthest_angstrom(self) -> float:
+        """The longest distance of a neighbour: a shell at the cutoff is whole."""
+        return self.cutoff_angstrom + self.tie_tolerance_angstrom
+
+    @property
     def degree(self) -> int | None:
         """Slots of every atom, None if degrees differ."""
         return None if self.neighbours == "all" or self.whole_shells else self.neighbours

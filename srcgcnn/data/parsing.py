@@ -33,6 +33,7 @@ SYMMETRY_KEYS = (
     "_space_group_symop_magn_centering.xyz",
 )
 P1_ASSUMED = "Defaulting to P1"  # pymatgen's warning
+ATOM_KEY = re.compile(r"_atom_site[._]", re.IGNORECASE)
 SPACE_GROUP_KEY = re.compile(
     r"_(symmetry|space_group)[._](space_group_)?(name|int_tables_number|it_number)", re.IGNORECASE
 )
@@ -149,12 +150,15 @@ def _from_cif(text: str, limits: SourceLimits) -> Structure:
         if operations > limits.symmetry_operations:
             raise RowError(f"{operations} symmetry operations; the limit is {limits.symmetry_operations}")
         _check_atoms(max(1, _items(block.data.get("_atom_site_fract_x"))), limits)
+    blocks = parser._cif.data  # type: ignore[attr-defined]
+    for name in [name for name, block in blocks.items() if not any(ATOM_KEY.match(key) for key in block.data)]:
+        del blocks[name]  # journals put title and authors into a block of their own, without a crystal
     # check_occu=False keeps the message about partial occupancy for our own check of the row
     found = parser.parse_structures(primitive=False, check_occu=False, on_error="raise")
     if len(found) > 1:
         raise RowError(f"a CIF of {len(found)} crystals: give each a file of its own")
     if any(P1_ASSUMED in warning for warning in parser.warnings):  # type: ignore[attr-defined]
-        _refuse_other_groups(parser._cif.data.values())  # type: ignore[attr-defined]
+        _refuse_other_groups(blocks.values())
     return found[0]
 
 

@@ -99,7 +99,7 @@ class GraphStore:
     def _shard(self, shard: Shard) -> dict[str, np.ndarray]:
         path = self.folder / shard.file
         arrays = map_tensors(path, shard_layout(self.manifest, shard))
-        check_shard(path, arrays, self.manifest.graph.cutoff_angstrom)
+        check_shard(path, arrays, self.manifest.graph.farthest_angstrom)
         return arrays
 
     def require_vectors(self) -> None:

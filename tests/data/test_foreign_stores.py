@@ -55,7 +55,7 @@ WRONG_VALUES = [
     ("distances", (5, 2), np.nan, "'distances' has nan"),
     ("distances", (5, 2), -1.0, "'distances' has -1.0"),
     ("distances", (5, 2), -np.inf, "'distances' has -inf"),
-    ("distances", (5, 11), 1e30, "must be at most the cutoff 8.0 or inf"),
+    ("distances", (5, 11), 1e30, "must be at most the cutoff 8 or inf"),
     ("distances", (5, 2), np.inf, "'distances' has a neighbour after a missing one"),
     ("offsets", 1, 10**9, "'offsets' has 1000000000"),
     ("offsets", 1, -5, "'offsets' has -5"),

@@ -14,6 +14,7 @@ from srcgcnn.data.demo import PROTOTYPES, ideal_structure
 from srcgcnn.data.graph import GraphSettings, build_graph
 from srcgcnn.data.parsing import parse_structure
 from srcgcnn.data.source import RowError, Source, SourceRow
+from srcgcnn.data.store import GraphStore
 from srcgcnn.records import as_dict, digest
 from srcgcnn.training.graphset import GraphSet
 
@@ -253,6 +254,16 @@ def test_a_crystal_without_any_edge_can_stand_alone_in_graphs_of_different_degre
     batch = GraphSet.of_store(store, torch.device("cpu"), vectors=True).batch(torch.tensor([[0]]))
     assert batch.edge_mask.shape == (1, 1, 1)
     assert not batch.edge_mask.any()
+
+
+def test_a_shell_at_the_cutoff_is_one_that_the_store_takes_back(tmp_path):
+    copper = Structure(Lattice.cubic(2.50004), ["Cu"], [[0, 0, 0]])  # the shell of 2a is 0.00008 beyond 5
+    source = Source(
+        "shell", "0" * 16, ("y",), ("",), "", 1, lambda: iter([SourceRow("Cu", "structure", copper, {"y": 1})])
+    )
+    settings = GraphSettings(cutoff_angstrom=5.0, neighbours="all", tie_tolerance_angstrom=1e-4)
+    build_store(source, tmp_path / "store", settings=settings, processes=1)
+    assert float(GraphStore(tmp_path / "store").graph(0).distances.max()) > 5.0
 
 
 def test_missing_neighbours_are_masked(dilute_store):

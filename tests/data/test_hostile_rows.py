@@ -370,3 +370,11 @@ def test_numbers_and_ids_that_no_store_can_hold_cost_their_own_row(tmp_path):
     refused = {row.row_id: row.reason for row in report.rejected}
     assert "not a number" in refused["big"]
     assert "not a number" in refused["python"]
+
+
+def test_a_long_text_within_the_limit_is_no_damage_of_its_file(tmp_path):
+    texts = [CIF, f"# {'x' * 3 * 2**20}\n{CIF}", CIF]
+    rows = {"index": [0, 1, 2], "columns": ["structure", "y"], "data": [[text, 1.0] for text in texts]}
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    contents = [row.content for row in open_source(str(tmp_path / "rows.json"), targets=["y"]).rows()]
+    assert contents == texts

@@ -61,3 +61,10 @@ def test_of_a_cif_with_two_crystals_none_is_dropped_silently():
     two = SALT_CELL.format(group="") + SALT_CELL.format(group="").replace("data_salt", "data_other")
     with pytest.raises(RowError, match="a CIF of 2 crystals: give each a file of its own"):
         parse_structure(SourceRow("x", "cif", two, {}))
+
+
+def test_a_block_of_a_journal_without_a_crystal_is_passed_over():
+    article = "data_global\n_publ_contact_author_name 'A. Author'\n\n" + SALT_CELL.format(group="")
+    assert len(parse_structure(SourceRow("x", "cif", article, {}))) == 2
+    with pytest.raises(RowError):
+        parse_structure(SourceRow("x", "cif", article.partition("data_salt")[0], {}))

@@ -166,8 +166,10 @@ def _items(stream: IO[str], text: str, limits: SourceLimits) -> Iterator[Any]:
                 text, position = _after_item(stream, text[position:]), 0
                 continue
             block = stream.read(BLOCK_CHARACTERS)
-            # an item cut by the end of the block fails at that end; one that fails long before is wrong
-            if not block or len(text) - error.pos > BLOCK_CHARACTERS:
+            # an item cut by the end of the block fails at that end, or at the start of a long string; one that fails
+            # long before is wrong
+            cut = error.msg.startswith("Unterminated string") or len(text) - error.pos <= BLOCK_CHARACTERS
+            if not block or not cut:
                 raise
             text, position = text[position:] + block, 0
         except RecursionError:
