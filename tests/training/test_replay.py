@@ -126,7 +126,7 @@ def test_repeated_recordings_train_as_plain_calls_do(training, members, demo_sto
 def test_shapes_that_come_once_are_not_recorded(demo_store, trial_of):
     _, repeater, _ = trained([trial_of(SR2, epochs=1)], demo_store, Repeater)
     trainer, _, _ = trained([trial_of(SR2, epochs=1)], demo_store, Refuser)
-    steps = len(trainer._batch_sizes())
+    steps = len(trainer.batch_sizes)
     assert len(repeater.recorded) < steps + 2  # training, validation, test
 
 

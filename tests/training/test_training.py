@@ -292,7 +292,7 @@ def test_the_normaliser_sees_training_rows_only(demo_store, trial_of):
 
 def test_a_last_batch_of_one_crystal_joins_the_one_before(demo_store, trial_of):
     trainer = GroupTrainer([trial_of(SR2, batch_size=47)], demo_store)  # 48 training rows
-    assert trainer._batch_sizes() == [48]
+    assert trainer.batch_sizes == [48]
 
 
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"learning_rate": -1.0}, {"batch_size": 0}, {"patience_epochs": 0}])
