@@ -68,7 +68,7 @@ def archive_sweep(paths: RunPaths, folder: Path) -> Archived:
     results = run.results  # damaged ones are named, and count for nothing
     if folder.resolve() == paths.out.resolve() or (target.spec.exists() and not read_record(target).archived):
         raise ArchiveError(f"{folder} is the folder of a sweep: give one for the archive alone")
-    for found in (paths, target):
+    for found in (run, open_run(target)):
         _refuse_other_data(found, record)
     new = [result for result in results if not _is_there(target.result(result.key), result)]
     _archive_predictions(run, target)
@@ -83,10 +83,10 @@ def archive_sweep(paths: RunPaths, folder: Path) -> Archived:
     return Archived(len(new), len(results) - len(new), size_bytes)
 
 
-def _refuse_other_data(paths: RunPaths, record: SweepRecord) -> None:
+def _refuse_other_data(run: Run, record: SweepRecord) -> None:
     """Refuse a folder with data other than those of the record: an archive keeps one target for each crystal."""
-    expected = record.data.data_hash
-    found = {paths.result(result.key): result.config.data.data_hash for result in open_run(paths).results}
+    paths, expected = run.paths, record.data.data_hash
+    found = {paths.result(result.key): result.config.data.data_hash for result in run.results}
     if paths.spec.exists():
         found[paths.spec] = read_record(paths).data.data_hash
     for path, data_hash in found.items():

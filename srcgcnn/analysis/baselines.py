@@ -91,9 +91,8 @@ def baselines_of(study: Study, split: SplitConfig | None = None) -> list[Baselin
 
 def _over_splits(name: str, by_split: dict[int, BaselineScores], result: TrialResult) -> Baseline:
     def interval(rows: Rows) -> Interval:
-        errors = {
-            seed: pd.DataFrame([[(one.test if rows == "test" else one.val).error]]) for seed, one in by_split.items()
-        }
+        scores = {seed: one.test if rows == "test" else one.val for seed, one in by_split.items()}
+        errors = {seed: pd.DataFrame([[one.error]]) for seed, one in scores.items()}
         return interval_of(Repeats(errors, overlap(result, rows)))
 
     def score(key: str) -> float | None:

@@ -250,10 +250,10 @@ def draw_curves(study: Study) -> Drawing | None:
         for name, (colour, _) in colour_of(list(table["variant"])).items():
             keys = study.trials.loc[study.trials["variant"] == name, "key"]
             frame = pd.DataFrame({key: pd.Series(by_key[key].val_error) for key in keys})
-            epochs = frame.index + 1
-            axes.fill_between(epochs, frame.min(axis=1), frame.max(axis=1), color=colour, alpha=0.18, lw=0)
+            frame.index += 1  # epochs are counted from 1
+            axes.fill_between(frame.index, frame.min(axis=1), frame.max(axis=1), color=colour, alpha=0.18, lw=0)
             depth = int(table.loc[table["variant"] == name, "depth"].iloc[0])
-            axes.plot(epochs, frame.mean(axis=1), color=colour, lw=1, label=f"{depth}")
+            axes.plot(frame.index, frame.mean(axis=1), color=colour, lw=1, label=f"{depth}")
             data.append(frame.melt(var_name="key", value_name="val_error", ignore_index=False).assign(variant=name))
         axes.set(xlabel="epoch", yscale="log", title=line)
         axes.legend(title="T or L", ncols=2)
@@ -261,12 +261,7 @@ def draw_curves(study: Study) -> Drawing | None:
     for axes in panels[len(lines) :]:
         axes.remove()
     caption = "Learning curves on the validation set: mean over trials, band from the lowest to the highest trial."
-    return Drawing(
-        "curves",
-        caption,
-        figure,
-        pd.concat(data).rename_axis("epoch").reset_index().assign(epoch=lambda table: table["epoch"] + 1),
-    )
+    return Drawing("curves", caption, figure, pd.concat(data).rename_axis("epoch").reset_index())
 
 
 def draw_alphas(study: Study) -> Drawing | None:

@@ -16,6 +16,8 @@ import numpy as np
 from srcgcnn.analysis.student import t_quantile
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     import pandas as pd
 
 LEVEL = 0.95
@@ -112,10 +114,30 @@ def interval_of(repeats: Repeats) -> Interval:
     if np.ptp(means) <= ROUNDING * np.abs(means).max():  # lists of rows are the same for every split seed
         return seeds_and_crystals(frames[0].to_numpy(dtype=float))
     variance = means.var(ddof=1) * (1 / len(means) + repeats.test_share)
-    crystals = frames[0].columns
-    if all(set(frame.columns) == set(crystals) for frame in frames):
-        return _crossed(np.array([frame[crystals].mean(axis="index") for frame in frames]), variance, "splits")
+    common = over_common_crystals(frames)
+    if common is not None:
+        return _crossed(common, variance, "splits")
     return _student(means, variance, len(means) - 1, "splits")
+
+
+def over_common_crystals(frames: Sequence[pd.DataFrame]) -> np.ndarray | None:
+    """Return the mean errors of splits by crystal, [splits, C], if all test on the same crystals; else None."""
+    crystals = frames[0].columns
+    if any(set(frame.columns) != set(crystals) for frame in frames):
+        return None
+    return np.array([frame[crystals].mean(axis="index") for frame in frames])
+
+
+def degrees_of_sum(parts: Iterable[tuple[float, float]], otherwise: float) -> float:
+    """Return the degrees of freedom of a sum of variances, each with its own (Satterthwaite 1946).
+
+    Args:
+        parts: variances with their degrees of freedom.
+        otherwise: what they are if all variances are 0.
+    """
+    known = [(variance, degrees) for variance, degrees in parts if variance]
+    spread = sum(variance**2 / degrees for variance, degrees in known)
+    return sum(variance for variance, _ in known) ** 2 / spread if spread else otherwise
 
 
 def seeds_and_crystals(errors: np.ndarray) -> Interval:
@@ -136,9 +158,8 @@ def _crossed(errors: np.ndarray, variance: float, repeats: str) -> Interval:
     if crystals < 2:
         return _student(errors, variance, rows - 1, repeats)
     of_crystals = errors.mean(axis=0).var(ddof=1) / crystals
-    spread = variance**2 / (rows - 1) + of_crystals**2 / (crystals - 1)
-    total = variance + of_crystals
-    return _student(errors, total, total**2 / spread if spread else rows - 1, f"{repeats} and crystals")
+    degrees = degrees_of_sum([(variance, rows - 1), (of_crystals, crystals - 1)], rows - 1)
+    return _student(errors, variance + of_crystals, degrees, f"{repeats} and crystals")
 
 
 def over_repeats(values: np.ndarray) -> Interval:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from srcgcnn.analysis.intervals import ROUNDING
+from srcgcnn.analysis.intervals import ROUNDING, degrees_of_sum, over_common_crystals
 from srcgcnn.analysis.student import t_quantile
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ class Noise:
         parts = self.of_seeds / seeds, self.of_crystals + self.of_both / seeds
         if self.crystals < 2:
             return math.sqrt(parts[0]), seeds - 1
-        spread = parts[0] ** 2 / (seeds - 1) + parts[1] ** 2 / (self.crystals - 1)
-        return math.sqrt(sum(parts)), sum(parts) ** 2 / spread if spread else seeds - 1
+        degrees = degrees_of_sum(zip(parts, (seeds - 1, self.crystals - 1), strict=True), seeds - 1)
+        return math.sqrt(sum(parts)), degrees
 
     def power(self, difference: float, seeds: int) -> float:
         """Return the probability that so many seeds find a difference (two-sided t test, 5 %)."""
@@ -209,15 +209,13 @@ def _error_of_splits(differences: Repeats) -> Callable[[int], tuple[float, float
     """Standard error and degrees of freedom of the mean, by the number of splits (`intervals.interval_of`)."""
     frames = list(differences.by_split.values())
     variance = np.array([float(frame.to_numpy().mean()) for frame in frames]).var(ddof=1)
-    crystals, of_crystals = frames[0].columns, 0.0
-    if len(crystals) > 1 and all(set(frame.columns) == set(crystals) for frame in frames):
-        means = np.array([frame[crystals].mean(axis="index") for frame in frames])
-        of_crystals = float(means.mean(axis=0).var(ddof=1)) / len(crystals)
+    common, crystals, of_crystals = over_common_crystals(frames), len(frames[0].columns), 0.0
+    if common is not None and crystals > 1:
+        of_crystals = float(common.mean(axis=0).var(ddof=1)) / crystals
 
     def error(count: int) -> tuple[float, float]:
         of_splits = variance * (1 / count + differences.test_share)
-        spread = of_splits**2 / (count - 1) + (of_crystals**2 / (len(crystals) - 1) if of_crystals else 0.0)
-        total = of_splits + of_crystals
-        return math.sqrt(total), total**2 / spread if spread else count - 1
+        degrees = degrees_of_sum([(of_splits, count - 1), (of_crystals, crystals - 1)], count - 1)
+        return math.sqrt(of_splits + of_crystals), degrees
 
     return error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from srcgcnn.analysis.comparison import effect_text, p_text
+from srcgcnn.analysis.markdown import markdown_table
 from srcgcnn.analysis.tradeoff import interval_words
 from srcgcnn.files import write_text
 
@@ -186,9 +187,7 @@ def write_table(
 
 def as_markdown(table: pd.DataFrame) -> str:
     """Return a table as Markdown."""
-    rows = [[str(value).replace("|", "\\|") for value in row] for row in [table.columns, *table.to_numpy()]]
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + " --- |" * len(table.columns), *lines[1:]]) + "\n"
+    return markdown_table(list(table.columns), table.to_numpy())
 
 
 def as_latex(printed: PrintedTable, label: str) -> str:

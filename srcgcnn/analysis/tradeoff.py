@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from srcgcnn.analysis.intervals import Interval
+from srcgcnn.analysis.markdown import markdown_table
 from srcgcnn.analysis.studies import views_of
 
 if TYPE_CHECKING:
@@ -191,9 +192,7 @@ def _width(rows: Sequence[TradeoffRow], columns: Mapping[str, str]) -> int:
 def as_markdown(rows: Sequence[TradeoffRow]) -> str:
     """Return the table as Markdown."""
     columns = _columns(rows)
-    cells = [list(columns.values()), *([_cell(row, name) for name in columns] for row in rows)]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
-    return "\n".join([lines[0], "|" + " --- |" * len(columns), *lines[1:]]) + "\n"
+    return markdown_table([*columns.values()], ([_cell(row, name) for name in columns] for row in rows))
 
 
 def as_csv(rows: Sequence[TradeoffRow]) -> str:

@@ -34,7 +34,7 @@ def row_identity(value: Any, number: int) -> str:
     missing = value is None or (isinstance(value, float) and math.isnan(value)) or not str(value).strip()
     if missing:
         return f"row-{number}"
-    return " ".join(str(value).split("\n")).strip().encode(errors="replace").decode()
+    return str(value).replace("\n", " ").strip().encode(errors="replace").decode()
 
 
 def error_row(row_id: str, reason: str, targets: Mapping[str, Any] | None = None) -> SourceRow:

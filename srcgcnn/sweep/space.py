@@ -164,6 +164,7 @@ class Space:
         published = settings_of(own.pop("family"))
         model = ModelConfig(**{**self._network, **published, **own})
         fitted = model if self.matching is None else self.matching.fitted(model)
+        # not in ModelConfig.canonical: results of earlier versions would get other keys
         same = fitted.edge_channels == fitted.hidden_channels or not fitted.block.reads_edge_width
         return replace(fitted, edge_channels=0) if same else fitted
 
