@@ -3,23 +3,22 @@
 import gzip
 import json
 import os
-import socket
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
-from mp_server import KEY, Materials, serving
+from mp_fetch import COUNT, ENDPOINT, fetch, ids
+from mp_server import KEY
 
 from srcgcnn.cli.building import ShownBuilder
 from srcgcnn.cli.main import main
 from srcgcnn.data.build import build_store
-from srcgcnn.data.demo import demo_source
 from srcgcnn.data.materials_project import client as mp_client
 from srcgcnn.data.materials_project.client import MpError
 from srcgcnn.data.materials_project.query import MpFilter, MpQuery, QueryError
-from srcgcnn.data.materials_project.snapshot import default_snapshot, fetch_snapshot, open_snapshot, read_snapshot
+from srcgcnn.data.materials_project.snapshot import default_snapshot, open_snapshot, read_snapshot
 from srcgcnn.data.source import SourceError
 from srcgcnn.data.sources.registry import open_source
 from srcgcnn.sweep.prepare import find_data
@@ -27,77 +26,11 @@ from srcgcnn.sweep.spec import DataSpec, read_spec
 
 pytestmark = pytest.mark.full
 
-COUNT = 23
-ENDPOINT = "mp_api.client.core.settings.MAPI_CLIENT_SETTINGS.ENDPOINT"  # mp_api takes seconds to import
-ENERGY = MpQuery(("formation_energy",))
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def documents(count=COUNT):
-    """Documents as the summary endpoint has them, with crystals of the demonstration dataset."""
-    made = []
-    for number, row in enumerate(demo_source(count).rows()):
-        crystal = row.content.remove_oxidation_states()
-        made.append(
-            {
-                "material_id": f"mp-{number + 1}",
-                "structure": crystal.as_dict(),
-                "elements": sorted({site.specie.symbol for site in crystal}),
-                "nsites": len(crystal),
-                "formation_energy_per_atom": row.targets["electrostatic_energy"] / 10,
-                "energy_above_hull": 0.01 * (number % 5),
-                "is_stable": number % 5 == 0,
-                "band_gap": 0.25 * (number % 4),
-                "bulk_modulus": {"voigt": 102.0, "reuss": 98.0, "vrh": 100.0 + number},
-                "theoretical": number % 2 == 0,
-                "batch_id": "gnome_r2scan_statics" if number == 7 else None,
-                "description": "x" * 500,  # nobody asks for it
-            }
-        )
-    return made
-
-
-@pytest.fixture(scope="module")
-def made():
-    return documents()
-
-
-@pytest.fixture
-def materials(made, monkeypatch, tmp_path):
-    """A running server; the client is led to it as a user would, and to nowhere else."""
-    known = Materials([dict(document) for document in made])
-    with serving(known) as address:
-        monkeypatch.setattr(ENDPOINT, address)
-        monkeypatch.setattr(mp_client, "ATTEMPTS", 3)
-        monkeypatch.setenv("MP_API_KEY", KEY)
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        only_this_machine(monkeypatch)
-        yield known
-
-
-def only_this_machine(monkeypatch):
-    from mp_api.client.core.client import _Rester
-
-    _Rester._get_heartbeat_info.cache_clear()
-    connect = socket.socket.connect
-
-    def local(self, address):
-        assert not isinstance(address, tuple) or address[0] == "127.0.0.1", address
-        return connect(self, address)
-
-    monkeypatch.setattr(socket.socket, "connect", local)
-
-
-def fetch(folder, query=ENERGY, **options):
-    return fetch_snapshot(query, folder, **{"page_documents": 5, "backoff_s": 0.01, **options})
 
 
 def arrived(materials):
     return [one for page in materials.answered for one in page]
-
-
-def ids(folder):
-    return [row.row_id for row in open_snapshot(folder).rows()]
 
 
 def test_all_pages_arrive_once_with_the_needed_fields_only(materials, made, tmp_path):
@@ -320,76 +253,6 @@ def test_the_key_stands_in_nothing_that_is_written_or_said(materials, tmp_path):
     said = [text.encode() for text in (good.stdout, good.stderr, bad.stdout, bad.stderr)]
     for content in [*written.values(), *unpacked, *said]:
         assert KEY[5:].encode() not in content
-
-
-@pytest.fixture
-def listed(materials):
-    """Ids of a publication: one is of GNoME, two are called otherwise now (one material), one is lost."""
-    for document in materials.documents:
-        document["task_ids"] = [document["material_id"]]
-    materials.documents[4]["task_ids"] = ["mp-5", "mp-900", "mp-901"]
-    return ("mp-3", "mp-8", "mp-900", "mp-11", "mp-999", "mp-901", "mp-2")
-
-
-def test_exactly_the_listed_ids_arrive_and_lost_and_renamed_ones_are_listed(materials, listed, tmp_path):
-    snapshot = fetch(tmp_path / "s", MpQuery(("formation_energy",), ids=listed))
-    assert ids(tmp_path / "s") == ["mp-11", "mp-2", "mp-3", "mp-8", "mp-5"]
-    assert snapshot.renamed == (("mp-900", "mp-5"), ("mp-901", "mp-5"))
-    assert snapshot.lost == ("mp-999",)
-    assert (tmp_path / "s" / "ids.csv").read_text().splitlines() == [
-        "id,present_id,fate",
-        "mp-3,mp-3,found",
-        "mp-8,mp-8,found",
-        "mp-900,mp-5,renamed",
-        "mp-11,mp-11,found",
-        "mp-999,,lost",
-        "mp-901,mp-5,renamed",
-        "mp-2,mp-2,found",
-    ]
-    assert "7 listed ids" in open_snapshot(tmp_path / "s").provenance
-    assert not any("has_props" in query for query in materials.asked)
-    asked = len(materials.asked)
-    assert fetch(tmp_path / "s", MpQuery(("formation_energy",), ids=listed)) == snapshot
-    assert len(materials.asked) == asked
-
-
-def test_a_long_list_goes_in_pieces_and_an_interrupted_one_is_resumed(materials, listed, tmp_path, monkeypatch):
-    from srcgcnn.data.materials_project import snapshot as snapshots
-
-    monkeypatch.setattr(snapshots, "IDS_PER_PAGE", 2)
-    query = MpQuery(("formation_energy",), ids=listed)
-    whole = fetch(tmp_path / "whole", query)
-    assert [len(query["material_ids"].split(",")) for query in materials.asked[:4]] == [2, 2, 2, 1]
-    materials.faults = [lambda: None, 500, 500, 500]
-    with pytest.raises(MpError, match="no complete answer"):
-        fetch(tmp_path / "resumed", query)
-    materials.answered.clear()
-    resumed = fetch(tmp_path / "resumed", query)
-    assert (resumed.pages, resumed.renamed, resumed.lost) == (whole.pages, whole.renamed, whole.lost)
-    assert ["mp-3", "mp-8"] not in materials.answered  # the first piece came once
-    assert open_snapshot(tmp_path / "resumed").content_hash == open_snapshot(tmp_path / "whole").content_hash
-
-
-def test_ids_and_filters_exclude_each_other_and_old_snapshots_keep_their_names(materials, tmp_path, capsys):
-    with pytest.raises(QueryError, match="the ids already select the materials; leave out limit = 3"):
-        MpQuery(("band_gap",), MpFilter(limit=3), ("mp-1",))
-    with pytest.raises(QueryError, match="'mp 1' is not an id of the Materials Project"):
-        MpQuery(("band_gap",), ids=("mp 1",))
-    assert MpQuery(("band_gap",)).key == "691869cbbf20ab0b"
-    with pytest.raises(MpError, match="none of the 1 listed ids"):
-        fetch(tmp_path / "s", MpQuery(("formation_energy",), ids=("mp-777",)))
-
-
-def test_the_command_and_a_sweep_take_a_file_of_ids(materials, listed, tmp_path, capsys):
-    file = tmp_path / "ids.csv"
-    file.write_text("material_id,anything\n" + "".join(f"{one},x\n" for one in listed))
-    folder = tmp_path / "s"
-    arguments = ["data", "fetch", "mp", "--target", "formation_energy", "--ids", str(file), "--out", str(folder)]
-    assert main(arguments) == 0
-    assert "7, of which 1 are lost and 2 renamed" in capsys.readouterr().out
-    spec = DataSpec("mp", "formation_energy", ids=str(file))
-    found = find_data(spec, tmp_path / "stores", ShownBuilder(), strict=False)
-    assert found.manifest.crystals == 5
 
 
 def test_a_page_that_has_changed_since_it_was_fetched_is_refused(materials, tmp_path):
